@@ -1,0 +1,35 @@
+package codec
+
+import "time"
+
+// withSeconds is RFC 3339 with an offset to the second, which Go and zones from
+// before standard time have and RFC 3339 has not.
+const withSeconds = "2006-01-02T15:04:05.999999999Z07:00:00"
+
+// time appends t as RFC 3339 text that keeps its instant and its offset.
+func (e *encoder) time(t time.Time) error {
+	const day = 24 * 60 * 60
+	_, offset := t.Zone()
+	if y := t.Year(); y < 0 || y > 9999 || offset <= -day || offset >= day {
+		return unstorable("a time outside of the years 0 to 9999 or a day or more from UTC, store text or a number")
+	}
+	layout := time.RFC3339Nano
+	if offset%60 != 0 {
+		layout = withSeconds
+	}
+	e.raw(`"`)
+	e.buf = t.AppendFormat(e.buf, layout)
+	e.raw(`"`)
+	return nil
+}
+
+// parseTime reads what encoder.time writes.
+func parseTime(s string) (time.Time, error) {
+	// In UTC, so that an offset which is by chance that of this machine does not
+	// become its time zone.
+	t, err := time.ParseInLocation(time.RFC3339Nano, s, time.UTC)
+	if err != nil {
+		t, err = time.ParseInLocation(withSeconds, s, time.UTC)
+	}
+	return t, err
+}
