@@ -156,11 +156,14 @@ func (d *decoder) word(w string) error {
 
 // object reads an object: a map[string]any, or with tags whatever its tag says.
 func (d *decoder) object(left int, tags bool) (any, error) {
-	if left == 0 {
-		return nil, d.fail("too many levels")
-	}
 	if err := d.take('{'); err != nil {
 		return nil, err
+	}
+	if tags && d.tagAhead() {
+		return d.tagged(left)
+	}
+	if left == 0 {
+		return nil, d.fail("too many levels")
 	}
 	m := map[string]any{}
 	for first := true; ; first = false {
@@ -172,10 +175,7 @@ func (d *decoder) object(left int, tags bool) (any, error) {
 			return nil, err
 		}
 		if tags && isTag(key) {
-			if !first {
-				return nil, d.fail("a type tag beside other keys")
-			}
-			return d.tagged(key, left)
+			return nil, d.fail("a type tag that is escaped or beside other keys")
 		}
 		v, err := d.value(left - 1)
 		if err != nil {

@@ -192,5 +192,5 @@ func tooDeep() error {
 }
 
 func tooLarge() error {
-	return unstorable("a session of more than %d MiB, store less", MaxSize>>20)
+	return unstorable("more than %d MiB, store less", MaxSize>>20)
 }

@@ -80,7 +80,11 @@ func (JSON) Decode(b []byte) (time.Time, map[string]any, error) {
 // Errors wrap [ErrUnstorable].
 func EncodeValue(v any) ([]byte, error) {
 	e := encoder{buf: make([]byte, 0, 64), plain: true}
-	if err := e.value(v, MaxDepth); err != nil {
+	err := e.value(v, MaxDepth)
+	if err == nil && len(e.buf) > MaxSize {
+		err = tooLarge()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("encode value: %w", err)
 	}
 	return e.buf, nil

@@ -121,7 +121,6 @@ func (d *decoder) hex4() (rune, bool) {
 
 // literal reads the text of a number and reports whether it is an integer.
 func (d *decoder) literal() (text []byte, integer bool, err error) {
-	d.next()
 	start := d.pos
 	d.skip('-')
 	if !d.skip('0') && !d.digits() {
@@ -191,6 +190,7 @@ func (d *decoder) number() (any, error) {
 }
 
 func (d *decoder) signed(bits int) (int64, error) {
+	d.next()
 	text, integer, err := d.literal()
 	if err != nil {
 		return 0, err
@@ -203,6 +203,7 @@ func (d *decoder) signed(bits int) (int64, error) {
 }
 
 func (d *decoder) unsigned(bits int) (uint64, error) {
+	d.next()
 	text, integer, err := d.literal()
 	if err != nil {
 		return 0, err
@@ -215,6 +216,7 @@ func (d *decoder) unsigned(bits int) (uint64, error) {
 }
 
 func (d *decoder) float32() (float32, error) {
+	d.next()
 	text, _, err := d.literal()
 	if err != nil {
 		return 0, err

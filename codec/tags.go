@@ -134,8 +134,17 @@ func (e *encoder) untagged(v any, left int) error {
 	return nil
 }
 
-// tagged reads the value behind a tag and the bracket that closes its object.
-func (d *decoder) tagged(tag string, left int) (any, error) {
+// tagAhead reports whether a type tag follows.
+func (d *decoder) tagAhead() bool {
+	return d.next() == '"' && d.pos+1 < len(d.data) && d.data[d.pos+1] == '$'
+}
+
+// tagged reads a tag, the value behind it and the bracket that closes its object.
+func (d *decoder) tagged(left int) (any, error) {
+	tag, err := d.key()
+	if err != nil {
+		return nil, err
+	}
 	v, err := d.typed(tag, left)
 	if err != nil {
 		return nil, err
