@@ -1,0 +1,155 @@
+package rqlitestore
+
+import (
+	"context"
+	"strings"
+)
+
+// outcome is what became of a create, save or renewal.
+type outcome struct {
+	state state
+	// err says why, with stateUnknown.
+	err error
+	// current is the row that is there now, with stateConflict.
+	current Record
+}
+
+type state int
+
+const (
+	stateDone       state = iota // stored
+	stateConflict                // others stored something first
+	stateGone                    // the session has no current row
+	stateNotApplied              // not stored so far; the same write may be sent again
+	stateUnknown                 // nobody can tell
+)
+
+func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
+	// Not repeatable: a late duplicate would bring back a session that was
+	// destroyed in between.
+	rows, err := s.execute(ctx, statement{Query: s.sql.create, Arguments: []any{joinRows(calls)}})
+	if done(rows, err, len(calls)) {
+		return nil
+	}
+	if err != nil && isDefinite(err) {
+		return err
+	}
+	found, readErr := s.resolve(ctx, calls)
+	for _, c := range calls {
+		_, mine := found[c.id] // the id is fresh: who has it is this very row
+		switch {
+		case readErr == nil && mine:
+		case err != nil:
+			c.answer.err = unknown(err)
+		case readErr != nil:
+			c.answer.err = unknown(readErr)
+		default:
+			c.answer.err = ErrExists
+		}
+	}
+	return nil
+}
+
+func (s *RqliteStore) sendSaves(ctx context.Context, calls []*call[outcome]) error {
+	rows, err := s.executeRepeatable(ctx, statement{Query: s.sql.save, Arguments: []any{joinRows(calls), julian(s.now())}})
+	return s.settle(ctx, calls, rows, err)
+}
+
+func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) error {
+	now := s.now()
+	param := joinRows(calls)
+	rows, err := s.executeRepeatable(
+		ctx,
+		statement{Query: s.sql.supersede, Arguments: []any{param, julian(now), julian(now.Add(Grace))}},
+		statement{Query: s.sql.follow, Arguments: []any{param}},
+		statement{Query: s.sql.renew, Arguments: []any{param}},
+	)
+	if err == nil && rows[0] != rows[2] {
+		rows = nil // some of it was applied before: look
+	}
+	return s.settle(ctx, calls, rows, err)
+}
+
+// done reports whether each of n rows was surely stored.
+func done(rows []int64, err error, n int) bool {
+	return err == nil && len(rows) > 0 && rows[0] == int64(n)
+}
+
+// settle finds out what became of each save or renewal. When all rows were
+// stored nothing needs to be asked. When the reply was lost, or fewer rows were
+// stored than sent, one read through the Raft log tells.
+func (s *RqliteStore) settle(ctx context.Context, calls []*call[outcome], rows []int64, err error) error {
+	if done(rows, err, len(calls)) {
+		return nil
+	}
+	if err != nil && isDefinite(err) {
+		return err
+	}
+	found, readErr := s.resolve(ctx, calls)
+	for _, c := range calls {
+		if readErr != nil {
+			c.answer = outcome{state: stateUnknown, err: unknown(readErr)}
+			continue
+		}
+		c.answer = judge(c, found)
+		if c.answer.state == stateNotApplied {
+			c.answer.err = err
+		}
+	}
+	return nil
+}
+
+// resolved is a current row with the ids of its last writes.
+type resolved struct {
+	Record
+	writes   string
+	readable bool
+}
+
+// resolve reads the current rows of the calls' sessions through the Raft log.
+func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[string]resolved, error) {
+	var ids strings.Builder
+	sep := byte('[')
+	for _, c := range calls {
+		ids.WriteByte(sep)
+		ids.Write(quotedHex(c.id))
+		sep = ','
+	}
+	ids.WriteByte(']')
+	cells, err := s.returning(ctx, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]resolved, len(cells))
+	for _, cell := range cells {
+		rec, writes, readable, err := parseRecord(cell)
+		if err != nil {
+			return nil, err
+		}
+		found[rec.ID] = resolved{Record: rec, writes: writes, readable: readable}
+	}
+	return found, nil
+}
+
+// judge tells from the row that is there now what became of a write that was
+// based on c.version. Each version has one write id in the row, so the place of
+// c.writeID is known.
+func judge(c *call[outcome], found map[string]resolved) outcome {
+	row, ok := found[c.id]
+	if !ok || !row.readable {
+		return outcome{state: stateGone}
+	}
+	since := row.Version - c.version // versions stored after the one that was read
+	if since <= 0 {
+		return outcome{state: stateNotApplied}
+	}
+	at := int(since-1) * writeIDLen
+	switch {
+	case since > keptWriteIDs || at+writeIDLen > len(row.writes):
+		return outcome{state: stateUnknown, err: errTooMany}
+	case row.writes[at:at+writeIDLen] == c.writeID:
+		return outcome{state: stateDone}
+	default:
+		return outcome{state: stateConflict, current: row.Record}
+	}
+}

@@ -1,0 +1,139 @@
+package rqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+)
+
+// schema is what the store knows about its table.
+type schema struct {
+	table string
+	ready atomic.Bool
+	turn  chan struct{} // held by the one call that creates or migrates
+}
+
+// columns that scs's own SQL stores do not have. All of them may be NULL, so
+// that rows of those stores stay valid.
+var addedColumns = []struct{ name, kind string }{
+	{"id", "TEXT"},         // public id, the same through every renewal
+	{"version", "INTEGER"}, // counts what was stored
+	{"writes", "TEXT"},     // ids of the last writes, newest first
+	{"principal", "TEXT"},  // whose session it is
+	{"superseded", "REAL"}, // Julian day when a newer token took over
+	{"alias", "TEXT"},      // token that this one leads to after a rotation
+	{"rights", "INTEGER"},  // counts renewals with a change of rights
+}
+
+// Prepare creates the table, or adds to an older one what it lacks. The first
+// call that needs the table does it too; Prepare does it now. Several processes
+// may do it at the same time.
+func (s *RqliteStore) Prepare(ctx context.Context) error {
+	if s.schema.ready.Load() {
+		return nil
+	}
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	select {
+	case s.schema.turn <- struct{}{}:
+		defer func() { <-s.schema.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("prepare table: %w", context.Cause(ctx))
+	}
+	if s.schema.ready.Load() {
+		return nil
+	}
+	if !validTable.MatchString(s.schema.table) {
+		return errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")
+	}
+	if err := s.migrate(ctx); err != nil {
+		return fmt.Errorf("prepare table: %w", err)
+	}
+	s.schema.ready.Store(true)
+	return nil
+}
+
+func (s *RqliteStore) migrate(ctx context.Context) error {
+	have, err := s.existing(ctx)
+	if err != nil {
+		return err
+	}
+	if have.complete(s.schema.table) {
+		return nil // the usual case writes nothing
+	}
+	table := s.schema.table
+	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
+	for _, c := range addedColumns {
+		columns += "," + c.name + " " + c.kind
+	}
+	if err := s.define(ctx, `CREATE TABLE IF NOT EXISTS "`+table+`"(`+columns+`)`,
+		`CREATE TABLE IF NOT EXISTS "`+table+`_ended"(token TEXT PRIMARY KEY,expiry REAL NOT NULL)`); err != nil {
+		return err
+	}
+	if have, err = s.existing(ctx); err != nil {
+		return err
+	}
+	for _, c := range addedColumns {
+		if have["column "+c.name] {
+			continue
+		}
+		err := s.define(ctx, `ALTER TABLE "`+table+`" ADD COLUMN `+c.name+` `+c.kind)
+		if err != nil && !strings.Contains(err.Error(), "duplicate column") {
+			return err // a duplicate is one that another process has just added
+		}
+	}
+	return s.define(ctx,
+		`CREATE INDEX IF NOT EXISTS "`+table+`_expiry_idx" ON "`+table+`"(expiry)`,
+		`CREATE INDEX IF NOT EXISTS "`+table+`_id_idx" ON "`+table+`"(id) WHERE id IS NOT NULL`,
+		`CREATE INDEX IF NOT EXISTS "`+table+`_principal_idx" ON "`+table+`"(principal) WHERE principal IS NOT NULL`,
+		`CREATE INDEX IF NOT EXISTS "`+table+`_alias_idx" ON "`+table+`"(alias) WHERE alias IS NOT NULL`,
+		`CREATE INDEX IF NOT EXISTS "`+table+`_ended_expiry_idx" ON "`+table+`_ended"(expiry)`,
+	)
+}
+
+// found is what the database has: "column x" and "index x" and "table x".
+type found map[string]bool
+
+func (f found) complete(table string) bool {
+	for _, c := range addedColumns {
+		if !f["column "+c.name] {
+			return false
+		}
+	}
+	for _, i := range []string{"expiry", "id", "principal", "alias", "ended_expiry"} {
+		if !f["index "+table+"_"+i+"_idx"] {
+			return false
+		}
+	}
+	return f["table "+table+"_ended"]
+}
+
+func (s *RqliteStore) existing(ctx context.Context) (found, error) {
+	results, err := s.conn.QueryParameterizedContext(ctx, []statement{
+		{
+			Query: `SELECT group_concat(x) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
+UNION ALL SELECT type||' '||name FROM sqlite_master WHERE tbl_name IN (?1,?1||'_ended'))`,
+			Arguments: []any{s.schema.table},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, err := oneCell(results)
+	if err != nil {
+		return nil, err
+	}
+	f := found{}
+	for x := range strings.SplitSeq(list, ",") {
+		f[x] = true
+	}
+	return f, nil
+}
+
+// define runs statements that define tables, in one transaction.
+func (s *RqliteStore) define(ctx context.Context, sql ...string) error {
+	_, err := s.conn.WriteContext(ctx, sql)
+	return err
+}

@@ -1,0 +1,62 @@
+package rqlitestore
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Find returns the data stored under token. A token that is not there or has
+// expired is reported as false.
+func (s *RqliteStore) Find(token string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+// FindCtx is Find with a context.
+func (s *RqliteStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+	rec, ok, err := s.look(ctx, s.loads, token)
+	if err != nil {
+		return nil, false, fmt.Errorf("find session: %w", err)
+	}
+	if !ok || rec.Alias || !rec.Superseded.IsZero() {
+		return nil, false, nil
+	}
+	return rec.Data, true, nil
+}
+
+// Commit stores data under token until expiry, in place of what was there. A
+// token that was deleted is not brought back, see [Options.ReviveDeleted].
+// After an error nobody knows whether it was stored.
+func (s *RqliteStore) Commit(token string, data []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), token, data, expiry)
+}
+
+// CommitCtx is Commit with a context.
+func (s *RqliteStore) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	if _, err := s.commits.do(ctx, call[struct{}]{key: token, row: commitRow(token, data, expiry)}); err != nil {
+		return fmt.Errorf("commit session: %w", err)
+	}
+	return nil
+}
+
+// Delete removes token and its data. A token that is not there is no error.
+func (s *RqliteStore) Delete(token string) error {
+	return s.DeleteCtx(context.Background(), token)
+}
+
+// DeleteCtx is Delete with a context.
+func (s *RqliteStore) DeleteCtx(ctx context.Context, token string) error {
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	if _, err := s.deletes.do(ctx, call[struct{}]{key: token, row: quotedHex(token)}); err != nil {
+		return fmt.Errorf("delete session: %w", err)
+	}
+	return nil
+}
+
+// All returns the data of every session that has not expired, by token.
+func (s *RqliteStore) All() (map[string][]byte, error) {
+	return s.AllCtx(context.Background())
+}

@@ -1,0 +1,126 @@
+package rqlitestore
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	"github.com/rqlite/gorqlite"
+)
+
+const (
+	defaultTable           = "sessions"
+	defaultCleanupInterval = 5 * time.Minute
+
+	// readTimeout and writeTimeout bound a call whose context has no deadline,
+	// and each request on its way.
+	readTimeout  = 3 * time.Second
+	writeTimeout = 5 * time.Second
+)
+
+// RqliteStore keeps sessions in a table of an rqlite database. It implements
+// the interfaces Store, CtxStore, IterableStore and IterableCtxStore of scs.
+// All methods may be called concurrently.
+type RqliteStore struct {
+	conn          *gorqlite.Connection
+	now           func() time.Time
+	reviveDeleted bool
+
+	sql    statements
+	schema schema
+
+	loads    *lane[string]
+	currents *lane[string]
+	creates  *lane[outcome]
+	saves    *lane[outcome]
+	renewals *lane[outcome]
+	touches  *lane[struct{}]
+	destroys *lane[struct{}]
+	commits  *lane[struct{}]
+	deletes  *lane[struct{}]
+	chains   chains
+
+	stopCleanup context.CancelFunc
+}
+
+// Options are the settings of a store. The zero value is usable: the table
+// "sessions", no cleanup.
+type Options struct {
+	// Table is the name of the table: letters, digits and underscores, not
+	// starting with a digit. The default is "sessions". Several tables may lie
+	// in one database.
+	Table string
+	// CleanupInterval is how often expired rows are deleted. 0 turns it off.
+	CleanupInterval time.Duration
+	// OnCleanupError is told when a cleanup failed; the next one tries again.
+	// By default such errors are dropped.
+	OnCleanupError func(error)
+	// ReviveDeleted lets Commit bring back a token that was deleted, for those
+	// who use the store as a plain key-value table.
+	ReviveDeleted bool
+	// Now is the clock, time.Now by default. Times in the table come from it:
+	// the database's own clock is never asked.
+	Now func() time.Time
+}
+
+// New returns a store over conn that deletes expired rows every 5 minutes. It
+// does no I/O.
+func New(conn *gorqlite.Connection) *RqliteStore {
+	return NewWithCleanupInterval(conn, defaultCleanupInterval)
+}
+
+// NewWithCleanupInterval returns a store over conn that deletes expired rows
+// every interval. With 0 there is no cleanup.
+func NewWithCleanupInterval(conn *gorqlite.Connection, interval time.Duration) *RqliteStore {
+	return NewWithOptions(conn, Options{CleanupInterval: interval})
+}
+
+// NewWithOptions returns a store over conn with the settings o. It does no I/O;
+// a table name that is not valid is reported by every call and by
+// [RqliteStore.Prepare].
+func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
+	if o.Table == "" {
+		o.Table = defaultTable
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &RqliteStore{
+		conn:          conn,
+		now:           o.Now,
+		reviveDeleted: o.ReviveDeleted,
+		sql:           newStatements(o.Table, o.ReviveDeleted),
+		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
+		stopCleanup:   func() {},
+	}
+	s.loads = newLane(s.sendLoads(s.sql.load), readTimeout, shareRows)
+	s.currents = newLane(s.sendLoads(s.sql.current), readTimeout, shareRows)
+	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey)
+	s.saves = newLane(s.sendSaves, writeTimeout, oneRowPerKey)
+	s.renewals = newLane(s.sendRenewals, writeTimeout, oneRowPerKey)
+	s.touches = newLane(s.sendTouches, writeTimeout, oneRowPerKey)
+	s.destroys = newLane(s.sendDestroys, writeTimeout, oneRowPerKey)
+	s.commits = newLane(s.sendCommits, writeTimeout, oneRowPerKey)
+	s.deletes = newLane(s.sendDeletes, writeTimeout, oneRowPerKey)
+	s.chains.byID = make(map[string]*chain)
+	if o.CleanupInterval > 0 {
+		ctx, stop := context.WithCancel(context.Background())
+		s.stopCleanup = stop
+		go s.cleanupLoop(ctx, o.CleanupInterval, o.OnCleanupError)
+	}
+	return s
+}
+
+// StopCleanup ends the cleanup in the background. It may be called more than
+// once and on a store without cleanup. The store stays usable.
+func (s *RqliteStore) StopCleanup() { s.stopCleanup() }
+
+var validTable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// withTimeout gives ctx a deadline if it has none.
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
+}

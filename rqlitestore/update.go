@@ -1,0 +1,314 @@
+package rqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+var errTooMany = errors.New("too many saves since to tell whether this one was stored")
+
+// Update changes a session: apply gets the newest known record and returns what
+// to store. At first that is rec itself, or the result of an update of the same
+// session that went before in this process; after a lost race it is what is
+// there now, and apply is called again, until ctx ends (after 5 s if it has no
+// deadline). The store sets the version of the result to that of the record
+// that apply got plus one, so apply may seal data to it. apply is never running
+// any more when Update has returned. It must not keep or change the Data it
+// got, and must not call the store.
+//
+// Updates of one session that wait together in this process are applied one
+// after the other and stored as one. An error of apply reaches its own caller
+// only, and its change is not stored.
+//
+// A result with another Token renews the session: the old row stays readable
+// for [Grace] as it was, the new row has the same ID. With Alias set as well
+// the old token becomes a way in to the new row, until AliasUntil at most.
+//
+// Update returns the record as stored. ErrGone says that the session has ended,
+// ErrSuperseded that it was renewed with a change of rights since rec was read,
+// ErrConflict that the race was never won; nothing was stored then. After any
+// other error nobody knows, but it was not stored twice.
+func (s *RqliteStore) Update(ctx context.Context, rec Record, apply func(cur Record) (Record, error)) (Record, error) {
+	if rec.ID == "" {
+		return Record{}, errors.New("update session: record has no id")
+	}
+	if !rec.Superseded.IsZero() {
+		return Record{}, fmt.Errorf("update session: %w", ErrSuperseded)
+	}
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	c := &change{rec: plain(rec), apply: apply, deadline: deadline, done: make(chan struct{})}
+	s.enchain(c)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		c.leave(context.Cause(ctx))
+		<-c.done
+	}
+	if c.panicked != nil {
+		panic(c.panicked)
+	}
+	if c.err != nil {
+		return Record{}, fmt.Errorf("update session: %w", c.err)
+	}
+	return c.result, nil
+}
+
+// plain is rec without what only a look-up tells.
+func plain(rec Record) Record {
+	rec.Alias, rec.AliasSince, rec.AliasUntil = false, time.Time{}, time.Time{}
+	return rec
+}
+
+// chains holds the updates that are under way, by session.
+type chains struct {
+	mu   sync.Mutex
+	byID map[string]*chain
+}
+
+// chain is the updates of one session that wait.
+type chain struct {
+	waiting []*change
+}
+
+// change is one call of Update.
+type change struct {
+	rec      Record
+	apply    func(Record) (Record, error)
+	deadline time.Time
+
+	mu       sync.Mutex // held while apply runs
+	finished bool
+	result   Record // what apply returned last, or the outcome
+	err      error
+	panicked any
+	done     chan struct{}
+}
+
+// finish gives the caller its answer, unless it has left.
+func (c *change) finish(rec Record, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finishLocked(rec, err)
+}
+
+func (c *change) finishLocked(rec Record, err error) {
+	if !c.finished {
+		c.finished, c.result, c.err = true, rec, err
+		close(c.done)
+	}
+}
+
+// leave is finish by the caller itself: its apply is not called any more.
+func (c *change) leave(err error) { c.finish(Record{}, err) }
+
+// applyTo runs apply on cur. It returns false if the change is out: its caller
+// has left, or apply failed.
+func (c *change) applyTo(cur Record) (next Record, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		return Record{}, false
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			// The caller's panic is for its own goroutine.
+			c.panicked = p
+			c.finishLocked(Record{}, errors.New("apply panicked"))
+			next, ok = Record{}, false
+		}
+	}()
+	next, err := c.apply(cur)
+	if err != nil {
+		c.finishLocked(Record{}, err)
+		return Record{}, false
+	}
+	next.ID, next.Version, next.Rights = cur.ID, cur.Version+1, cur.Rights
+	next.Superseded, next.AliasSince, next.Aliased = time.Time{}, time.Time{}, cur.Aliased
+	next.Expiry = next.Expiry.Round(time.Millisecond)
+	switch {
+	case next.Token == cur.Token:
+		next.Alias = false
+	case next.Alias:
+		next.Aliased = true
+		if next.AliasUntil.IsZero() {
+			next.AliasUntil = next.Expiry
+		}
+	default:
+		next.Rights++
+		next.Aliased = false
+	}
+	c.result = next
+	return next, true
+}
+
+// enchain adds c to the chain of its session and starts it if need be.
+func (s *RqliteStore) enchain(c *change) {
+	s.chains.mu.Lock()
+	defer s.chains.mu.Unlock()
+	ch := s.chains.byID[c.rec.ID]
+	if ch == nil {
+		ch = &chain{}
+		s.chains.byID[c.rec.ID] = ch
+		go s.runChain(c.rec.ID, ch)
+	}
+	ch.waiting = append(ch.waiting, c)
+}
+
+// runChain stores the changes of one session until none waits.
+func (s *RqliteStore) runChain(id string, ch *chain) {
+	var (
+		cur   Record
+		queue []*change
+	)
+	for {
+		s.chains.mu.Lock()
+		queue = append(queue, ch.waiting...)
+		ch.waiting = nil
+		if len(queue) == 0 {
+			delete(s.chains.byID, id)
+			s.chains.mu.Unlock()
+			return
+		}
+		s.chains.mu.Unlock()
+		cur, queue = s.round(cur, queue)
+	}
+}
+
+// round stores the first changes of the queue as one write and returns the
+// record that is known then and the changes that are left.
+func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
+	for _, c := range queue {
+		if c.rec.Version > cur.Version {
+			cur = c.rec
+		}
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), latest(queue))
+	defer cancel()
+	for try := 0; ; try++ {
+		next, applied, rest := applyAll(cur, queue)
+		if len(applied) == 0 {
+			return cur, rest
+		}
+		out := s.store(ctx, cur, next)
+		switch out.state {
+		case stateDone:
+			finishAll(applied, plain(next))
+			return plain(next), rest
+		case stateConflict:
+			cur = out.current
+			if pause(ctx, try) {
+				continue // the same changes, on what is there now
+			}
+			failAll(applied, ErrConflict)
+		case stateGone:
+			failAll(applied, ErrGone)
+		default:
+			failAll(applied, out.err)
+		}
+		return Record{}, rest
+	}
+}
+
+// applyAll applies changes one after the other. It stops behind one that
+// changed the token, because then there is another row to write to.
+func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change) {
+	next = cur
+	for i, c := range queue {
+		if c.rec.Rights < next.Rights {
+			c.finish(Record{}, ErrSuperseded)
+			continue
+		}
+		rec, ok := c.applyTo(next)
+		if !ok {
+			continue
+		}
+		applied = append(applied, c)
+		renewed := rec.Token != next.Token
+		next = rec
+		if renewed {
+			return next, applied, queue[i+1:]
+		}
+	}
+	return next, applied, nil
+}
+
+// store sends one write until it is known what became of it or ctx ends.
+func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
+	id := newWriteID()
+	steps := min(next.Version-cur.Version, keptWriteIDs) // one id for each version
+	c := call[outcome]{
+		key: cur.ID, id: cur.ID, version: cur.Version, writeID: id,
+		row: saveRow(cur, next, strings.Repeat(id, int(steps))),
+	}
+	l := s.saves
+	if next.Token != cur.Token {
+		l = s.renewals
+	}
+	for try := 0; ; try++ {
+		out, err := l.do(ctx, c)
+		switch {
+		case err != nil && isDefinite(err):
+			return outcome{state: stateUnknown, err: err}
+		case err != nil:
+			out = outcome{state: stateUnknown, err: unknown(err)}
+		case out.state == stateNotApplied && out.err == nil:
+			out.err = errReply
+		}
+		if out.state != stateNotApplied && out.state != stateUnknown || errors.Is(out.err, errTooMany) {
+			return out
+		}
+		if !pause(ctx, try) {
+			return outcome{state: stateUnknown, err: out.err}
+		}
+	}
+}
+
+func finishAll(applied []*change, stored Record) {
+	for _, c := range applied {
+		c.mu.Lock()
+		rec := plain(c.result)
+		if rec.Token == stored.Token {
+			rec = stored
+		}
+		c.finishLocked(rec, nil)
+		c.mu.Unlock()
+	}
+}
+
+func failAll(changes []*change, err error) {
+	for _, c := range changes {
+		c.finish(Record{}, err)
+	}
+}
+
+// latest returns when the last of the callers gives up.
+func latest(queue []*change) time.Time {
+	var t time.Time
+	for _, c := range queue {
+		if c.deadline.After(t) {
+			t = c.deadline
+		}
+	}
+	return t
+}
+
+// pause waits before another try, longer with each, at random so that those who
+// collided do not do so again. It returns false when ctx ends first.
+func pause(ctx context.Context, try int) bool {
+	d := min(time.Millisecond<<min(try, 10), 100*time.Millisecond)
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(d))))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

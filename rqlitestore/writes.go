@@ -1,0 +1,65 @@
+package rqlitestore
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+)
+
+// minNote is how long a deleted token is remembered at least: longer than a
+// request that holds the session may be under way.
+const minNote = time.Hour
+
+// A write id is what a save leaves in its row, so that after a lost reply one
+// can see whether it was applied. It tells writers of one row apart, it is no
+// secret: 48 bits do. Ids are in base64url, newest first, 8 characters each,
+// and the row keeps the last 8.
+const (
+	writeIDLen   = 8
+	keptWriteIDs = 8
+	// otherWriteID stands for a Commit, which has none.
+	otherWriteID = "--------"
+)
+
+func newWriteID() string {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64())
+	return base64.RawURLEncoding.EncodeToString(b[:6])
+}
+
+func (s *RqliteStore) sendTouches(ctx context.Context, calls []*call[struct{}]) error {
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls), julian(s.now())}})
+	return err
+}
+
+func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}]) error {
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls)}})
+	return err
+}
+
+func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) error {
+	// Not repeatable: a late upsert would overwrite a newer one.
+	_, err := s.execute(ctx, statement{Query: s.sql.commit, Arguments: []any{joinRows(calls)}})
+	return err
+}
+
+func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) error {
+	rows := joinRows(calls)
+	remove := statement{Query: s.sql.remove, Arguments: []any{rows}}
+	if s.reviveDeleted {
+		_, err := s.executeRepeatable(ctx, remove)
+		return err
+	}
+	note := statement{Query: s.sql.note, Arguments: []any{rows, julian(s.now().Add(minNote))}}
+	_, err := s.executeRepeatable(ctx, note, remove)
+	return err
+}
+
+func (s *RqliteStore) endOlderTokens(ctx context.Context, id, token string) error {
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.endOlder, Arguments: []any{
+		hexText(id), hexText(token), julian(s.now().Add(Grace)),
+	}})
+	return err
+}
