@@ -13,14 +13,26 @@ func (e *encoder) time(t time.Time) error {
 	if y := t.Year(); y < 0 || y > 9999 || offset <= -day || offset >= day {
 		return unstorable("a time outside of the years 0 to 9999 or a day or more from UTC, store text or a number")
 	}
-	layout := time.RFC3339Nano
-	if offset%60 != 0 {
-		layout = withSeconds
+	e.raw(`"`)
+	if offset%60 == 0 {
+		e.buf = t.AppendFormat(e.buf, time.RFC3339Nano)
+	} else {
+		e.oddTime(t, offset)
 	}
 	e.raw(`"`)
-	e.buf = t.AppendFormat(e.buf, layout)
-	e.raw(`"`)
 	return nil
+}
+
+// oddTime appends t in the form withSeconds. Go cannot format that itself: it
+// writes the offset of -18 seconds as "+00:00:-18".
+func (e *encoder) oddTime(t time.Time, offset int) {
+	e.buf = t.AppendFormat(e.buf, "2006-01-02T15:04:05.999999999")
+	sign := byte('+')
+	if offset < 0 {
+		sign, offset = '-', -offset
+	}
+	e.buf = append(e.buf, sign)
+	e.buf = time.Unix(int64(offset), 0).UTC().AppendFormat(e.buf, time.TimeOnly)
 }
 
 // parseTime reads what encoder.time writes.
