@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"time"
+)
+
+// question is a request in the form in which it can be put to any node, any
+// number of times.
+type question struct {
+	request *http.Request // as it came; its URL names no node
+	header  http.Header   // with the credentials; not changed once made
+	body    []byte
+}
+
+// put asks one node once and reads its whole answer, within the time for one
+// attempt.
+func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) (r reply) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
+	defer cancel()
+	connected := false
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
+	res, err := n.http.RoundTrip(q.addressed(httptrace.WithClientTrace(ctx, trace), n, m, t.cfg.Timeout))
+	if err != nil {
+		if !connected {
+			return reply{verdict: unsent, reason: timedOut(ctx, err, "no connection")}
+		}
+		return reply{verdict: cut, reason: timedOut(ctx, err, "no answer")}
+	}
+	defer res.Body.Close()
+	body, err := readReply(res, t.cfg.MaxReply)
+	if errors.Is(err, errReplyTooLong) || errors.Is(err, errNotJSON) {
+		return reply{verdict: garbled, reason: err}
+	}
+	if err != nil {
+		return reply{verdict: cut, reason: timedOut(ctx, err, "half an answer")}
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	res.ContentLength = int64(len(body))
+	res.TransferEncoding = nil
+	return judgeReply(q.request.URL.Path, m, res, body)
+}
+
+// timedOut puts what happened in the place of a bare "context deadline
+// exceeded".
+func timedOut(ctx context.Context, err error, what string) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%s in time", what)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// addressed returns the HTTP request to one node.
+func (q *question) addressed(ctx context.Context, n *node, m mode, timeout time.Duration) *http.Request {
+	query := q.request.URL.RawQuery
+	switch m {
+	case direct:
+		query = joinQuery(query, "redirect")
+	case forward:
+		// A forwarding node waits for a silent leader no longer than we wait
+		// for it; its own default is 30 s.
+		query = joinQuery(query, "timeout="+timeout.String())
+	case local:
+	}
+	r := q.request.WithContext(ctx)
+	r.URL = &url.URL{Scheme: n.base.Scheme, Host: n.base.Host, Path: q.request.URL.Path, RawQuery: query}
+	r.Host = ""
+	r.Header = q.header
+	r.Body, r.GetBody, r.ContentLength = nil, nil, 0
+	if len(q.body) > 0 {
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(q.body)), nil }
+		r.Body, _ = r.GetBody() // it has no way to fail
+		r.ContentLength = int64(len(q.body))
+	}
+	return r
+}
+
+func joinQuery(query, parameter string) string {
+	if query == "" {
+		return parameter
+	}
+	return query + "&" + parameter
+}
+
+var (
+	errReplyTooLong = errors.New("the answer is longer than allowed")
+	errNotJSON      = errors.New("the answer is not JSON")
+)
+
+// readReply reads a body of at most most bytes. It gives up at the first byte
+// of a 200 that cannot be rqlite's, so that a long stream of something else is
+// not gathered up to the limit.
+func readReply(res *http.Response, most int64) ([]byte, error) {
+	if res.ContentLength > most {
+		return nil, errReplyTooLong
+	}
+	var buffer bytes.Buffer
+	if res.ContentLength > 0 {
+		buffer.Grow(int(res.ContentLength) + bytes.MinRead)
+	}
+	body := io.LimitReader(res.Body, most+1)
+	if isData(res) {
+		if _, err := io.CopyN(&buffer, body, 1); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil, errNotJSON
+			}
+			return nil, err
+		}
+		if buffer.Bytes()[0] != '{' {
+			return nil, errNotJSON
+		}
+	}
+	if _, err := buffer.ReadFrom(body); err != nil {
+		return nil, err
+	}
+	if int64(buffer.Len()) > most {
+		return nil, errReplyTooLong
+	}
+	return buffer.Bytes(), nil
+}
+
+// isData reports whether the response is the result of a statement.
+func isData(res *http.Response) bool {
+	return res.StatusCode == http.StatusOK && res.Request != nil && len(res.Request.URL.Path) > 4 && res.Request.URL.Path[:4] == "/db/"
+}

@@ -1,0 +1,359 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
+)
+
+// call is one request on its way through the cluster: the attempts at nodes
+// that it takes until one of them answers.
+type call struct {
+	t          *Transport
+	q          *question
+	repeatable bool
+	anyNode    bool // a read at level none: every node answers it alike
+	begun      time.Time
+
+	outcomes chan outcome
+	inFlight []flight
+	hedged   int
+	failed   int             // attempts
+	pause    time.Time       // no new attempt before
+	reasons  map[*node]error // why it did not answer, newest
+	useless  map[*node]bool  // its answer to this request was no good, asking again is pointless
+}
+
+// flight is an attempt under way.
+type flight struct {
+	n    *node
+	mode mode
+}
+
+// outcome is how an attempt ended.
+type outcome struct {
+	flight
+	reply
+	took time.Duration
+}
+
+// mostInFlight bounds the attempts of one request that are under way together:
+// the first, a hedge, and one at a leader that turned up meanwhile.
+const mostInFlight = 4
+
+// RoundTrip implements [http.RoundTripper]. The host of the request's URL is
+// ignored: the request goes to one of the nodes. The body of the response is
+// in memory when RoundTrip returns.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	q, err := t.question(req)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	t.lastUse.Store(now.UnixNano())
+	t.hedges.earn()
+	ctx := req.Context()
+	var cancel context.CancelFunc
+	if _, ok := ctx.Deadline(); ok {
+		ctx, cancel = context.WithCancel(ctx)
+	} else {
+		ctx, cancel = context.WithTimeout(ctx, t.cfg.budget())
+	}
+	defer cancel()
+	read := req.URL.Path == "/db/query" || req.Method == http.MethodGet || req.Method == http.MethodHead
+	c := &call{
+		t: t, q: q, begun: now,
+		repeatable: read || idempotent.Is(ctx),
+		anyNode:    read && (req.URL.Path != "/db/query" || strings.Contains(req.URL.RawQuery, "level=none")),
+		outcomes:   make(chan outcome, mostInFlight),
+	}
+	res, err := c.run(ctx)
+	if res != nil {
+		res.Request = req
+	}
+	return res, err
+}
+
+// question reads the request's body, which a RoundTripper has to close, and
+// adds the credentials.
+func (t *Transport) question(req *http.Request) (*question, error) {
+	q := &question{request: req, header: t.cfg.withCredentials(req.Header)}
+	if req.Body != nil {
+		body, err := readAll(req)
+		if err != nil {
+			return nil, fmt.Errorf("cluster: read the request: %w", err)
+		}
+		q.body = body
+	}
+	if t.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	return q, nil
+}
+
+func readAll(req *http.Request) ([]byte, error) {
+	defer req.Body.Close()
+	var buffer bytes.Buffer
+	if req.ContentLength > 0 {
+		buffer.Grow(int(req.ContentLength) + bytes.MinRead)
+	}
+	_, err := buffer.ReadFrom(req.Body)
+	return buffer.Bytes(), err
+}
+
+// run makes attempts until one is answered or there is nothing left to try.
+func (c *call) run(ctx context.Context) (*http.Response, error) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var hedgeAt time.Time
+	for {
+		v := c.t.view.Load()
+		if n, m := c.next(v); n != nil {
+			c.launch(ctx, n, m)
+			hedgeAt = time.Now().Add(c.t.hedgeDelay())
+		} else if len(c.inFlight) == 0 && c.hopeless(v) {
+			return nil, c.failure(nil)
+		}
+		if c.superseded(v) {
+			return nil, c.failure(errOutcomeUnknown)
+		}
+		timer.Reset(c.sleep(v, hedgeAt))
+		select {
+		case o := <-c.outcomes:
+			if res, err, done := c.settle(o); done {
+				return res, err
+			}
+		case <-timer.C:
+			if len(c.inFlight) > 0 && !time.Now().Before(hedgeAt) {
+				c.hedge(ctx)
+				hedgeAt = time.Now().Add(c.t.hedgeDelay())
+			}
+		case <-v.changed:
+		case <-ctx.Done():
+			c.leave(ctx)
+			return nil, c.failure(ctx.Err())
+		case <-c.t.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// next chooses the node to send to now, or none.
+func (c *call) next(v *view) (*node, mode) {
+	if len(c.inFlight) > 0 {
+		// What may be repeated follows a leader that turned up meanwhile.
+		if c.repeatable && !c.anyNode && c.usable(v.leader) && len(c.inFlight) < mostInFlight && !c.pausing() {
+			return v.leader, direct
+		}
+		return nil, 0
+	}
+	switch {
+	case c.pausing():
+		return nil, 0
+	case c.anyNode:
+		return c.another(roleUnknown), local
+	case c.usable(v.leader):
+		return v.leader, direct
+	case v.elsewhere, v.leader != nil && c.useless[v.leader]:
+		return c.another(roleFollower), forward
+	}
+	c.t.kick()
+	return nil, 0
+}
+
+func (c *call) pausing() bool { return c.failed > 1 && time.Now().Before(c.pause) }
+
+// usable reports whether this call may be sent to n.
+func (c *call) usable(n *node) bool {
+	return n != nil && n.closed.Load() && !c.useless[n] && !c.flying(n)
+}
+
+func (c *call) flying(n *node) bool {
+	for _, f := range c.inFlight {
+		if f.n == n {
+			return true
+		}
+	}
+	return false
+}
+
+// another returns a node that this call may be sent to, one in the wanted role
+// if possible, beginning with the one that last answered so.
+func (c *call) another(wanted role) *node {
+	nodes := c.t.nodes
+	first := int(c.t.turn.Load())
+	var found *node
+	for i := range nodes {
+		n := nodes[(first+i)%len(nodes)]
+		if !c.usable(n) {
+			continue
+		}
+		if wanted == roleUnknown || n.lastWord(time.Time{}) == wanted {
+			return n
+		}
+		if found == nil {
+			found = n
+		}
+	}
+	return found
+}
+
+// launch begins an attempt.
+func (c *call) launch(ctx context.Context, n *node, m mode) {
+	f := flight{n, m}
+	c.inFlight = append(c.inFlight, f)
+	go func() {
+		begun := time.Now()
+		r := c.t.put(ctx, c.q, n, m)
+		select {
+		case c.outcomes <- outcome{f, r, time.Since(begun)}:
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// hedge is called when the nodes asked are slow to answer. It finds out whether
+// they are alive and asks another one, if the request allows it.
+func (c *call) hedge(ctx context.Context) {
+	for _, f := range c.inFlight {
+		c.t.check(f.n)
+	}
+	if !c.repeatable || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
+		return
+	}
+	n, m := c.another(roleFollower), forward
+	if c.anyNode {
+		m = local
+	}
+	if n == nil || !c.t.hedges.spend() {
+		return
+	}
+	c.hedged++
+	c.t.observe(Hedged, n, nil)
+	c.launch(ctx, n, m)
+}
+
+// settle takes in how an attempt ended. done means that the call has ended too.
+func (c *call) settle(o outcome) (res *http.Response, err error, done bool) {
+	for i, f := range c.inFlight {
+		if f == o.flight {
+			c.inFlight = append(c.inFlight[:i], c.inFlight[i+1:]...)
+			break
+		}
+	}
+	c.t.learn(o)
+	if o.verdict == answered {
+		return o.response, nil, true
+	}
+	if c.reasons == nil {
+		c.reasons = make(map[*node]error)
+		c.useless = make(map[*node]bool)
+	}
+	c.reasons[o.n] = o.reason
+	if o.verdict == garbled {
+		c.useless[o.n] = true
+	}
+	if o.verdict.unknown() && !c.repeatable {
+		return nil, c.failure(errOutcomeUnknown), true
+	}
+	c.failed++
+	// The first repetition is at once, later ones leave the cluster time.
+	pause := 10 * time.Millisecond << min(c.failed, 5)
+	c.pause = time.Now().Add(pause/2 + rand.N(pause/2))
+	c.t.observe(Retried, o.n, o.reason)
+	return nil, nil, false
+}
+
+// leave is called when time has run out: a node that is silent until then may be
+// down, also when it was given too little time to show it.
+func (c *call) leave(ctx context.Context) {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return
+	}
+	for _, f := range c.inFlight {
+		c.t.check(f.n)
+	}
+}
+
+// superseded reports whether waiting for an attempt has become pointless: a
+// write that must not be repeated hangs at a node, and another one leads now.
+func (c *call) superseded(v *view) bool {
+	return !c.repeatable && len(c.inFlight) > 0 && c.inFlight[0].mode == direct &&
+		v.leader != nil && v.leader != c.inFlight[0].n
+}
+
+// patience is how long after the loss of the leader requests wait for the next
+// one. rqlite elects one within about 3 s. In a longer outage they wait only
+// as long as it takes to find out that it is over.
+const (
+	patience      = 5 * time.Second
+	leastPatience = 250 * time.Millisecond
+)
+
+func (c *call) givingUpAt(v *view) time.Time {
+	least, most := c.begun.Add(leastPatience), v.since.Add(patience)
+	if most.After(least) {
+		return most
+	}
+	return least
+}
+
+// hopeless reports whether there is nothing left to try or to wait for.
+func (c *call) hopeless(v *view) bool {
+	if len(c.useless) >= len(c.t.nodes) {
+		return true
+	}
+	return !c.pausing() && !time.Now().Before(c.givingUpAt(v))
+}
+
+// sleep is how long to wait for something to happen.
+func (c *call) sleep(v *view, hedgeAt time.Time) time.Duration {
+	if len(c.inFlight) > 0 {
+		return time.Until(hedgeAt)
+	}
+	if c.pausing() {
+		return time.Until(c.pause)
+	}
+	return time.Until(c.givingUpAt(v))
+}
+
+var errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
+
+// failure is the error that names each node and why it did not answer.
+func (c *call) failure(cause error) error {
+	var text strings.Builder
+	v := c.t.view.Load()
+	for i, n := range c.t.nodes {
+		if i > 0 {
+			text.WriteString("; ")
+		}
+		text.WriteString(n.name + ": " + c.reason(v, n))
+	}
+	if cause == nil {
+		return fmt.Errorf("cluster: no node can answer (%s)", text.String())
+	}
+	return fmt.Errorf("cluster: %w (%s)", cause, text.String())
+}
+
+func (c *call) reason(v *view, n *node) string {
+	if err := c.reasons[n]; err != nil {
+		return err.Error()
+	}
+	if c.flying(n) {
+		return "no answer yet"
+	}
+	if s := n.status(nil); s.State != Closed {
+		return "is down: " + s.LastError
+	}
+	if v.leader == nil && !v.elsewhere {
+		return "knows no leader"
+	}
+	return "not asked"
+}

@@ -1,0 +1,56 @@
+// Package cluster carries the requests of gorqlite to the nodes of an rqlite
+// cluster and keeps them going while nodes crash, hang or come back.
+//
+// A [Transport] is an [http.RoundTripper]. gorqlite sees one server; the
+// Transport chooses the node:
+//
+//	conn, err := cluster.Connect("http://10.0.0.1:4001", "http://10.0.0.2:4001", "http://10.0.0.3:4001")
+//	store := rqlitestore.New(conn)
+//
+// List every voting node. A node that is not listed is never talked to: what
+// nodes say about each other only tells which of the listed ones leads, so
+// credentials go nowhere else and advertised addresses that make no sense on
+// this side of a NAT or of Docker do no harm.
+//
+// # How a request travels
+//
+// It goes straight to the leader, with rqlite's redirect parameter: a node that
+// does not lead says so instead of passing the request on. So there is no
+// forwarding hop, "not the leader" is a certain "not applied", and a follower
+// that hung and wakes up has no old write to forward. Only when no listed node
+// leads (a load balancer, or only some nodes are listed) are nodes asked to
+// forward.
+//
+// The leader is whoever answers a linearizable SELECT 1: that needs no more
+// rights than the store has (query), and a deposed leader cannot pass it. A
+// background watch asks all nodes at once when the leader is lost, and every
+// few seconds after [Transport.Start]. Requests wait for its finding rather
+// than search themselves.
+//
+// # What is sent twice
+//
+// A request is repeated, on the same or another node, if it is a read
+// (/db/query, GET), if the store has marked its context as repeatable, or if it
+// was certainly not applied: no connection came about, or the node said so. All
+// else ends in an error that says the outcome is unknown. "leadership lost
+// while committing log", which rqlite sends inside a 200, is one of these. An
+// error in the SQL, a 400 or a 401 is an answer and goes to the caller at once.
+//
+// Each attempt has its own timeout ([Config.Timeout]), all together have the
+// deadline of the request's context. A repeatable request that has no answer
+// after about 100 ms (more where the cluster usually takes longer) is sent to a
+// second node too; a budget keeps that from doubling the load of a cluster that
+// is merely slow.
+//
+// # Breakers
+//
+// A node that refuses connections, or has been silent for a while and does not
+// answer a small local read either, gets no more requests: its breaker opens.
+// The watch tries it in the background, so no request pays for finding out that
+// it is back. While there is no leader requests wait for one, up to 5 s after it
+// was lost; in a longer outage they fail soon, with an error that names every
+// node and its reason.
+//
+// Creating a Transport does no I/O. It opens with every node down and works
+// soon after they are up.
+package cluster

@@ -1,0 +1,201 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// State is the state of a node's circuit breaker.
+type State string
+
+// The states of a breaker.
+const (
+	Closed   State = "closed"    // the node gets requests
+	Open     State = "open"      // it gets none: it does not answer
+	HalfOpen State = "half-open" // it gets none, and is being tried in the background
+)
+
+// NodeStatus is what is known about one node.
+type NodeStatus struct {
+	URL       string    // scheme, host and port as configured
+	Leader    bool      // requests go to this node
+	State     State     // of its breaker
+	Since     time.Time // when the state began
+	LastError string    // the newest failure, also after the node has recovered; "" if there was none
+}
+
+// role is what a node said about itself when it was last asked.
+type role int
+
+const (
+	roleUnknown  role = iota
+	roleLeader        // it answered a linearizable read
+	roleFollower      // it knows a leader, who is somebody else
+	roleLost          // it knows no leader
+	roleDenied        // it does not let us ask
+	roleFailed        // it did not answer
+)
+
+// node is one configured node: its connections, its breaker, its last word.
+type node struct {
+	name string
+	base *url.URL
+	http *http.Transport
+
+	closed   atomic.Bool // mirrors state == Closed, for the path of requests
+	checking atomic.Bool // a liveness check is under way
+
+	mu        sync.Mutex
+	state     State
+	since     time.Time
+	lastError error
+	failures  int       // failed trials since the breaker opened
+	nextTrial time.Time // of an open breaker
+	role      role
+	roleAt    time.Time
+	probes    int // under way
+	lastProbe time.Time
+}
+
+func newNode(u *url.URL, tlsConfig *tls.Config) *node {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // a connection of its own for each request in flight: one that hangs holds up no other
+	n := &node{
+		name: u.String(),
+		base: u,
+		http: &http.Transport{
+			// No proxy from the environment: it would be a host outside the cluster.
+			Proxy:                  nil,
+			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+			TLSClientConfig:        tlsConfig.Clone(),
+			TLSHandshakeTimeout:    5 * time.Second,
+			MaxIdleConnsPerHost:    256,
+			IdleConnTimeout:        30 * time.Second, // less than what load balancers cut off at
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: 64 << 10,
+			Protocols:              protocols,
+		},
+		state: Closed,
+		since: time.Now(),
+	}
+	n.closed.Store(true)
+	return n
+}
+
+// dialTimeout is for hosts that do not even refuse.
+const dialTimeout = time.Second
+
+// fail notes why the node failed. Of an open breaker the reason stays.
+func (n *node) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.state == Closed {
+		n.lastError = err
+	}
+}
+
+// open opens the breaker, or keeps it open for another, longer while. It
+// reports whether the breaker was closed before.
+func (n *node) open(err error, now time.Time) (changed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	changed = n.state == Closed
+	if n.state != Open {
+		n.state, n.since = Open, now
+		n.closed.Store(false)
+	}
+	n.lastError = err
+	pause := min(firstTrial<<min(n.failures, 8), lastTrial)
+	n.failures++
+	n.nextTrial = now.Add(pause)
+	return changed
+}
+
+// An open breaker tries its node after a pause that grows from the first to the
+// last of these.
+const (
+	firstTrial = 100 * time.Millisecond
+	lastTrial  = time.Second
+)
+
+// shut closes the breaker and reports whether it was open.
+func (n *node) shut(now time.Time) (changed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.state == Closed {
+		return false
+	}
+	n.state, n.since, n.failures = Closed, now, 0
+	n.closed.Store(true)
+	return true
+}
+
+// says notes what the node said about itself when asked at asked.
+func (n *node) says(r role, asked time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if asked.Before(n.roleAt) {
+		return // an older question that took longer
+	}
+	n.role, n.roleAt = r, asked
+}
+
+// lastWord returns what the node said about itself when asked since then.
+func (n *node) lastWord(since time.Time) role {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.state != Closed {
+		return roleFailed
+	}
+	if n.roleAt.Before(since) {
+		return roleUnknown
+	}
+	return n.role
+}
+
+// beginProbe reports whether the node should be asked now, and whether that is
+// a trial of an open breaker. Each true is to be followed by endProbe.
+func (n *node) beginProbe(now time.Time) (probe, trial bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.state == Closed:
+		// A follower hangs for as long as it waits for a leader that hangs, so
+		// an older probe must not keep a newer one from the good news.
+		if n.probes >= 8 || now.Sub(n.lastProbe) < minProbeGap {
+			return false, false
+		}
+	case n.probes > 0 || now.Before(n.nextTrial):
+		return false, false
+	default:
+		n.state, n.since = HalfOpen, now
+		trial = true
+	}
+	n.probes++
+	n.lastProbe = now
+	return true, trial
+}
+
+// minProbeGap keeps a storm of failing requests from becoming one of probes.
+const minProbeGap = 20 * time.Millisecond
+
+func (n *node) endProbe() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.probes--
+}
+
+func (n *node) status(leader *node) NodeStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := NodeStatus{URL: n.name, Leader: n == leader, State: n.state, Since: n.since}
+	if n.lastError != nil {
+		s.LastError = n.lastError.Error()
+	}
+	return s
+}

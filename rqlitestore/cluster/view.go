@@ -1,0 +1,126 @@
+package cluster
+
+import "time"
+
+// view is what the Transport believes about the cluster at one moment. It is
+// replaced as a whole; changed is closed when that happens.
+type view struct {
+	leader    *node     // nil: none of the nodes is known to lead
+	elsewhere bool      // there is a leader, but it is none of the nodes we can reach: they are to forward
+	since     time.Time // when leader was found or lost
+	changed   chan struct{}
+}
+
+// replaceView publishes a new view made by change from the current one. change
+// returns false to keep it.
+func (t *Transport) replaceView(change func(v *view) bool) bool {
+	t.viewMu.Lock()
+	defer t.viewMu.Unlock()
+	old := t.view.Load()
+	next := &view{leader: old.leader, elsewhere: old.elsewhere, since: old.since, changed: make(chan struct{})}
+	if !change(next) {
+		return false
+	}
+	t.view.Store(next)
+	close(old.changed)
+	return true
+}
+
+// leaderFound makes n the leader.
+func (t *Transport) leaderFound(n *node) {
+	if t.view.Load().leader == n {
+		return
+	}
+	if t.replaceView(func(v *view) bool {
+		if v.leader == n || !n.closed.Load() {
+			return false
+		}
+		v.leader, v.elsewhere, v.since = n, false, time.Now()
+		return true
+	}) {
+		t.observe(LeaderFound, n, nil)
+	}
+}
+
+// leaderLost notes that n does not lead, if it was thought to.
+func (t *Transport) leaderLost(n *node, why error) {
+	if t.replaceView(func(v *view) bool {
+		if v.leader != n {
+			return false
+		}
+		v.leader, v.elsewhere, v.since = nil, false, time.Now()
+		return true
+	}) {
+		t.observe(LeaderLost, n, why)
+	}
+}
+
+// unsettle makes the watch look again whether the leader is elsewhere.
+func (t *Transport) unsettle() {
+	t.replaceView(func(v *view) bool {
+		if !v.elsewhere {
+			return false
+		}
+		v.elsewhere, v.since = false, time.Now()
+		return true
+	})
+	t.kick()
+}
+
+// leaderHint follows what a node says about the leader's address, where that is
+// one of ours.
+func (t *Transport) leaderHint(from *node, host string) bool {
+	for _, n := range t.nodes {
+		if n != from && n.base.Host == host && n.closed.Load() {
+			t.leaderFound(n)
+			return true
+		}
+	}
+	return false
+}
+
+// judge decides, while no leader is known, whether it is elsewhere: every node
+// has been asked since, none leads, and at least one is in touch with a leader.
+// (A follower says who leads only after having reached it.)
+func (t *Transport) judge() {
+	t.replaceView(func(v *view) bool {
+		if v.leader != nil || v.elsewhere {
+			return false
+		}
+		knows := false
+		for _, n := range t.nodes {
+			switch n.lastWord(v.since) {
+			case roleUnknown, roleLeader:
+				return false
+			case roleFollower, roleDenied:
+				knows = true
+			case roleLost, roleFailed:
+			}
+		}
+		v.elsewhere = knows
+		return knows
+	})
+}
+
+// nodeDown opens the breaker of n.
+func (t *Transport) nodeDown(n *node, err error) {
+	if !n.open(err, time.Now()) {
+		return
+	}
+	n.http.CloseIdleConnections()
+	t.observe(BreakerOpened, n, err)
+	t.leaderLost(n, err)
+	t.wake()
+	t.kick()
+}
+
+// nodeUp closes the breaker of n.
+func (t *Transport) nodeUp(n *node) {
+	if n.shut(time.Now()) {
+		t.observe(BreakerClosed, n, nil)
+		t.wake()
+	}
+}
+
+// wake lets waiting requests look again.
+func (t *Transport) wake() { t.replaceView(func(*view) bool { return true }) }

@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// How often the watch looks at the cluster.
+const (
+	searchInterval  = 100 * time.Millisecond // while no leader is known
+	trialInterval   = 250 * time.Millisecond // while a breaker is open
+	refreshInterval = 5 * time.Second        // while all is well, after Start
+	longSearch      = 10 * time.Second       // after that the search slows down
+	idleTime        = 30 * time.Second       // without requests the watch ends, unless started
+)
+
+// learn draws the conclusions about the cluster from how an attempt ended.
+func (t *Transport) learn(o outcome) {
+	switch o.verdict {
+	case answered:
+		t.latency.add(o.took)
+		if o.mode != direct {
+			t.prefer(o.n)
+		}
+		return
+	case unsent:
+		t.nodeDown(o.n, o.reason)
+		return
+	case moved:
+		t.leaderLost(o.n, o.reason)
+		if !t.leaderHint(o.n, o.leader) {
+			t.unsettle()
+		}
+	case lost:
+		t.leaderLost(o.n, o.reason)
+		t.unsettle()
+	case cut:
+		// Whatever connections are left may be as dead as this one.
+		o.n.http.CloseIdleConnections()
+		t.check(o.n)
+	case garbled:
+		t.check(o.n)
+	}
+	o.n.fail(o.reason)
+}
+
+// prefer makes n the first choice where any node will do.
+func (t *Transport) prefer(n *node) {
+	for i := range t.nodes {
+		if t.nodes[i] == n {
+			t.turn.Store(uint32(i))
+			return
+		}
+	}
+}
+
+// check finds out, in the background, whether a silent node is alive, and opens
+// its breaker if it is not.
+func (t *Transport) check(n *node) {
+	if !n.closed.Load() || !n.checking.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer n.checking.Store(false)
+		ctx, cancel := context.WithTimeout(t.ctx, t.checkTimeout())
+		defer cancel()
+		if err := t.alive(ctx, n); err != nil && t.ctx.Err() == nil {
+			t.nodeDown(n, err)
+		}
+	}()
+}
+
+// kick makes the watch look now. It starts it where it does not run.
+func (t *Transport) kick() {
+	t.watchMu.Lock()
+	defer t.watchMu.Unlock()
+	if t.ctx.Err() != nil {
+		return
+	}
+	if !t.watching {
+		t.watching = true
+		// Nobody has looked for a while: an outage begins to count now.
+		t.replaceView(func(v *view) bool {
+			if v.leader != nil || v.elsewhere {
+				return false
+			}
+			v.since = time.Now()
+			return true
+		})
+		go t.watch()
+		return
+	}
+	select {
+	case t.look <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks at the nodes until all is well or nobody needs them.
+func (t *Transport) watch() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		t.lookAround()
+		timer.Reset(t.interval(time.Now()))
+		select {
+		case <-timer.C:
+		case <-t.look:
+		case <-t.ctx.Done():
+			return
+		}
+		if t.endWatch(time.Now()) {
+			return
+		}
+	}
+}
+
+// endWatch ends the watch if there is no reason for it.
+func (t *Transport) endWatch(now time.Time) bool {
+	t.watchMu.Lock()
+	defer t.watchMu.Unlock()
+	if t.started {
+		return false
+	}
+	idle := now.Sub(time.Unix(0, t.lastUse.Load())) > idleTime
+	if !idle && (t.view.Load().leader == nil || t.anyOpen()) {
+		return false
+	}
+	t.watching = false
+	return true
+}
+
+func (t *Transport) interval(now time.Time) time.Duration {
+	v := t.view.Load()
+	switch searching := now.Sub(v.since); {
+	case v.leader == nil && !v.elsewhere && searching < longSearch:
+		return searchInterval
+	case v.elsewhere && searching < 2*time.Second:
+		return searchInterval
+	case t.anyOpen() || (v.leader == nil && !v.elsewhere):
+		return trialInterval
+	}
+	return refreshInterval
+}
+
+func (t *Transport) anyOpen() bool {
+	for _, n := range t.nodes {
+		if !n.closed.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// lookAround asks every node that it is time to ask, all at once.
+func (t *Transport) lookAround() {
+	now := time.Now()
+	for _, n := range t.nodes {
+		if probe, trial := n.beginProbe(now); probe {
+			go func() {
+				defer n.endProbe()
+				t.probe(n, trial)
+			}()
+		}
+	}
+}
+
+// probe asks one node whether it leads. With trial its breaker is open, and it
+// has to show first that it is alive.
+func (t *Transport) probe(n *node, trial bool) {
+	ctx, cancel := context.WithTimeout(t.ctx, t.probeTimeout())
+	defer cancel()
+	if trial {
+		if err := t.alive(ctx, n); err != nil {
+			n.says(roleFailed, time.Now())
+			t.nodeDown(n, err)
+			t.judge()
+			return
+		}
+		t.nodeUp(n)
+	}
+	begun := time.Now()
+	r := t.put(ctx, t.leaderQuestion, n, direct)
+	if t.ctx.Err() != nil {
+		return
+	}
+	switch {
+	case r.verdict == answered && !r.denied:
+		n.says(roleLeader, begun)
+		t.leaderFound(n)
+	case r.denied:
+		n.says(roleDenied, begun)
+	case r.verdict == moved && r.leader != "":
+		n.says(roleFollower, begun)
+		if t.view.Load().leader == nil {
+			t.leaderHint(n, r.leader)
+		}
+	case r.verdict == moved, r.verdict == lost:
+		n.says(roleLost, begun)
+		n.fail(r.reason)
+		t.leaderLost(n, r.reason)
+	case r.verdict == unsent:
+		n.says(roleFailed, begun)
+		t.nodeDown(n, r.reason)
+	default:
+		n.says(roleFailed, begun)
+		n.fail(r.reason)
+		t.check(n)
+	}
+	t.judge()
+}
+
+func (t *Transport) probeTimeout() time.Duration {
+	return min(max(time.Second, t.checkTimeout()), t.cfg.Timeout)
+}
+
+// alive puts a read to the node that it answers from its own data.
+func (t *Transport) alive(ctx context.Context, n *node) error {
+	r := t.put(ctx, t.aliveQuestion, n, local)
+	if r.verdict == answered || r.verdict == moved || r.verdict == lost {
+		return nil
+	}
+	return r.reason
+}
+
+// newProbe is the SELECT 1 that tells something about a node. It needs only
+// the permission to query.
+func (c Config) newProbe(level string) *question {
+	request := &http.Request{
+		Method: http.MethodPost,
+		URL:    &url.URL{Path: "/db/query", RawQuery: "level=" + level},
+		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	header := http.Header{"Content-Type": {"application/json"}}
+	return &question{request: request, header: c.withCredentials(header), body: []byte(`[["SELECT 1"]]`)}
+}
