@@ -189,7 +189,9 @@ func (t *Transport) probe(n *node, trial bool) {
 	switch {
 	case r.verdict == answered && !r.denied:
 		n.says(roleLeader, begun)
-		t.leaderFound(n)
+		if !begun.Before(t.view.Load().since) { // else it is older than what is known
+			t.leaderFound(n)
+		}
 	case r.denied:
 		n.says(roleDenied, begun)
 	case r.verdict == moved && r.leader != "":

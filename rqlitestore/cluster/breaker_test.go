@@ -1,0 +1,148 @@
+package cluster_test
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+)
+
+func TestTransport_hedgesWhatMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"read": query, "marked write": execute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			silent := newFake(t, leading())
+			silent.behave(conduct{request: silent.hang, probe: ok})
+			other := newFake(t, following(silent.URL))
+			tr := open(t, cluster.Config{}, silent, other)
+			begun := time.Now()
+			mustSend(t, repeatable(t), tr, path)
+			if took := time.Since(begun); took < 100*time.Millisecond || took > time.Second {
+				t.Errorf("answered after %s, want little more than 100 ms", took)
+			}
+		})
+	}
+}
+
+func TestTransport_doesNotHedgeOtherWrites(t *testing.T) {
+	t.Parallel()
+	silent := newFake(t, leading())
+	silent.behave(conduct{request: silent.hang, probe: ok})
+	other := newFake(t, following(silent.URL))
+	tr := open(t, cluster.Config{Timeout: 400 * time.Millisecond}, silent, other)
+	if _, _, err := send(t, t.Context(), tr, execute); err == nil {
+		t.Error("answered")
+	}
+	if n := len(other.requests()); n > 0 {
+		t.Errorf("the other node got %d requests", n)
+	}
+}
+
+func TestTransport_hedgesOnlySomeOfTheLoad(t *testing.T) {
+	t.Parallel()
+	slow := newFake(t, leading())
+	slow.behave(conduct{probe: ok, request: func(w http.ResponseWriter, r *http.Request) {
+		select { // a cluster that is merely slow
+		case <-time.After(250 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		ok(w, r)
+	}})
+	other := newFake(t, following(slow.URL))
+	tr := open(t, cluster.Config{}, slow, other)
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() { mustSend(t, t.Context(), tr, query) })
+	}
+	all.Wait()
+	if n := len(other.requests()); n > 60 {
+		t.Errorf("%d of 200 requests were sent twice", n)
+	}
+}
+
+func TestTransport_frozenLeaderCostsOneSlowRequest(t *testing.T) {
+	t.Parallel()
+	a := newFake(t, leading())
+	b := newFake(t, following(a.URL))
+	var mu sync.Mutex
+	var kinds []cluster.EventKind
+	tr := open(t, cluster.Config{Observe: func(e cluster.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		kinds = append(kinds, e.Kind)
+	}}, a, b)
+	mustSend(t, t.Context(), tr, query)
+	a.behave(conduct{request: a.hang, alive: a.hang})
+	b.behave(leading())
+	mustSend(t, t.Context(), tr, query)
+	eventually(t, "the breaker opens", func() bool { return tr.Nodes()[0].State != cluster.Closed })
+	eventually(t, "the new leader is found", func() bool { return tr.Nodes()[1].Leader })
+	for range 50 {
+		begun := time.Now()
+		mustSend(t, t.Context(), tr, query)
+		mustSend(t, t.Context(), tr, execute)
+		if took := time.Since(begun); took > 90*time.Millisecond {
+			t.Errorf("two requests took %s while a node is frozen", took)
+		}
+	}
+	if s := tr.Nodes()[0]; s.LastError == "" || s.Since.IsZero() {
+		t.Errorf("status %+v", s)
+	}
+	a.behave(following(b.URL))
+	eventually(t, "the breaker closes without a request", func() bool { return tr.Nodes()[0].State == cluster.Closed })
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []cluster.EventKind{cluster.LeaderFound, cluster.LeaderLost, cluster.BreakerOpened, cluster.BreakerClosed, cluster.Hedged} {
+		found := false
+		for _, k := range kinds {
+			found = found || k == want
+		}
+		if !found {
+			t.Errorf("no event %s in %v", want, kinds)
+		}
+	}
+}
+
+func TestTransport_failsSoonInALongOutage(t *testing.T) {
+	t.Parallel()
+	tr, err := cluster.New(cluster.Config{Nodes: []string{refusing(t), refusing(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	tr.Start()
+	if _, _, err := send(t, t.Context(), tr, query); err == nil {
+		t.Fatal("answered")
+	}
+	eventually(t, "requests fail soon", func() bool {
+		begun := time.Now()
+		_, _, err := send(t, t.Context(), tr, query)
+		return err != nil && time.Since(begun) < time.Second
+	})
+}
+
+func TestTransport_deposedLeaderDoesNotHoldAWriteUp(t *testing.T) {
+	t.Parallel()
+	a := newFake(t, leading())
+	b := newFake(t, following(a.URL))
+	tr := open(t, cluster.Config{Timeout: 10 * time.Second}, a, b)
+	mustSend(t, t.Context(), tr, execute)
+	var asked atomic.Int32
+	a.behave(conduct{alive: a.hang, request: func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		a.hang(w, r)
+	}})
+	b.behave(leading())
+	begun := time.Now()
+	if _, _, err := send(t, t.Context(), tr, execute); err == nil {
+		t.Error("answered")
+	}
+	if took := time.Since(begun); took > 3500*time.Millisecond {
+		t.Errorf("the write waited %s for a node that another one has replaced", took)
+	}
+	mustSend(t, t.Context(), tr, execute)
+}

@@ -1,0 +1,216 @@
+package cluster_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+)
+
+// unknownOutcomes are answers after which nobody can tell whether the request
+// was applied.
+func unknownOutcomes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"connection cut":  cutOff,
+		"half an answer":  halfAnAnswer,
+		"HTML":            says(http.StatusOK, "<html>It works!</html>"),
+		"truncated JSON":  says(http.StatusOK, `{"results":[{"rows_affected":1}`),
+		"empty":           says(http.StatusOK, ""),
+		"null":            says(http.StatusOK, "null"),
+		"array":           says(http.StatusOK, `[]`),
+		"no results":      says(http.StatusOK, `{}`),
+		"wrong type":      says(http.StatusOK, `{"results":"none"}`),
+		"wrong elements":  says(http.StatusOK, `{"results":[1,2]}`),
+		"wrong error":     says(http.StatusOK, `{"error":17}`),
+		"status 500":      says(http.StatusInternalServerError, "boom"),
+		"status 502":      says(http.StatusBadGateway, "<html>bad gateway</html>"),
+		"status 404":      says(http.StatusNotFound, "404 page not found"),
+		"status 302":      says(http.StatusFound, ""),
+		"leadership lost": says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`),
+		"shut down":       says(http.StatusOK, `{"results":[],"error":"raft is already shutdown"}`),
+		"reset":           says(http.StatusOK, `{"error":"read protobuf length: read tcp 10.0.0.1:1->10.0.0.2:4002: read: connection reset by peer"}`),
+		"dial":            says(http.StatusOK, `{"error":"dial tcp 10.0.0.2:4002: connect: connection refused"}`),
+	}
+}
+
+// notApplied are answers that say for certain that the request was not applied.
+func notApplied() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"no leader, redirect": says(http.StatusInternalServerError, "leader not found\n"),
+		"no leader, forward":  says(http.StatusServiceUnavailable, "leader not found\n"),
+		"transfer":            says(http.StatusOK, `{"results":[],"error":"leadership transfer in progress"}`),
+		"not ready":           says(http.StatusOK, `{"results":[],"error":"store not ready"}`),
+		"not open":            says(http.StatusOK, `{"results":[],"error":"store not open"}`),
+		"stale":               says(http.StatusOK, `{"results":[],"error":"stale read"}`),
+		"redirect":            follows("http://10.255.255.1:4001"),
+	}
+}
+
+func halfAnAnswer(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	_, _ = io.WriteString(w, `{"results":[{"rows_affected":1}`)
+	panic(http.ErrAbortHandler)
+}
+
+func TestTransport_neverRepeatsWhatMayHaveBeenApplied(t *testing.T) {
+	t.Parallel()
+	for name, answer := range unknownOutcomes() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := newFake(t, answering(answer))
+			good := newFake(t, following(bad.URL))
+			tr := open(t, cluster.Config{}, bad, good)
+			_, _, err := send(t, t.Context(), tr, execute)
+			if err == nil || !strings.Contains(err.Error(), "outcome is unknown") || !strings.Contains(err.Error(), bad.URL) {
+				t.Errorf("error %v", err)
+			}
+			if n := len(bad.requests()) + len(good.requests()); n != 1 {
+				t.Errorf("the request was sent %d times", n)
+			}
+		})
+	}
+}
+
+func TestTransport_repeatsWhatMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	answers := unknownOutcomes()
+	for name, answer := range notApplied() {
+		answers[name] = answer
+	}
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := newFake(t, answering(once(answer, ok)))
+			good := newFake(t, following(bad.URL))
+			tr := open(t, cluster.Config{}, bad, good)
+			mustSend(t, repeatable(t), tr, execute)
+			bad.behave(answering(once(answer, ok)))
+			mustSend(t, t.Context(), tr, query)
+		})
+	}
+}
+
+func TestTransport_repeatsWhatWasNotApplied(t *testing.T) {
+	t.Parallel()
+	for name, answer := range notApplied() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := newFake(t, answering(once(answer, ok)))
+			tr := open(t, cluster.Config{}, bad, newFake(t, following(bad.URL)))
+			mustSend(t, t.Context(), tr, execute)
+		})
+	}
+}
+
+func TestTransport_waitsForARefusingNode(t *testing.T) {
+	t.Parallel()
+	f := newUnstartedFake(t, leading())
+	address := f.Listener.Addr().String()
+	tr, err := cluster.New(cluster.Config{Nodes: []string{refusing(t), "http://" + address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	// The kernel accepts for the fake, nobody answers yet: a node that starts.
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := send(t, t.Context(), tr, execute)
+		done <- err
+	}()
+	eventually(t, "the refusing node is noticed", func() bool { return tr.Nodes()[0].State != cluster.Closed })
+	f.Start()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(f.requests()); n != 1 {
+		t.Errorf("the request arrived %d times", n)
+	}
+}
+
+func TestTransport_aForwardersErrorIsNotCertain(t *testing.T) {
+	t.Parallel()
+	// The node may have tried twice: the second error says nothing about the
+	// first attempt.
+	notLeader := says(http.StatusOK, `{"error":"store not ready"}`)
+	f := newFake(t, conduct{request: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("redirect") {
+			follows("http://10.255.255.1:4001")(w, r)
+			return
+		}
+		notLeader(w, r)
+	}})
+	tr := open(t, cluster.Config{}, f)
+	_, _, err := send(t, t.Context(), tr, execute)
+	if err == nil || !strings.Contains(err.Error(), "outcome is unknown") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTransport_passesAnswersOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"unauthorized": {http.StatusUnauthorized, ""},
+		"bad request":  {http.StatusBadRequest, "invalid JSON body\n"},
+		"SQL error":    {http.StatusOK, `{"results":[{"error":"UNIQUE constraint failed: t.id"}]}`},
+		"pragma":       {http.StatusOK, `{"results":[],"error":"pragma not allowed"}`},
+		"an error row": {http.StatusOK, `{"results":[{"columns":["error"],"types":["text"],"values":[["not leader"]]}]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, answering(says(c.status, c.body)))
+			other := newFake(t, following(f.URL))
+			tr := open(t, cluster.Config{}, f, other)
+			for _, path := range []string{execute, query} {
+				status, body, err := send(t, repeatable(t), tr, path)
+				if err != nil || status != c.status || body != c.body {
+					t.Errorf("%s: status %d, body %q, error %v", path, status, body, err)
+				}
+			}
+			if n := len(f.requests()) + len(other.requests()); n != 2 {
+				t.Errorf("two requests were sent %d times", n)
+			}
+		})
+	}
+}
+
+func TestTransport_wrongPasswordIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	denied := says(http.StatusUnauthorized, "")
+	a, b := newFake(t, conduct{request: denied, alive: denied}), newFake(t, conduct{request: denied, alive: denied})
+	tr := open(t, cluster.Config{Username: "u", Password: "wrong"}, a, b)
+	status, _, err := send(t, t.Context(), tr, execute)
+	if err != nil || status != http.StatusUnauthorized {
+		t.Fatalf("status %d, error %v", status, err)
+	}
+	if n := len(a.requests()) + len(b.requests()); n != 1 {
+		t.Errorf("the request was sent %d times", n)
+	}
+}
+
+func TestTransport_errorNamesEveryNode(t *testing.T) {
+	t.Parallel()
+	a, b := refusing(t), refusing(t)
+	c := newFake(t, conduct{request: says(http.StatusInternalServerError, "leader not found\n")})
+	tr, err := cluster.New(cluster.Config{Nodes: []string{a, b, c.URL}, Username: "mary", Password: "canary-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	_, _, err = send(t, t.Context(), tr, query)
+	if err == nil {
+		t.Fatal("answered")
+	}
+	for _, part := range []string{a, b, c.URL, "connection refused", "leader"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error lacks %q: %v", part, err)
+		}
+	}
+	if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "mary") {
+		t.Errorf("the error shows the credentials: %v", err)
+	}
+}

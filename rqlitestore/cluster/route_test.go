@@ -1,0 +1,199 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+)
+
+func TestTransport_sendsToTheLeader(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, leading())
+	a, b := newFake(t, following(leader.URL)), newFake(t, following(leader.URL))
+	tr := open(t, cluster.Config{}, a, leader, b)
+	for range 20 {
+		mustSend(t, t.Context(), tr, execute)
+		mustSend(t, t.Context(), tr, query)
+	}
+	if n := len(a.requests()) + len(b.requests()); n > 0 {
+		t.Errorf("%d requests went to followers", n)
+	}
+	for _, r := range leader.requests() {
+		if r.query != "timings&level=linearizable&transaction&redirect" {
+			t.Fatalf("arrived with the query %s", r.query)
+		}
+	}
+	for i, n := range tr.Nodes() {
+		if n.Leader != (i == 1) || n.State != cluster.Closed {
+			t.Errorf("node %d: %+v", i, n)
+		}
+	}
+}
+
+func TestTransport_followsTheLeader(t *testing.T) {
+	t.Parallel()
+	for name, addressed := range map[string]bool{"by its address": true, "behind a NAT": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newFake(t, leading())
+			b := newFake(t, leading())
+			elsewhere := "http://10.255.255.1:4001"
+			if addressed {
+				elsewhere = a.URL
+			}
+			b.behave(following(elsewhere))
+			tr := open(t, cluster.Config{}, a, b)
+			mustSend(t, t.Context(), tr, execute)
+			if addressed {
+				elsewhere = b.URL
+			}
+			b.behave(leading())
+			a.behave(following(elsewhere))
+			mustSend(t, t.Context(), tr, execute)
+			mustSend(t, t.Context(), tr, execute)
+			if n := len(b.requests()); n != 2 {
+				t.Errorf("the new leader got %d of 2 requests", n)
+			}
+			for _, r := range append(a.requests(), b.requests()...) {
+				if !strings.Contains(r.query, "redirect") {
+					t.Errorf("a node was asked to forward: %s", r.query)
+				}
+			}
+		})
+	}
+}
+
+func TestTransport_letsFollowersForward_whenNoListedNodeLeads(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2} {
+		var nodes []*fake
+		for range n {
+			nodes = append(nodes, newFake(t, following("http://10.255.255.1:4001")))
+		}
+		tr := open(t, cluster.Config{}, nodes...)
+		for range 5 {
+			mustSend(t, t.Context(), tr, execute)
+		}
+		forwarded := 0
+		for _, f := range nodes {
+			for _, r := range f.requests() {
+				if !strings.Contains(r.query, "redirect") {
+					forwarded++
+				}
+			}
+		}
+		if forwarded != 5 {
+			t.Errorf("%d of 5 requests were forwarded", forwarded)
+		}
+	}
+}
+
+func TestTransport_returnsToTheLeader_whenItTurnsUp(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, following("http://10.255.255.1:4001")), newFake(t, following("http://10.255.255.1:4001"))
+	tr := open(t, cluster.Config{}, a, b)
+	mustSend(t, t.Context(), tr, execute)
+	b.behave(leading())
+	eventually(t, "the new leader is found", func() bool { return tr.Nodes()[1].Leader })
+}
+
+func TestTransport_reachesALeaderItCannotTalkTo(t *testing.T) {
+	t.Parallel()
+	gone := refusing(t)
+	follower := newFake(t, following(gone)) // the leader is well, but not for us
+	tr, err := cluster.New(cluster.Config{Nodes: []string{gone, follower.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	begun := time.Now()
+	mustSend(t, t.Context(), tr, execute)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestTransport_givesUpAtTheDeadline(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	f.behave(conduct{request: f.hang, alive: f.hang})
+	tr := open(t, cluster.Config{}, f)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	_, _, err := send(t, ctx, tr, query)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("it took %s instead of 0.2 s", took)
+	}
+}
+
+func TestTransport_boundsARequestWithoutDeadline(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	f.behave(conduct{request: f.hang, probe: ok})
+	tr := open(t, cluster.Config{Timeout: 300 * time.Millisecond}, f)
+	req, err := http.NewRequest(http.MethodPost, "http://rqlite/db/query", strings.NewReader(`[["SELECT n FROM t"]]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := tr.RoundTrip(req); err == nil {
+		t.Fatal("a node that never answers has answered")
+	}
+	if took := time.Since(begun); took < 4*time.Second || took > 8*time.Second {
+		t.Errorf("it took %s, want about 5 s", took)
+	}
+	if n := len(f.requests()); n < 5 {
+		t.Errorf("the node was asked %d times: each attempt should have ended after 0.3 s", n)
+	}
+}
+
+func TestTransport_refusesRequestsAfterClose(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	tr := open(t, cluster.Config{}, f)
+	mustSend(t, t.Context(), tr, query)
+	tr.Close()
+	tr.Close()
+	if _, _, err := send(t, t.Context(), tr, query); !errors.Is(err, cluster.ErrClosed) {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestTransport_readsFromAnyNodeAtLevelNone(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, conduct{request: says(http.StatusOK, okBody), probe: says(http.StatusInternalServerError, "leader not found\n")})
+	tr, err := cluster.New(cluster.Config{Nodes: []string{refusing(t), f.URL}, Level: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	conn, err := tr.Connection()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.QueryOneContext(t.Context(), "SELECT n FROM t"); err != nil {
+		t.Log(err) // the fake's answer has no columns
+	}
+	got := f.requests()
+	if len(got) != 1 || strings.Contains(got[0].query, "redirect") {
+		t.Fatalf("arrived: %+v", got)
+	}
+}
+
+func TestTransport_startFindsTheLeaderBeforeAnyRequest(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, leading())
+	tr := open(t, cluster.Config{}, newFake(t, following(leader.URL)), leader)
+	tr.Start()
+	tr.Start()
+	eventually(t, "the leader is found", func() bool { return tr.Nodes()[1].Leader })
+}
