@@ -41,6 +41,10 @@ func TestEncode_refusesWhatWouldNotComeBack(t *testing.T) {
 	for range 5 {
 		wide = []any{wide, wide} // 32 MiB once written
 	}
+	endless := any(1)
+	for range 99 {
+		endless = []any{endless, endless}
+	}
 	for _, c := range []struct {
 		name    string
 		value   any
@@ -78,6 +82,7 @@ func TestEncode_refusesWhatWouldNotComeBack(t *testing.T) {
 		{"strings at depth 101", nestedMaps("a", 100, []string{canary}), "flatter"},
 		{"map within itself", within, "flatter"},
 		{"32 MiB in small pieces", wide, "less"},
+		{"2^99 numbers", endless, "less"},
 		{"17 MiB of bytes", make([]byte, 17<<20), "less"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

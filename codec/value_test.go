@@ -48,8 +48,8 @@ func TestEncodeValue_isPlainJSON(t *testing.T) {
 func TestDecodeValue_givesTheTypesOfTheCodec(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]any{
-		`null`: nil, ` true `: true, `"a"`: "a", `0`: 0, `-0`: 0, `9007199254740993`: 9007199254740993,
-		`9223372036854775807`: math.MaxInt64, `9223372036854775808`: uint64(math.MaxInt64) + 1,
+		`null`: nil, ` true `: true, `"a"`: "a", `0`: 0, `-0`: 0, `9007199254740993`: integer(1<<53 + 1),
+		`9223372036854775807`: integer(math.MaxInt64), `9223372036854775808`: uint64(math.MaxInt64) + 1,
 		`1.0`: 1.0, `1e2`: 100.0, `1E-2`: 0.01, `1e-999`: 0.0, `[]`: []any{}, `{}`: map[string]any{},
 		`{"a":{"b":[1,2.5]}}`:         map[string]any{"a": map[string]any{"b": []any{1, 2.5}}},
 		`{"$int64":5}`:                map[string]any{"$int64": 5},
