@@ -1,0 +1,215 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
+)
+
+const (
+	// busyTimeout is how long a statement waits for another process that has the file open, such as a
+	// backup or the sqlite3 shell.
+	busyTimeout = 2 * time.Second
+	// closeGrace is how long Close lets statements finish before it interrupts them.
+	closeGrace = 5 * time.Second
+)
+
+// database is an open file: one connection that writes and a few that read. In WAL mode readers see
+// what was committed when they began, and neither wait for the writer nor make it wait.
+type database struct {
+	file string
+	lock *flock.Flock
+
+	// writer holds the connection that writes; who has taken it out may use it.
+	writer chan *sqlite.Conn
+	// reading has room for as many readers as there may be at a time.
+	reading chan struct{}
+
+	closed chan struct{} // closed when the database is
+
+	mu   sync.Mutex
+	idle []*sqlite.Conn        // readers that nobody uses, the last used at the end: its pages are warm
+	all  map[*sqlite.Conn]bool // readers in use and idle
+}
+
+// openDatabase locks and opens file, and makes it and its directory where they do not exist.
+func openDatabase(file string, o Options) (db *database, err error) {
+	if file, err = resolve(file); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(file)
+	if err != nil {
+		return nil, err
+	}
+	db = &database{
+		file: file, lock: lock,
+		writer:  make(chan *sqlite.Conn, 1),
+		reading: make(chan struct{}, max(4, 2*runtime.GOMAXPROCS(0))),
+		all:     make(map[*sqlite.Conn]bool),
+		closed:  make(chan struct{}),
+	}
+	conn, err := openWriter(file, o)
+	if err != nil {
+		return nil, errors.Join(openError(file, err), lock.Unlock())
+	}
+	db.writer <- conn
+	return db, nil
+}
+
+func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
+	// SQLite gives the WAL the mode of the database, so that this one holds for all.
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil { // before SQLite has locks on it: closing it would drop them
+		return nil, err
+	}
+	if conn, err = sqlite.Open(file, false, busyTimeout); err != nil {
+		return nil, err
+	}
+	synchronous := "FULL"
+	if o.Synchronous == "normal" {
+		synchronous = "NORMAL"
+	}
+	for _, sql := range []string{
+		"PRAGMA journal_mode=WAL",
+		"PRAGMA synchronous=" + synchronous,
+		"PRAGMA journal_size_limit=16777216",
+	} {
+		if err := conn.Exec(sql); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// resolve gives file the one name by which it is locked, whatever links lead to it.
+func resolve(file string) (string, error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(abs)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("create the directory of the session database: %w", err)
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		return real, nil
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", fmt.Errorf("find the directory of the session database: %w", err)
+	}
+	return filepath.Join(dir, filepath.Base(abs)), nil
+}
+
+// takeWriter waits for the connection that writes.
+func (db *database) takeWriter(ctx context.Context) (*sqlite.Conn, error) {
+	select {
+	case conn := <-db.writer:
+		return conn, nil
+	default:
+	}
+	select {
+	case conn := <-db.writer:
+		return conn, nil
+	case <-db.closed:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// putWriter gives it back. Whatever a request left open is undone: it must not hold the writes of others.
+func (db *database) putWriter(conn *sqlite.Conn) {
+	rollback(conn)
+	db.writer <- conn
+}
+
+func rollback(conn *sqlite.Conn) {
+	if conn.InTransaction() {
+		// The only error is that SQLite has rolled back already.
+		_ = conn.Exec("ROLLBACK")
+	}
+}
+
+// takeReader waits for a connection that reads.
+func (db *database) takeReader(ctx context.Context) (*sqlite.Conn, error) {
+	select {
+	case db.reading <- struct{}{}:
+	case <-db.closed:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	db.mu.Lock()
+	if n := len(db.idle); n > 0 {
+		conn := db.idle[n-1]
+		db.idle = db.idle[:n-1]
+		db.mu.Unlock()
+		return conn, nil
+	}
+	db.mu.Unlock()
+
+	conn, err := sqlite.Open(db.file, true, busyTimeout)
+	if err == nil {
+		if err = conn.Exec("PRAGMA query_only=1"); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		<-db.reading
+		return nil, openError(db.file, err)
+	}
+	db.mu.Lock()
+	db.all[conn] = true
+	db.mu.Unlock()
+	return conn, nil
+}
+
+func (db *database) putReader(conn *sqlite.Conn) {
+	rollback(conn)
+	db.mu.Lock()
+	db.idle = append(db.idle, conn)
+	db.mu.Unlock()
+	<-db.reading
+}
+
+// close waits for the statements under way, writes the WAL back into the file, closes and unlocks it.
+func (db *database) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	for range cap(db.reading) {
+		select {
+		case db.reading <- struct{}{}:
+		case <-ctx.Done():
+			db.interruptReaders()
+			db.reading <- struct{}{}
+		}
+	}
+	writer := <-db.writer // a write is bounded by the context of its request
+	close(db.closed)
+	for conn := range db.all {
+		conn.Close()
+	}
+	_, err := writer.Int("PRAGMA wal_checkpoint(TRUNCATE)")
+	return errors.Join(err, writer.Close(), db.lock.Unlock())
+}
+
+func (db *database) interruptReaders() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for conn := range db.all {
+		conn.Interrupt()
+	}
+}

@@ -1,0 +1,54 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/gofrs/flock"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
+)
+
+// ErrLocked is the error of Open, and of every request, while another process or another Node has the file open.
+// The error that wraps it names the file. It heals by itself when the other lets go.
+var ErrLocked = errors.New("session database is in use by another process")
+
+// ErrClosed is the error of requests to a Node that has been closed.
+var ErrClosed = errors.New("session database is closed")
+
+// lockFile takes the lock beside file.
+//
+// The lock is a file of its own, not a lock on the database, for two reasons. SQLite's locks are POSIX
+// record locks, which the system drops as soon as the process closes any descriptor of that file; and
+// where locks are mandatory a lock on the database would keep out the tools that may read it at any time,
+// such as sqlite3 or a backup. The file stays there when it is unlocked: to remove it would let two
+// processes each hold a lock on a file of this name.
+func lockFile(file string) (*flock.Flock, error) {
+	name := file + ".lock"
+	lock := flock.New(name, flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("lock session database %s: %w: the directory must be writable by the user of this process", file, err)
+	case err != nil:
+		return nil, fmt.Errorf("lock session database %s: %w", file, err)
+	case !ok:
+		return nil, fmt.Errorf("open %s: %w: stop that process, give this one a file of its own, or let both share an rqlite cluster", file, ErrLocked)
+	}
+	return lock, nil
+}
+
+// openError says what to do about an error from opening file.
+func openError(file string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
+	case sqlite.NotADatabase(err):
+		return fmt.Errorf("open session database %s: %w: move that file away, or name another", file, err)
+	case sqlite.Busy(err):
+		return fmt.Errorf("open session database %s: %w: another program has locked it", file, err)
+	default:
+		return fmt.Errorf("open session database %s: %w", file, err)
+	}
+}

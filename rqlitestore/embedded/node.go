@@ -1,0 +1,96 @@
+package embedded
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rqlite/gorqlite"
+)
+
+// Options are the settings of a Node. The zero value is the default.
+type Options struct {
+	// Synchronous says when an acknowledged write is on the disk. "full", the default: before it is
+	// acknowledged. "normal": a power cut may take back the last writes, a crash of the process does not,
+	// and the database stays whole in any case.
+	Synchronous string
+}
+
+// Node answers rqlite's HTTP API from a SQLite file in this process. It is an http.RoundTripper, to be
+// put under gorqlite, and an http.Handler, for debugging with rqlite's shell.
+type Node struct {
+	file    string
+	options Options
+	start   time.Time
+
+	mu     sync.Mutex // held while opening and closing
+	closed bool
+	db     atomic.Pointer[database]
+}
+
+// New makes a Node for the database in file. It does no I/O: the file is opened by Open or the first request.
+func New(file string, o Options) *Node {
+	return &Node{file: file, options: o, start: time.Now()}
+}
+
+// Connect opens the database in file and returns a connection to it, for programs that use the store as
+// a library. There is no way to close it but to end the process, which is safe at any moment; use New to have one.
+func Connect(file string) (*gorqlite.Connection, error) {
+	n := New(file, Options{})
+	if err := n.Open(); err != nil {
+		return nil, err
+	}
+	return n.Connection()
+}
+
+// Connection returns a connection to the node. It does no I/O.
+func (n *Node) Connection() (*gorqlite.Connection, error) {
+	// The name leads nowhere: the Node is the client's transport and looks at the path only.
+	return gorqlite.OpenWithClient("http://embedded.invalid?disableClusterDiscovery=true&level=linearizable", &http.Client{Transport: n})
+}
+
+// Open locks and opens the file, if that is not done yet. When it fails, the next call or request tries again.
+func (n *Node) Open() error {
+	_, err := n.open()
+	return err
+}
+
+func (n *Node) open() (*database, error) {
+	if db := n.db.Load(); db != nil {
+		return db, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, ErrClosed
+	}
+	if db := n.db.Load(); db != nil {
+		return db, nil
+	}
+	switch n.options.Synchronous {
+	case "", "full", "normal":
+	default:
+		return nil, fmt.Errorf("open session database: synchronous is %q, must be full or normal", n.options.Synchronous)
+	}
+	db, err := openDatabase(n.file, n.options)
+	if err != nil {
+		return nil, err
+	}
+	n.db.Store(db)
+	return db, nil
+}
+
+// Close waits for requests under way, writes everything into the one file, and closes and unlocks it. The file is then a
+// plain SQLite database without anything beside it. Requests fail with ErrClosed from then on; closing twice is harmless.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	db := n.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	return db.close()
+}
