@@ -251,7 +251,8 @@ func firstErrors(t *testing.T, samples []sample) {
 	seen := map[string]int{}
 	for _, s := range samples {
 		if s.err != nil {
-			seen[strings.ReplaceAll(s.err.Error(), "\n", " ")]++
+			_, text, _ := strings.Cut(s.err.Error(), "cluster: ") // without gorqlite's preface
+			seen[strings.TrimSpace(text)]++
 		}
 	}
 	shown := 0
@@ -327,7 +328,7 @@ func TestFaults_frozenLeader(t *testing.T) {
 		if settled.failed > 0 || after.failed > 0 {
 			t.Errorf("%d requests failed with a new leader in place, %d after the thaw", settled.failed, after.failed)
 		}
-		if settled.p99 > before.p99*3/2 {
+		if settled.p99 > before.p99*3/2+2*time.Millisecond { // on top of noise
 			t.Errorf("p99 is %s while the old leader is frozen, was %s", settled.p99, before.p99)
 		}
 		l.requireNothingLost(t)

@@ -55,8 +55,10 @@ type allowance struct {
 	tokens atomic.Int64 // tenths of a hedge
 }
 
-const hedgeBurst = 32 * hedgeCost
-const hedgeCost = 10
+const (
+	hedgeBurst = 32 * hedgeCost
+	hedgeCost  = 10
+)
 
 // earn is called once a request.
 func (a *allowance) earn() {

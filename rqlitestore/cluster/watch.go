@@ -195,10 +195,9 @@ func (t *Transport) probe(n *node, trial bool) {
 	case r.denied:
 		n.says(roleDenied, begun)
 	case r.verdict == moved && r.leader != "":
+		// The address it names is not followed here: the leader, if it is one
+		// of ours, is being asked as well, and advertised addresses can mislead.
 		n.says(roleFollower, begun)
-		if t.view.Load().leader == nil {
-			t.leaderHint(n, r.leader)
-		}
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
