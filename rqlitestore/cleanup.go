@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -11,10 +12,39 @@ import (
 // cluster up.
 const cleanupRows = 1000
 
+// cleanup is the deleting of expired rows in the background.
+type cleanup struct {
+	onError func(error)
+
+	mu   sync.Mutex
+	stop context.CancelFunc // nil while there is none
+}
+
+// StartCleanup deletes expired rows every interval in the background, instead
+// of how often that was done before. With 0 there is no cleanup any more.
+func (s *RqliteStore) StartCleanup(interval time.Duration) {
+	s.cleanup.mu.Lock()
+	defer s.cleanup.mu.Unlock()
+	if s.cleanup.stop != nil {
+		s.cleanup.stop()
+		s.cleanup.stop = nil
+	}
+	if interval <= 0 {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.cleanup.stop = stop
+	go s.cleanupLoop(ctx, interval)
+}
+
+// StopCleanup ends the cleanup in the background. It may be called more than
+// once and on a store without cleanup. The store stays usable.
+func (s *RqliteStore) StopCleanup() { s.StartCleanup(0) }
+
 // cleanupLoop deletes what has expired, every interval or so: a fifth more or
 // less at random, so that the processes that share a table do not all come at
 // once.
-func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration, onError func(error)) {
+func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 	for {
 		t := time.NewTimer(time.Duration((0.8 + 0.4*rand.Float64()) * float64(interval)))
 		select {
@@ -23,8 +53,8 @@ func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration, o
 			return
 		case <-t.C:
 		}
-		if err := s.deleteExpired(ctx); err != nil && ctx.Err() == nil && onError != nil {
-			onError(fmt.Errorf("delete expired sessions: %w", err))
+		if err := s.deleteExpired(ctx); err != nil && ctx.Err() == nil && s.cleanup.onError != nil {
+			s.cleanup.onError(fmt.Errorf("delete expired sessions: %w", err))
 		}
 	}
 }

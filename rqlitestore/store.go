@@ -40,7 +40,7 @@ type RqliteStore struct {
 	deletes  *lane[struct{}]
 	chains   chains
 
-	stopCleanup context.CancelFunc
+	cleanup cleanup
 }
 
 // Options are the settings of a store. The zero value is usable: the table
@@ -91,7 +91,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		reviveDeleted: o.ReviveDeleted,
 		sql:           newStatements(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
-		stopCleanup:   func() {},
+		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
 	s.loads = newLane(s.sendLoads(s.sql.load), readTimeout, shareRows)
 	s.currents = newLane(s.sendLoads(s.sql.current), readTimeout, shareRows)
@@ -103,17 +103,9 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.commits = newLane(s.sendCommits, writeTimeout, oneRowPerKey)
 	s.deletes = newLane(s.sendDeletes, writeTimeout, oneRowPerKey)
 	s.chains.byID = make(map[string]*chain)
-	if o.CleanupInterval > 0 {
-		ctx, stop := context.WithCancel(context.Background())
-		s.stopCleanup = stop
-		go s.cleanupLoop(ctx, o.CleanupInterval, o.OnCleanupError)
-	}
+	s.StartCleanup(o.CleanupInterval)
 	return s
 }
-
-// StopCleanup ends the cleanup in the background. It may be called more than
-// once and on a store without cleanup. The store stays usable.
-func (s *RqliteStore) StopCleanup() { s.stopCleanup() }
 
 var validTable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 

@@ -66,6 +66,10 @@ func openDatabase(file string, o Options) (db *database, err error) {
 }
 
 func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
+	synchronous, err := synchronousPragma(o.Synchronous)
+	if err != nil {
+		return nil, err
+	}
 	// SQLite gives the WAL the mode of the database, so that this one holds for all.
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -77,13 +81,9 @@ func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
 	if conn, err = sqlite.Open(file, false, busyTimeout); err != nil {
 		return nil, err
 	}
-	synchronous := "FULL"
-	if o.Synchronous == "normal" {
-		synchronous = "NORMAL"
-	}
 	for _, sql := range []string{
 		"PRAGMA journal_mode=WAL",
-		"PRAGMA synchronous=" + synchronous,
+		synchronous,
 		"PRAGMA journal_size_limit=16777216",
 	} {
 		if err := conn.Exec(sql); err != nil {

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -68,11 +67,6 @@ func (n *Node) open() (*database, error) {
 	}
 	if db := n.db.Load(); db != nil {
 		return db, nil
-	}
-	switch n.options.Synchronous {
-	case "", "full", "normal":
-	default:
-		return nil, fmt.Errorf("open session database: synchronous is %q, must be full or normal", n.options.Synchronous)
 	}
 	db, err := openDatabase(n.file, n.options)
 	if err != nil {

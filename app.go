@@ -1,0 +1,91 @@
+package caddysession
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// App is what all `session` handlers of one config share: the defaults they
+// start from, and the stores, which are opened when the config starts and
+// closed when nothing uses them any more.
+type App struct {
+	// What every `session` handler starts from where it sets nothing itself.
+	Defaults *Handler `json:"defaults,omitempty"`
+
+	backends map[string]*lease // by identity: what the store is
+	logger   *zap.Logger
+}
+
+// lease is one store that this config has taken from the pool.
+type lease struct {
+	backend  *backend
+	key      string
+	settings liveSettings
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision sets up the app.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	a.backends = make(map[string]*lease)
+	return nil
+}
+
+// backend returns the store for a handler's configuration, shared with every
+// other handler, of this config or of the one before it, that has the same.
+func (a *App) backend(config *StoreConfig, logger *zap.Logger) (*backend, error) {
+	resolved, err := config.resolve(logger)
+	if err != nil {
+		return nil, err
+	}
+	if have, ok := a.backends[resolved.identity()]; ok {
+		if have.key != resolved.key() || have.settings != resolved.live {
+			return nil, fmt.Errorf("%s is configured twice with different settings: give every session on it the same ones, best in the global session option", resolved.name())
+		}
+		return have.backend, nil
+	}
+	b, err := takeBackend(resolved, a.logger)
+	if err != nil {
+		return nil, err
+	}
+	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live}
+	return b, nil
+}
+
+// Start opens the stores and begins their upkeep. A store that cannot be
+// reached stops nothing: it is tried again by every request that needs it.
+func (a *App) Start() error {
+	for _, l := range a.backends {
+		l.backend.start(l.settings)
+	}
+	return nil
+}
+
+// Stop does nothing: a store may be in use by the config that comes after this one.
+func (a *App) Stop() error { return nil }
+
+// Cleanup gives the stores back; those that nothing else uses are closed.
+func (a *App) Cleanup() error {
+	var errs []error
+	for identity, l := range a.backends {
+		errs = append(errs, l.backend.release(l.key))
+		delete(a.backends, identity)
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

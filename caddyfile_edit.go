@@ -1,0 +1,131 @@
+package caddysession
+
+import (
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func parseEdit(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	e := new(Edit)
+	return e, e.UnmarshalCaddyfile(helper.Dispenser)
+}
+
+// UnmarshalCaddyfile reads a `session_edit` directive. Syntax:
+//
+//	session_edit [<matcher>] {
+//	    put       <key> <value>
+//	    put_json  <key> <json>
+//	    increment <key> [<n>]
+//	    remove    <key>...
+//	    clear
+//	    renew
+//	    destroy
+//	    remember  on|off
+//	    redir     <to> [<code>]
+//	}
+//
+// or one of them on the line itself: session_edit put user {http.auth.user.id}
+func (e *Edit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	start := nextToken(d)
+	if d.NextArg() {
+		if err := e.operation(d); err != nil {
+			return err
+		}
+	}
+	for d.NextBlock(0) {
+		if err := e.operation(d); err != nil {
+			return err
+		}
+	}
+	if err := e.Validate(); err != nil {
+		return at(start, err)
+	}
+	return nil
+}
+
+func (e *Edit) operation(d *caddyfile.Dispenser) error {
+	o := Operation{Action: d.Val()}
+	args := d.RemainingArgs()
+	want := func(low, high int) error {
+		if len(args) < low || high >= 0 && len(args) > high {
+			return d.ArgErr()
+		}
+		return nil
+	}
+	var err error
+	switch o.Action {
+	case "put", "put_json":
+		if err = want(2, 2); err == nil {
+			o.Key, o.Value = args[0], args[1]
+		}
+	case "increment":
+		err = o.parseIncrement(d, args)
+	case "remove":
+		err, o.Keys = want(1, -1), args
+	case "clear", "renew", "destroy":
+		err = want(0, 0)
+	case "remember":
+		err = o.parseRemember(d, args)
+	case "redir":
+		return e.parseRedirect(d, args)
+	default:
+		return d.Errf("unknown operation %q of session_edit", o.Action)
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.parse(); err != nil {
+		return d.WrapErr(err)
+	}
+	e.Operations = append(e.Operations, o)
+	return nil
+}
+
+func (o *Operation) parseIncrement(d *caddyfile.Dispenser, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	o.Key = args[0]
+	if len(args) == 2 {
+		by, err := strconv.Atoi(args[1])
+		if err != nil {
+			return d.Errf("increment takes a whole number, not %q", args[1])
+		}
+		o.By = &by
+	}
+	return nil
+}
+
+func (o *Operation) parseRemember(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 || args[0] != "on" && args[0] != "off" {
+		return d.Err("remember takes on or off")
+	}
+	if args[0] == "off" {
+		o.Action = "forget"
+	}
+	return nil
+}
+
+func (e *Edit) parseRedirect(d *caddyfile.Dispenser, args []string) error {
+	if e.Redirect != "" {
+		return d.Err("session_edit redirects once: redir is given twice")
+	}
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	e.Redirect = args[0]
+	if len(args) == 1 {
+		return nil
+	}
+	status, err := parseStatus(args[1])
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	e.StatusCode = status
+	return nil
+}
+
+var _ caddyfile.Unmarshaler = (*Edit)(nil)

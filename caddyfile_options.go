@@ -1,0 +1,99 @@
+package caddysession
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+)
+
+// nextToken consumes the directive's name and returns it, for errors about the whole of it.
+func nextToken(d *caddyfile.Dispenser) caddyfile.Token {
+	d.Next()
+	return d.Token()
+}
+
+// at adds the place of a token to an error.
+func at(token caddyfile.Token, err error) error {
+	return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
+}
+
+// options are those a block had so far.
+type options map[string]bool
+
+func (seen options) once(d *caddyfile.Dispenser) error {
+	if seen[d.Val()] {
+		return d.Errf("%s is given twice", d.Val())
+	}
+	seen[d.Val()] = true
+	return nil
+}
+
+func noArgs(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func parseString(d *caddyfile.Dispenser, to *string) error {
+	if !d.AllArgs(to) || *to == "" {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
+	option := d.Val()
+	if err := parseString(d, to); err != nil {
+		return err
+	}
+	if err := checkChoice(option, *to, choices); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
+	var option, value string
+	option = d.Val()
+	if err := parseString(d, &value); err != nil {
+		return err
+	}
+	duration, err := caddy.ParseDuration(value)
+	if err != nil {
+		return d.Errf("%s must be a duration like 30m, 24h or 7d, not %q", option, value)
+	}
+	if duration <= 0 {
+		return d.Errf("%s must be a positive duration, not %v", option, time.Duration(duration))
+	}
+	*to = caddy.Duration(duration)
+	return nil
+}
+
+func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
+	var option, value string
+	option = d.Val()
+	if err := parseString(d, &value); err != nil || value != "on" && value != "off" {
+		return d.Errf("%s takes on or off", option)
+	}
+	on := value == "on"
+	*to = &on
+	return nil
+}
+
+func parseSize(d *caddyfile.Dispenser, to *int64) error {
+	var option, value string
+	option = d.Val()
+	if err := parseString(d, &value); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(value)
+	if err != nil || size == 0 || size > 1<<30 {
+		return d.Errf("%s must be a size like 64KiB, not %q", option, value)
+	}
+	*to = int64(size)
+	return nil
+}

@@ -1,0 +1,353 @@
+package caddysession
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// errDropped ends an update whose changes must not be stored: the session it
+// was meant for is over, or is somebody else's by now.
+var errDropped = errors.New("the session has another owner by now")
+
+// commit stores what the request did and decides about the cookie. It runs
+// before the final header, on a context that a client going away does not end.
+func (s *Session) commit() error {
+	s.loading.Lock()
+	loaded := s.scs
+	s.loading.Unlock()
+	if loaded == nil {
+		return nil
+	}
+	if err := s.failure(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(loaded, commitTimeout)
+	defer cancel()
+	s.noteEnd()
+	if err := s.end(ctx); err != nil {
+		return err
+	}
+	if s.h.manager.Status(ctx) == scs.Modified {
+		return s.store(ctx)
+	}
+	s.upkeep(ctx)
+	return nil
+}
+
+// end destroys the stored session if that was asked for.
+func (s *Session) end(ctx context.Context) error {
+	s.mu.Lock()
+	ended, id := s.ended, s.rec.ID
+	s.mu.Unlock()
+	if !ended {
+		return nil
+	}
+	if id != "" {
+		if err := s.h.backend.store.Destroy(ctx, id); err != nil {
+			return s.storeFailed("ending", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rec, s.token, s.base, s.grace, s.ended = rqlitestore.Record{}, "", nil, false, false
+	if s.presented != "" {
+		s.cookie = s.h.cookie.write("", time.Time{}, s.secure)
+	}
+	return nil
+}
+
+// store writes the values through scs, which calls save.
+func (s *Session) store(ctx context.Context) error {
+	isNew := s.isUnstored()
+	if isNew {
+		if len(s.Keys()) == 0 {
+			return nil // nothing to keep: no row, no cookie
+		}
+		s.h.manager.Put(ctx, createdKey, int(time.Now().Unix()))
+	}
+	if s.rotationDue(ctx) {
+		s.startRotation(ctx)
+	}
+	_, _, err := s.h.manager.Commit(ctx)
+	for range createRetries {
+		if !isNew || !errors.As(err, &storeError{}) || ctx.Err() != nil {
+			break
+		}
+		err = s.commitUnderFreshToken(ctx)
+	}
+	if err == nil {
+		s.writeCookie(ctx)
+	}
+	return err
+}
+
+// createRetries is how often a session that may or may not have been inserted is tried anew.
+const createRetries = 2
+
+// commitUnderFreshToken tries a new session again. The same token must not be
+// sent twice, for the first insert may still arrive: nobody ever learns that one.
+func (s *Session) commitUnderFreshToken(ctx context.Context) error {
+	deadline := s.h.manager.Deadline(ctx)
+	if err := s.h.manager.RenewToken(ctx); err != nil {
+		return err
+	}
+	s.h.manager.SetDeadline(ctx, deadline)
+	_, _, err := s.h.manager.Commit(ctx)
+	return err
+}
+
+func (s *Session) isUnstored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ID == ""
+}
+
+// writeCookie makes the Set-Cookie if the commit gave the session a new token or another lifetime.
+func (s *Session) writeCookie(ctx context.Context) {
+	deadline, remembered := s.h.manager.Deadline(ctx), s.h.manager.GetBool(ctx, rememberKey)
+	if !s.h.persist && !remembered {
+		deadline = time.Time{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.issue && s.token != "" {
+		s.cookie = s.h.cookie.write(s.token, deadline, s.secure)
+		s.issue = false
+	}
+}
+
+// save is scs's commit within a request: the encoded values are to be stored
+// under the token. It runs while scs holds its data.
+func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
+	if int64(len(data)) > s.h.maxSize {
+		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
+	}
+	s.mu.Lock()
+	rec, edits := s.rec, s.edits
+	renewal := s.token != "" && token != s.token
+	unchanged := !renewal && bytes.Equal(data, s.base) && (s.h.backend.strict || len(edits) == 0)
+	grace, closed := s.grace, s.closed
+	s.mu.Unlock()
+
+	switch {
+	case closed && renewal:
+		return errAfterHeader
+	case rec.ID == "", grace && renewal:
+		return s.create(ctx, token, data, deadline)
+	case grace:
+		s.dropped("the session was renewed meanwhile")
+		return nil
+	case unchanged:
+		s.touch(deadline)
+		return nil
+	}
+	err := s.update(ctx, rec, token, data, deadline, renewal)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, errDropped):
+		s.dropped(err.Error())
+		return nil
+	case errors.Is(err, rqlitestore.ErrSuperseded):
+		if renewal && !s.isRotation() {
+			return s.create(ctx, token, data, deadline) // the login button pressed twice
+		}
+		s.dropped(err.Error())
+		return nil
+	}
+	return s.storeFailed("storing", err)
+}
+
+// create stores a session that has no row. An insert whose outcome is unknown
+// is not repeated: scs makes another token, and nobody ever learns the first.
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time) error {
+	s.mu.Lock()
+	id := s.fresh
+	s.fresh, s.trying = "", token
+	s.mu.Unlock()
+	if id == "" {
+		id = newID()
+	}
+	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.h.expiry(deadline), Version: 1}
+	if err := s.h.backend.store.Create(ctx, rec); err != nil {
+		return s.storeFailed("storing", err)
+	}
+	s.stored(rec, token, data)
+	s.logID(id)
+	return nil
+}
+
+// update stores what this request did to a row that others may have changed since it was read.
+func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, renewal bool) error {
+	read := rec
+	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+		if current.Principal != read.Principal {
+			return current, errDropped
+		}
+		next := current
+		next.Data, next.Expiry = data, s.h.expiry(deadline)
+		if current.Version != read.Version {
+			merged, until, err := s.replay(current.Data, data)
+			if err != nil {
+				return current, err
+			}
+			next.Data, next.Expiry = merged, s.h.expiry(until)
+		}
+		if renewal {
+			next.Token, next.Alias, next.AliasUntil = hash(token), s.isRotation(), deadline
+		}
+		return next, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.stored(saved, token, data)
+	return nil
+}
+
+// stored notes what the row is now. The base for later changes is what this
+// request wrote, not what it was merged with.
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte) {
+	s.h.backend.noteError(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issue = s.issue || token != s.token
+	s.rec, s.token, s.base, s.edits = rec, token, data, nil
+	s.grace, s.deleted, s.rotate = false, false, false
+}
+
+// replay makes the request's changes on what is stored now: its edits in their
+// order, then whatever else differs, which is what was done through scs itself.
+func (s *Session) replay(current, mine []byte) ([]byte, time.Time, error) {
+	s.mu.Lock()
+	base, edits := s.base, s.edits
+	s.mu.Unlock()
+	var json codec.JSON
+	until, theirs, err := json.Decode(current)
+	if err != nil {
+		return nil, until, err
+	}
+	oldDeadline, before, err := json.Decode(base)
+	if err != nil {
+		return nil, until, err
+	}
+	deadline, after, err := json.Decode(mine)
+	if err != nil {
+		return nil, until, err
+	}
+	for _, e := range edits {
+		e(theirs)
+		e(before)
+	}
+	for key := range before {
+		if _, ok := after[key]; !ok {
+			delete(theirs, key)
+		}
+	}
+	for key, value := range after {
+		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
+			theirs[key] = value
+		}
+	}
+	if !deadline.Equal(oldDeadline) {
+		until = deadline
+	}
+	merged, err := json.Encode(until, theirs)
+	return merged, until, err
+}
+
+// commitLate stores what was changed after the header of a session that has its
+// cookie already. Nobody is left to be told of an error but the log.
+func (s *Session) commitLate() {
+	if s.isUnstored() {
+		return
+	}
+	if err := s.commit(); err != nil {
+		s.h.logger.Error("what a handler changed after the response's header is lost", zap.Error(err))
+	}
+}
+
+// dropped notes that a request came too late to change its session.
+func (s *Session) dropped(why string) {
+	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why))
+}
+
+func (s *Session) storeFailed(doing string, err error) error {
+	err = s.h.backend.unavailable(doing, err)
+	s.h.backend.noteError(err)
+	return storeError{err}
+}
+
+// storeError is an error of the store, not of what was to be stored.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// noteDelete is what scs's Delete means within a request: the commit will know
+// why. It reports false for a token that is not this session's.
+func (s *Session) noteDelete(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token != "" && token == s.token {
+		s.deleted = true
+		return true
+	}
+	return token == "" || token == s.trying
+}
+
+// noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.
+func (s *Session) noteEnd() {
+	s.mu.Lock()
+	pending := s.deleted && !s.ended
+	s.mu.Unlock()
+	if !pending || s.h.manager.Token(s.scs) != "" {
+		return
+	}
+	s.mu.Lock()
+	s.ended, s.deleted, s.edits = true, false, nil
+	s.mu.Unlock()
+}
+
+// readInGrace returns what is the same before and after the renewal that
+// superseded the row; nil if the session has ended.
+func (s *Session) readInGrace(rec rqlitestore.Record) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(s.request, loadTimeout)
+	defer cancel()
+	current, found, err := s.h.backend.store.Current(ctx, rec.ID)
+	if err != nil || !found {
+		return nil, err
+	}
+	_, now, err := codec.JSON{}.Decode(current.Data)
+	if err != nil {
+		return nil, nil //nolint:nilerr // an unreadable row is no session
+	}
+	_, before, err := codec.JSON{}.Decode(rec.Data)
+	if err != nil {
+		return nil, nil //nolint:nilerr // an unreadable row is no session
+	}
+	maps.DeleteFunc(before, func(key string, value any) bool {
+		other, ok := now[key]
+		return !ok || !codec.Equal(value, other)
+	})
+	return before, nil
+}
+
+// restrict takes from scs's data what is not among the common values.
+func (s *Session) restrict(loaded context.Context, common map[string]any) context.Context {
+	for _, key := range s.h.manager.Keys(loaded) {
+		if _, ok := common[key]; !ok {
+			s.h.manager.Remove(loaded, key)
+		}
+	}
+	return loaded
+}

@@ -1,0 +1,285 @@
+package caddysession
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
+)
+
+// CookieConfig is the cookie that carries a session's token (RFC 6265bis).
+type CookieConfig struct {
+	// Its name. Default: __Host-session where the cookie is Secure, has no
+	// domain and the path /, else session. Each is read where it is written
+	// only, so a site that is served over http and https keeps two.
+	Name string `json:"name,omitempty"`
+
+	// The domain, if subdomains are to share the session. Default: the host alone.
+	Domain string `json:"domain,omitempty"`
+
+	// The path under which the browser sends the cookie. Default: /.
+	Path string `json:"path,omitempty"`
+
+	// lax, strict or none. Default: lax.
+	SameSite string `json:"same_site,omitempty"`
+
+	// Whether the cookie is sent over https only: on, off, or auto, which is
+	// on for requests that came over https, to Caddy or to a proxy that it
+	// trusts. Default: auto.
+	Secure string `json:"secure,omitempty"`
+
+	// Whether scripts are kept from reading the cookie. Default: true.
+	HTTPOnly *bool `json:"http_only,omitempty"`
+
+	// Whether the browser keeps one cookie per top-level site (CHIPS), for
+	// sites that are embedded in others. Needs `secure on` or https.
+	Partitioned *bool `json:"partitioned,omitempty"`
+}
+
+const (
+	plainName  = "session"
+	hostPrefix = "__Host-"
+)
+
+var (
+	sameSites = map[string]http.SameSite{
+		"": http.SameSiteLaxMode, "lax": http.SameSiteLaxMode,
+		"strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode,
+	}
+	secureModes = []string{"auto", "on", "off"}
+)
+
+func (c *CookieConfig) inherit(defaults *CookieConfig) *CookieConfig {
+	if c == nil || defaults == nil {
+		if c == nil {
+			return defaults
+		}
+		return c
+	}
+	merged := *c
+	inherit(&merged.Name, defaults.Name)
+	inherit(&merged.Domain, defaults.Domain)
+	inherit(&merged.Path, defaults.Path)
+	inherit(&merged.SameSite, defaults.SameSite)
+	inherit(&merged.Secure, defaults.Secure)
+	inherit(&merged.HTTPOnly, defaults.HTTPOnly)
+	inherit(&merged.Partitioned, defaults.Partitioned)
+	return &merged
+}
+
+// check reports a cookie that browsers would refuse.
+func (c *CookieConfig) check() error {
+	if c == nil {
+		return nil
+	}
+	if _, ok := sameSites[c.SameSite]; !ok {
+		return fmt.Errorf("unknown same_site %q: use lax, strict or none", c.SameSite)
+	}
+	if c.Secure != "" && !slices.Contains(secureModes, c.Secure) {
+		return fmt.Errorf("unknown secure %q: use auto, on or off", c.Secure)
+	}
+	if c.Name != "" && !httpguts.ValidHeaderFieldName(c.Name) {
+		return fmt.Errorf("%q is no name for a cookie: use letters, digits, - and _", c.Name)
+	}
+	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "; \t\r\n")) {
+		return fmt.Errorf("the cookie's path %q must start with / and hold no blank or semicolon", c.Path)
+	}
+	if c.Domain != "" && strings.ContainsAny(c.Domain, "/:; \t\r\n*") {
+		return fmt.Errorf("the cookie's domain %q must be a plain host name, like example.com", c.Domain)
+	}
+	if hasPrefixFold(c.Name, hostPrefix) {
+		switch {
+		case c.Domain != "":
+			return fmt.Errorf("a cookie named %s must not have a domain (browsers refuse it): leave domain out, or name the cookie __Secure-…", c.Name)
+		case c.Path != "" && c.Path != "/":
+			return fmt.Errorf("a cookie named %s must have the path / (browsers refuse any other)", c.Name)
+		}
+	}
+	prefixed := hasPrefixFold(c.Name, hostPrefix) || hasPrefixFold(c.Name, "__Secure-")
+	if prefixed && c.Secure == "off" {
+		return fmt.Errorf("a cookie named %s must be Secure (browsers refuse it otherwise): leave secure out, or set it on", c.Name)
+	}
+	if c.SameSite == "none" && c.Secure == "off" {
+		return errors.New("same_site none needs a Secure cookie (browsers refuse it otherwise): leave secure out, or set it on")
+	}
+	if c.Partitioned != nil && *c.Partitioned && c.Secure == "off" {
+		return errors.New("a partitioned cookie must be Secure (browsers refuse it otherwise): leave secure out, or set it on")
+	}
+	return nil
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// cookieJar reads, writes and hides the cookie of one handler.
+type cookieJar struct {
+	plain, host string // names; host is "" where only one is in use
+	template    http.Cookie
+	secure      string
+	mustSecure  bool // what else is set asks for Secure
+}
+
+func newCookieJar(c *CookieConfig) cookieJar {
+	if c == nil {
+		c = &CookieConfig{}
+	}
+	jar := cookieJar{
+		plain:  c.Name,
+		secure: c.Secure,
+		template: http.Cookie{
+			Domain:      c.Domain,
+			Path:        c.Path,
+			HttpOnly:    c.HTTPOnly == nil || *c.HTTPOnly,
+			SameSite:    sameSites[c.SameSite],
+			Partitioned: c.Partitioned != nil && *c.Partitioned,
+		},
+	}
+	inherit(&jar.template.Path, "/")
+	inherit(&jar.secure, "auto")
+	if jar.plain == "" {
+		jar.plain = plainName
+		if jar.template.Domain == "" && jar.template.Path == "/" && jar.secure != "off" {
+			jar.host = hostPrefix + plainName
+		}
+	}
+	// Browsers accept these only when Secure, whatever the scheme looks like from here.
+	jar.mustSecure = hasPrefixFold(jar.plain, hostPrefix) || hasPrefixFold(jar.plain, "__Secure-") ||
+		c.SameSite == "none" || jar.template.Partitioned
+	return jar
+}
+
+// isSecure reports whether the cookie of this request is a Secure one.
+func (j *cookieJar) isSecure(r *http.Request) bool {
+	switch {
+	case j.secure == "on" || j.mustSecure:
+		return true
+	case j.secure == "off":
+		return false
+	}
+	return isHTTPS(r)
+}
+
+// isHTTPS reports whether the client came over https: to this server, or to a
+// proxy in front of it that it trusts.
+func isHTTPS(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+}
+
+// name returns the name under which the cookie is read and written.
+func (j *cookieJar) name(secure bool) string {
+	if secure && j.host != "" {
+		return j.host
+	}
+	return j.plain
+}
+
+// owns reports whether a cookie of this name is ours, whatever the scheme.
+func (j *cookieJar) owns(name string) bool {
+	return name == j.plain || j.host != "" && name == j.host
+}
+
+// take finds the token in the request and removes our cookies from it, so that
+// nothing downstream sees them; other cookies stay byte for byte. Two different
+// tokens are none: ambiguous is true then.
+func (j *cookieJar) take(header http.Header, secure bool) (token string, ambiguous bool) {
+	lines := header["Cookie"]
+	if !j.mentioned(lines) {
+		return "", false
+	}
+	ours := j.name(secure)
+	kept := make([]string, 0, len(lines))
+	for _, line := range lines {
+		rest := make([]string, 0, 8)
+		for pair := range strings.SplitSeq(line, ";") {
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if !j.owns(name) {
+				rest = append(rest, pair)
+				continue
+			}
+			if name != ours || !wellFormed(value) {
+				continue
+			}
+			ambiguous = ambiguous || token != "" && token != value
+			token = value
+		}
+		if line = strings.TrimLeft(strings.Join(rest, ";"), " \t"); line != "" {
+			kept = append(kept, line)
+		}
+	}
+	if len(kept) == 0 {
+		delete(header, "Cookie")
+	} else {
+		header["Cookie"] = kept
+	}
+	if ambiguous {
+		return "", true
+	}
+	return token, false
+}
+
+// mentioned is a quick look whether any line may hold one of our cookies.
+func (j *cookieJar) mentioned(lines []string) bool {
+	for _, line := range lines {
+		if strings.Contains(line, j.plain) || j.host != "" && strings.Contains(line, j.host) {
+			return true
+		}
+	}
+	return false
+}
+
+const tokenLength = 43 // 32 random bytes in unpadded base64url, as scs makes them
+
+// wellFormed reports whether a value has exactly the form in which tokens are
+// issued. Nothing else reaches the store.
+func wellFormed(value string) bool {
+	if len(value) != tokenLength {
+		return false
+	}
+	var raw [33]byte
+	n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(value))
+	return err == nil && n == 32
+}
+
+// write makes the Set-Cookie header for a token; an empty one removes the
+// cookie. A zero expiry makes a cookie that ends with the browser.
+func (j *cookieJar) write(token string, expiry time.Time, secure bool) string {
+	cookie := j.template
+	cookie.Name, cookie.Value, cookie.Secure = j.name(secure), token, secure
+	switch {
+	case token == "":
+		cookie.MaxAge = -1
+	case !expiry.IsZero():
+		cookie.Expires = expiry.Add(time.Second).Truncate(time.Second)
+		cookie.MaxAge = int(time.Until(expiry).Seconds() + 1)
+	}
+	return cookie.String()
+}
+
+// strip removes Set-Cookie headers under our names: only the handler writes those.
+func (j *cookieJar) strip(header http.Header) {
+	lines := header["Set-Cookie"]
+	if len(lines) == 0 {
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
+		pair, _, _ := strings.Cut(line, ";")
+		name, _, _ := strings.Cut(pair, "=")
+		return j.owns(strings.TrimSpace(name))
+	})
+	if len(kept) == 0 {
+		delete(header, "Set-Cookie")
+	} else if len(kept) != len(lines) {
+		header["Set-Cookie"] = kept
+	}
+}

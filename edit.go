@@ -1,0 +1,212 @@
+package caddysession
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-session/caddy-session/codec"
+)
+
+// Edit changes the session of the `session` that encloses it, and can redirect
+// afterwards, so that a login or a logout is one directive.
+type Edit struct {
+	// What is done, in this order.
+	Operations []Operation `json:"operations,omitempty"`
+
+	// Where the client is sent afterwards instead of going on with the route.
+	// May contain placeholders, which see the session as changed.
+	Redirect string `json:"redirect,omitempty"`
+
+	// The status of the redirect, 301 to 308. Default: 303, which browsers
+	// follow with a GET whatever the method was.
+	StatusCode int `json:"status_code,omitempty"`
+}
+
+// Operation is one change of a session.
+type Operation struct {
+	// One of put, put_json, increment, remove, clear, renew, destroy, remember and forget.
+	Action string `json:"action"`
+
+	// The key of put, put_json and increment.
+	Key string `json:"key,omitempty"`
+
+	// The keys of remove.
+	Keys []string `json:"keys,omitempty"`
+
+	// The value of put: a string, in which placeholders are replaced. That of
+	// put_json: JSON, in whose strings placeholders are replaced, so that no
+	// value can break out of its place.
+	Value string `json:"value,omitempty"`
+
+	// What increment adds. Default: 1.
+	By *int `json:"by,omitempty"`
+
+	json any // Value of put_json, parsed
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Edit) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.session_edit",
+		New: func() caddy.Module { return new(Edit) },
+	}
+}
+
+// Provision parses the JSON of put_json.
+func (e *Edit) Provision(caddy.Context) error {
+	for i := range e.Operations {
+		if err := e.Operations[i].parse(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate reports operations that cannot be meant.
+func (e *Edit) Validate() error {
+	if len(e.Operations) == 0 {
+		return errors.New("session_edit does nothing: give it at least one operation")
+	}
+	if e.StatusCode != 0 && e.Redirect == "" {
+		return errors.New("session_edit has a status_code without a redirect")
+	}
+	if e.StatusCode != 0 && (e.StatusCode < 301 || e.StatusCode > 308) {
+		return fmt.Errorf("%d is no status of a redirect: use 301 to 308", e.StatusCode)
+	}
+	return nil
+}
+
+// parse checks one operation and prepares it.
+func (o *Operation) parse() (err error) {
+	for _, key := range append([]string{o.Key}, o.Keys...) {
+		if strings.HasPrefix(key, reserved) {
+			return fmt.Errorf("%s %q: keys that begin with %s are the session's own", o.Action, key, reserved)
+		}
+	}
+	switch o.Action {
+	case "put", "increment":
+	case "put_json":
+		if o.json, err = codec.DecodeValue([]byte(o.Value)); err != nil {
+			return fmt.Errorf("put_json %s: the value is not JSON: %w", o.Key, err)
+		}
+	case "remove":
+		if len(o.Keys) == 0 {
+			return errors.New("remove needs the keys to remove; clear removes them all")
+		}
+		return nil
+	case "clear", "renew", "destroy", "remember", "forget":
+		return nil
+	default:
+		return fmt.Errorf("unknown operation %q", o.Action)
+	}
+	if o.Key == "" {
+		return fmt.Errorf("%s needs a key", o.Action)
+	}
+	return nil
+}
+
+// ServeHTTP changes the session, then redirects or goes on.
+func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	session, err := enclosing(r)
+	if err != nil {
+		return err
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for i := range e.Operations {
+		if err := e.Operations[i].apply(session, repl); err != nil {
+			return session.httpError(err)
+		}
+	}
+	if e.Redirect == "" {
+		return next.ServeHTTP(w, r)
+	}
+	status := e.StatusCode
+	inherit(&status, http.StatusSeeOther)
+	w.Header().Set("Location", repl.ReplaceAll(e.Redirect, ""))
+	w.WriteHeader(status)
+	return nil
+}
+
+// enclosing returns the session that the request's innermost `session` keeps.
+func enclosing(r *http.Request) (*Session, error) {
+	all, _ := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions)
+	if all == nil || all.current == nil || !all.current.serving {
+		return nil, caddyhttp.Error(http.StatusInternalServerError,
+			errors.New("no `session` encloses this: put `session` before it, in handle_errors too"))
+	}
+	return all.current, nil
+}
+
+func (o *Operation) apply(s *Session, repl *caddy.Replacer) error {
+	switch o.Action {
+	case "put":
+		return s.Put(o.Key, repl.ReplaceAll(o.Value, ""))
+	case "put_json":
+		return s.Put(o.Key, fillIn(o.json, repl))
+	case "increment":
+		by := 1
+		if o.By != nil {
+			by = *o.By
+		}
+		return s.Increment(o.Key, by)
+	case "remove":
+		return s.Remove(o.Keys...)
+	case "clear":
+		return s.Clear()
+	case "renew":
+		return s.Renew()
+	case "destroy":
+		return s.Destroy()
+	case "remember":
+		return s.Remember(true)
+	}
+	return s.Remember(false)
+}
+
+// fillIn replaces placeholders in the strings of a JSON value.
+func fillIn(value any, repl *caddy.Replacer) any {
+	switch value := value.(type) {
+	case string:
+		return repl.ReplaceAll(value, "")
+	case []any:
+		filled := make([]any, len(value))
+		for i := range value {
+			filled[i] = fillIn(value[i], repl)
+		}
+		return filled
+	case map[string]any:
+		filled := make(map[string]any, len(value))
+		for key := range value {
+			filled[key] = fillIn(value[key], repl)
+		}
+		return filled
+	}
+	return value
+}
+
+// parseStatus reads the status of a redirect as Caddy's redir does.
+func parseStatus(code string) (int, error) {
+	switch code {
+	case "temporary":
+		return http.StatusFound, nil
+	case "permanent":
+		return http.StatusMovedPermanently, nil
+	}
+	status, err := strconv.Atoi(code)
+	if err != nil || status < 301 || status > 308 {
+		return 0, fmt.Errorf("%q is no status of a redirect: use 301 to 308, temporary or permanent", code)
+	}
+	return status, nil
+}
+
+var (
+	_ caddy.Provisioner           = (*Edit)(nil)
+	_ caddy.Validator             = (*Edit)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Edit)(nil)
+)

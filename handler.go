@@ -1,0 +1,192 @@
+package caddysession
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// retryAfter is what a client is told to wait, in seconds, when the store is down.
+const retryAfter = "5"
+
+// statusClientGone is what Caddy's reverse_proxy logs too when nobody is left to answer.
+const statusClientGone = 499
+
+// ServeHTTP makes the session available to next and stores it before the
+// response's header goes out. It costs next to nothing while nobody asks for it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	sessions := sessionsOf(r)
+	session := sessions.find(h)
+	switch {
+	case session == nil && sharesRequest(r, h):
+		// A request within the request, like httpInclude's: its response is no
+		// response of its own, so the session is the outer one's to store.
+		sessions.enter(FromContext(r.Context()))
+		return next.ServeHTTP(w, r)
+	case session != nil && session.serving: // enclosed by one like it
+		defer sessions.enter(session)()
+		return next.ServeHTTP(w, r)
+	case session == nil:
+		session = h.newSession(r)
+		sessions.add(session)
+	}
+	return session.serve(w, r, next, sessions)
+}
+
+// newSession takes the cookie from the request. It asks the store for nothing.
+func (h *Handler) newSession(r *http.Request) *Session {
+	s := &Session{h: h, request: r.Context(), secure: h.cookie.isSecure(r)}
+	token, ambiguous := h.cookie.take(r.Header, s.secure)
+	if ambiguous {
+		h.logger.Warn("a request carries two different session cookies: it is served without a session",
+			zap.String("cookie", h.cookie.name(s.secure)))
+	}
+	s.presented = token
+	return s
+}
+
+// serve runs next within the session.
+func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions) (err error) {
+	defer sessions.enter(s)()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s.cancel = cancel
+
+	rw := newResponseWriter(w, s)
+	entry := maps.Clone(w.Header())
+	defer func() {
+		if rw.failed == nil {
+			return
+		}
+		// reverse_proxy aborts when it can no longer write. Nothing has been
+		// written yet, so the client can still be told what happened.
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+		err = s.answerFailure(w.Header(), entry, rw.failed)
+	}()
+
+	err = next.ServeHTTP(rw, r.WithContext(&requestContext{ctx, s}))
+	if rw.wroteHeader {
+		s.commitLate()
+		return err
+	}
+	_ = rw.commit() // kept in rw.failed
+	return err
+}
+
+// answerFailure makes the error for a request whose session could not be loaded
+// or stored, and takes back what the response's header had become.
+func (s *Session) answerFailure(header, entry http.Header, failure error) error {
+	clear(header)
+	maps.Copy(header, entry)
+	answer := s.httpError(failure)
+	if answer.StatusCode == http.StatusServiceUnavailable {
+		header.Set("Retry-After", retryAfter)
+	}
+	return answer
+}
+
+// httpError says what an error of the session is to the client: a store that is
+// down may be back soon, anything else is a mistake of whoever changed the session.
+func (s *Session) httpError(failure error) caddyhttp.HandlerError {
+	switch {
+	case s.request.Err() != nil:
+		return caddyhttp.Error(statusClientGone, failure)
+	case errors.As(failure, &storeError{}):
+		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
+	}
+	return caddyhttp.Error(http.StatusInternalServerError, failure)
+}
+
+// requestContext finds the session, and loads it when code written against scs
+// asks for scs's data: scs itself would panic where it has not been loaded.
+type requestContext struct {
+	context.Context
+	session *Session
+}
+
+func (c *requestContext) Value(key any) any {
+	switch key {
+	case sessionKey{}:
+		return c.session
+	case c.session.h.scsKey:
+		c.session.loadOrAbort()
+		c.session.noteEnd()
+		return c.session.scs.Value(key)
+	}
+	return c.Context.Value(key)
+}
+
+// sharesRequest reports whether the request is part of another one that has this session.
+func sharesRequest(r *http.Request, h *Handler) bool {
+	outer := FromContext(r.Context())
+	return outer != nil && outer.is(h)
+}
+
+// is reports whether a handler's session is this one: the same cookie in the same store.
+func (s *Session) is(h *Handler) bool {
+	return s.h.backend == h.backend && s.h.name == h.name
+}
+
+// sessions are those of one request. It lies in Caddy's vars, where error
+// routes find it too, after the handlers have returned.
+type sessions struct {
+	current *Session // the innermost: what placeholders, matchers and edits mean
+	all     []*Session
+}
+
+const sessionsVar = "caddysession"
+
+// sessionsOf returns the sessions of a request; at first it adds the
+// placeholders, which are then those of the current session.
+func sessionsOf(r *http.Request) *sessions {
+	ctx := r.Context()
+	if have, ok := caddyhttp.GetVar(ctx, sessionsVar).(*sessions); ok {
+		return have
+	}
+	all := new(sessions)
+	caddyhttp.SetVar(ctx, sessionsVar, all)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Map(func(name string) (any, bool) {
+		name, ours := strings.CutPrefix(name, "http.session.")
+		if !ours || all.current == nil {
+			return nil, false
+		}
+		return all.current.placeholder(name)
+	})
+	return all
+}
+
+func (all *sessions) find(h *Handler) *Session {
+	for _, s := range all.all {
+		if s.is(h) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (all *sessions) add(s *Session) { all.all = append(all.all, s) }
+
+// enter makes s the current session until the function it returns is called.
+// The outermost stays, for the error routes.
+func (all *sessions) enter(s *Session) (leave func()) {
+	outer, serving := all.current, s.serving
+	all.current, s.serving = s, true
+	return func() {
+		s.serving = serving
+		if outer != nil {
+			all.current = outer
+		}
+	}
+}
+
+// String keeps the sessions out of {http.vars.*}.
+func (all *sessions) String() string { return "" }

@@ -1,0 +1,174 @@
+package caddysession
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// newManager makes the scs SessionManager that keeps the values of this
+// handler's sessions, and finds out under which key it looks for them in a context.
+//
+// IdleTimeout stays zero: scs would write on every request. The idle time is
+// kept in the row's expiry by the Session, and the cookie is written by the handler.
+func newManager(h *Handler) (*scs.SessionManager, any) {
+	m := scs.New()
+	m.Store = scsStore{h}
+	m.Codec = rowCodec{}
+	m.Lifetime = h.lifetime
+	m.Cookie = scs.SessionCookie{
+		Name:        h.cookie.plain,
+		Domain:      h.cookie.template.Domain,
+		HttpOnly:    h.cookie.template.HttpOnly,
+		Path:        h.cookie.template.Path,
+		SameSite:    h.cookie.template.SameSite,
+		Partitioned: h.cookie.template.Partitioned,
+		Persist:     h.persist,
+	}
+	probe := &keyProbe{Context: context.Background()}
+	_, _ = m.Load(probe, "") // an empty token asks no store: it cannot fail
+	return m, probe.key
+}
+
+// keyProbe is a context that remembers what it was first asked for.
+type keyProbe struct {
+	context.Context
+	key any
+}
+
+func (p *keyProbe) Value(key any) any {
+	if p.key == nil {
+		p.key = key
+	}
+	return nil
+}
+
+// rowCodec tells rows that cannot be read from a store that cannot be reached.
+type rowCodec struct{ codec.JSON }
+
+// brokenRow is a row that is there and cannot be decoded.
+type brokenRow struct{ error }
+
+func (c rowCodec) Decode(data []byte) (time.Time, map[string]any, error) {
+	deadline, values, err := c.JSON.Decode(data)
+	if err != nil {
+		return deadline, nil, brokenRow{err}
+	}
+	return deadline, values, nil
+}
+
+// scsStore is the scs.Store under the manager. Within a request it works for the
+// Session in the context: it hands over the row that was read, and the Session
+// decides how values are written, so that scs's own calls get the same care.
+type scsStore struct{ h *Handler }
+
+// foundKey is the context key of a *rqlitestore.Record that FindCtx fills in.
+type foundKey struct{}
+
+// storedPrefix marks tokens from AllCtx: they are the hashes that the table
+// holds. Cookies cannot have this form.
+const storedPrefix = "stored:"
+
+// hash is what the table holds of a token (scs's HashTokenInStore does the same).
+func hash(token string) string {
+	if stored, ok := strings.CutPrefix(token, storedPrefix); ok {
+		return stored
+	}
+	sum := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+	rec, found, err := s.h.backend.store.Load(ctx, hash(token))
+	if err != nil || !found {
+		return nil, false, err
+	}
+	if asked, ok := ctx.Value(foundKey{}).(*rqlitestore.Record); ok {
+		*asked = rec
+	}
+	return rec.Data, true, nil
+}
+
+func (s scsStore) CommitCtx(ctx context.Context, token string, data []byte, deadline time.Time) error {
+	if session := FromContext(ctx); session != nil && session.h == s.h {
+		return session.save(ctx, token, data, deadline)
+	}
+	return s.replace(ctx, hash(token), data, deadline)
+}
+
+// replace is a commit outside of any request: the last one wins.
+func (s scsStore) replace(ctx context.Context, token string, data []byte, deadline time.Time) error {
+	store := s.h.backend.store
+	rec, found, err := store.Load(ctx, token)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return store.Create(ctx, rqlitestore.Record{Token: token, ID: newID(), Data: data, Expiry: s.h.expiry(deadline)})
+	}
+	_, err = store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+		current.Data, current.Expiry = data, s.h.expiry(deadline)
+		return current, nil
+	})
+	return err
+}
+
+// DeleteCtx is how scs begins both Destroy and RenewToken. Within a request it
+// only takes note: the commit knows which of them was meant.
+func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
+	if session := FromContext(ctx); session != nil && session.h == s.h && session.noteDelete(token) {
+		return nil
+	}
+	rec, found, err := s.h.backend.store.Load(ctx, hash(token))
+	if err != nil || !found {
+		return err
+	}
+	return s.h.backend.store.Destroy(ctx, rec.ID)
+}
+
+func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
+	rows, err := s.h.backend.store.AllCtx(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string][]byte, len(rows))
+	for token, data := range rows {
+		all[storedPrefix+token] = data
+	}
+	return all, nil
+}
+
+func (s scsStore) Find(token string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+func (s scsStore) Commit(token string, data []byte, deadline time.Time) error {
+	return s.CommitCtx(context.Background(), token, data, deadline)
+}
+
+func (s scsStore) Delete(token string) error {
+	return s.DeleteCtx(context.Background(), token)
+}
+
+// expiry is when a session that is used now ends: at its deadline, or earlier when it is left idle.
+func (h *Handler) expiry(deadline time.Time) time.Time {
+	if h.idle > 0 {
+		if idle := time.Now().Add(h.idle); idle.Before(deadline) {
+			return idle
+		}
+	}
+	return deadline
+}
+
+var (
+	_ scs.CtxStore         = scsStore{}
+	_ scs.IterableCtxStore = scsStore{}
+	_ scs.Codec            = rowCodec{}
+)

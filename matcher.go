@@ -1,0 +1,121 @@
+package caddysession
+
+import (
+	"errors"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// Match matches requests by values of their session. A request without a
+// session has none. All keys must match; one of the values of a key is enough.
+//
+// In CEL: session('user'), session('role', 'admin', 'editor').
+type Match struct {
+	// The keys, or paths with dots into nested objects, and the values they
+	// may have. No values: it is enough that the session has the key. Values
+	// may contain placeholders. A list matches if one of its elements does.
+	Values map[string][]string `json:"values,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Match) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.matchers.session",
+		New: func() caddy.Module { return new(Match) },
+	}
+}
+
+// UnmarshalCaddyfile reads a `session` matcher. Syntax:
+//
+//	session <key> [<value>...]
+//
+// Lines with different keys are ANDed, values on a line ORed.
+func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	for d.Next() {
+		if !d.NextArg() {
+			return d.Err("the session matcher takes a key, and the values it may have")
+		}
+		key := d.Val()
+		if strings.HasPrefix(key, reserved) {
+			return d.Errf("%q: keys that begin with %s are the session's own", key, reserved)
+		}
+		if _, twice := m.Values[key]; twice {
+			return d.Errf("%s is given twice: name all the values it may have on one line", key)
+		}
+		if m.Values == nil {
+			m.Values = make(map[string][]string)
+		}
+		m.Values[key] = d.RemainingArgs()
+		if d.NextBlock(0) {
+			return d.Err("the session matcher takes no block")
+		}
+	}
+	return nil
+}
+
+// MatchWithError reports whether the session has what is asked for. The error
+// is that of the store: a visitor is not a guest because it is down.
+func (m *Match) MatchWithError(r *http.Request) (bool, error) {
+	session, err := enclosing(r)
+	if err != nil {
+		return false, err
+	}
+	if err := session.Load(); err != nil {
+		return false, session.httpError(err)
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for key, values := range m.Values {
+		have, ok := session.Lookup(key)
+		if !ok || len(values) > 0 && !matches(have, values, repl) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func matches(have any, values []string, repl *caddy.Replacer) bool {
+	switch list := have.(type) {
+	case []any:
+		return slices.ContainsFunc(list, func(element any) bool { return matches(element, values, repl) })
+	case []string:
+		return slices.ContainsFunc(list, func(element string) bool { return matches(element, values, repl) })
+	}
+	text := caddy.ToString(placeholderValue(have))
+	return slices.ContainsFunc(values, func(value string) bool { return repl.ReplaceAll(value, "") == text })
+}
+
+// CELLibrary makes the matcher a function of CEL expressions:
+//
+//	expression session('user') && !session('role', 'banned')
+func (*Match) CELLibrary(caddy.Context) (cel.Library, error) {
+	return caddyhttp.CELMatcherImpl(
+		"session",
+		"session_match_request_list",
+		[]*cel.Type{cel.ListType(cel.StringType)},
+		func(data ref.Val) (caddyhttp.RequestMatcherWithError, error) {
+			args, err := data.ConvertToNative(reflect.TypeFor[[]string]())
+			if err != nil {
+				return nil, err
+			}
+			words := args.([]string)
+			if len(words) == 0 {
+				return nil, errors.New("session() takes a key, and the values it may have")
+			}
+			return &Match{Values: map[string][]string{words[0]: words[1:]}}, nil
+		},
+	)
+}
+
+var (
+	_ caddyfile.Unmarshaler             = (*Match)(nil)
+	_ caddyhttp.RequestMatcherWithError = (*Match)(nil)
+	_ caddyhttp.CELLibraryProducer      = (*Match)(nil)
+)

@@ -1,0 +1,211 @@
+// Package caddysession keeps sessions at the edge: the Caddy module
+// http.handlers.session puts an scs SessionManager over an RqliteStore around
+// everything downstream of it.
+//
+// A [Session] is lazy: the store is asked only when something reads or writes
+// it, and what was changed is stored before the first byte of the response's
+// header goes out. Other Go modules get at it with [FromContext].
+package caddysession
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(&App{})
+	caddy.RegisterModule(&Handler{})
+	caddy.RegisterModule(&Edit{})
+	caddy.RegisterModule(&Match{})
+	caddy.RegisterModule(&Auth{})
+}
+
+// Handler keeps a session for every visitor that stores something in one, and
+// makes it available to everything downstream: as placeholders, to the
+// `session_edit` handler and to other modules.
+//
+// Without any configuration the sessions live in an embedded single node, one
+// durable SQLite file in Caddy's data directory.
+type Handler struct {
+	// Where the sessions are kept. Default: the embedded node.
+	Store *StoreConfig `json:"store,omitempty"`
+
+	// The cookie that carries the session's token.
+	Cookie *CookieConfig `json:"cookie,omitempty"`
+
+	// How long a session lasts from its creation or from its last renewal at
+	// a login, however busy it is (the absolute timeout of OWASP ASVS 7.3.2).
+	// Default: 24h.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// How long a session may go unused before it ends (the inactivity timeout
+	// of OWASP ASVS 7.3.1). Default: as long as its lifetime.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// How often the use of a session is noted in the store when nothing else
+	// of it changes. Default: a tenth of `idle_timeout`, at least 1s.
+	TouchInterval caddy.Duration `json:"touch_interval,omitempty"`
+
+	// How often a session is given a new token without a change of rights.
+	// The old one stays good until ten seconds after the new one was first
+	// used, so that a lost response logs nobody out. Default: never.
+	RenewInterval caddy.Duration `json:"renew_interval,omitempty"`
+
+	// Whether the cookie outlives the browser. When off, only sessions that
+	// were marked with `remember on` do. Default: true.
+	Persist *bool `json:"persist,omitempty"`
+
+	// The lifetime of sessions marked with `remember on`. Default: 30d.
+	RememberLifetime caddy.Duration `json:"remember_lifetime,omitempty"`
+
+	// The largest a session may grow, in bytes as stored. A write that would
+	// exceed it is an error of the request and stores nothing. Default: 64KiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	name     string // the cookie, and with the backend what makes two sessions one
+	backend  *backend
+	manager  *scs.SessionManager
+	scsKey   any // under which scs keeps its data in a context
+	cookie   cookieJar
+	persist  bool
+	lifetime time.Duration
+	idle     time.Duration
+	touch    time.Duration
+	renew    time.Duration
+	remember time.Duration
+	maxSize  int64
+	logger   *zap.Logger
+}
+
+const (
+	defaultLifetime         = 24 * time.Hour
+	defaultRememberLifetime = 30 * 24 * time.Hour
+	defaultMaxSize          = 64 << 10
+)
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.session",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision completes the configuration with the app's defaults and takes the
+// store from the pool. It asks neither the store nor the network for anything.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	module, err := ctx.App("session")
+	if err != nil {
+		return err
+	}
+	app := module.(*App)
+
+	settings := *h
+	settings.inherit(app.Defaults)
+	if err := settings.check(); err != nil {
+		return err
+	}
+	settings.resolve(h)
+
+	h.cookie = newCookieJar(settings.Cookie)
+	h.name = h.cookie.plain
+	h.backend, err = app.backend(settings.Store, h.logger)
+	if err != nil {
+		return fmt.Errorf("session store: %w", err)
+	}
+	h.manager, h.scsKey = newManager(h)
+	return nil
+}
+
+// Cleanup does nothing: the app holds the stores of a config and releases them.
+func (h *Handler) Cleanup() error { return nil }
+
+// inherit fills what h leaves open from the defaults.
+func (h *Handler) inherit(defaults *Handler) {
+	if defaults == nil {
+		return
+	}
+	h.Store = h.Store.inherit(defaults.Store)
+	h.Cookie = h.Cookie.inherit(defaults.Cookie)
+	inherit(&h.Lifetime, defaults.Lifetime)
+	inherit(&h.IdleTimeout, defaults.IdleTimeout)
+	inherit(&h.TouchInterval, defaults.TouchInterval)
+	inherit(&h.RenewInterval, defaults.RenewInterval)
+	inherit(&h.Persist, defaults.Persist)
+	inherit(&h.RememberLifetime, defaults.RememberLifetime)
+	inherit(&h.MaxSize, defaults.MaxSize)
+}
+
+// inherit sets a field that was left open.
+func inherit[T comparable](field *T, fallback T) {
+	var unset T
+	if *field == unset {
+		*field = fallback
+	}
+}
+
+// check reports a configuration that cannot be meant.
+func (h *Handler) check() error {
+	for _, d := range []struct {
+		name  string
+		value caddy.Duration
+	}{
+		{"lifetime", h.Lifetime},
+		{"idle_timeout", h.IdleTimeout},
+		{"touch_interval", h.TouchInterval},
+		{"renew_interval", h.RenewInterval},
+		{"remember_lifetime", h.RememberLifetime},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s must be a positive duration, not %v", d.name, time.Duration(d.value))
+		}
+	}
+	lifetime, idle, touch := time.Duration(h.Lifetime), time.Duration(h.IdleTimeout), time.Duration(h.TouchInterval)
+	inherit(&lifetime, defaultLifetime)
+	if idle > lifetime {
+		return fmt.Errorf("idle_timeout %v is longer than lifetime %v: it would never apply; shorten it or lengthen the lifetime", idle, lifetime)
+	}
+	if touch > 0 && idle == 0 {
+		return fmt.Errorf("touch_interval has no effect without an idle_timeout: set one, or leave touch_interval out")
+	}
+	if touch > 0 && touch >= idle {
+		return fmt.Errorf("touch_interval %v must be shorter than idle_timeout %v, or sessions in use would end", touch, idle)
+	}
+	if renew := time.Duration(h.RenewInterval); renew > lifetime {
+		return fmt.Errorf("renew_interval %v is longer than lifetime %v: it would never apply", renew, lifetime)
+	}
+	if h.MaxSize < 0 {
+		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
+	}
+	if err := h.Cookie.check(); err != nil {
+		return err
+	}
+	return h.Store.check()
+}
+
+// resolve writes the settings with their built-in defaults where the request's path reads them.
+func (h *Handler) resolve(to *Handler) {
+	to.lifetime = time.Duration(h.Lifetime)
+	inherit(&to.lifetime, defaultLifetime)
+	to.idle = time.Duration(h.IdleTimeout)
+	to.touch = time.Duration(h.TouchInterval)
+	inherit(&to.touch, max(to.idle/10, time.Second))
+	to.renew = time.Duration(h.RenewInterval)
+	to.remember = time.Duration(h.RememberLifetime)
+	inherit(&to.remember, defaultRememberLifetime)
+	to.maxSize = h.MaxSize
+	inherit(&to.maxSize, defaultMaxSize)
+	to.persist = h.Persist == nil || *h.Persist
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

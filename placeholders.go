@@ -1,0 +1,55 @@
+package caddysession
+
+import (
+	"strings"
+	"time"
+
+	"github.com/caddy-session/caddy-session/codec"
+)
+
+// placeholder returns the value of {http.session.<name>}:
+//
+//	{http.session.id}          the public id; safe to log
+//	{http.session.data.<key>}  a value; dots lead into nested objects
+//	{http.session.is_new}      whether the request came without a session
+//	{http.session.created}     when the session was first stored (RFC 3339)
+//	{http.session.expires}     when it ends at the latest (RFC 3339)
+//
+// What is absent is empty.
+func (s *Session) placeholder(name string) (any, bool) {
+	if path, ok := strings.CutPrefix(name, "data."); ok {
+		value, _ := s.Lookup(path)
+		return placeholderValue(value), true
+	}
+	switch name {
+	case "id":
+		return s.ID(), true
+	case "is_new":
+		return s.IsNew(), true
+	case "created":
+		return placeholderTime(s.Created()), true
+	case "expires":
+		return placeholderTime(s.Expires()), true
+	}
+	return nil, false
+}
+
+// placeholderValue leaves what Caddy's replacer prints well and makes JSON of the rest.
+func placeholderValue(value any) any {
+	switch value.(type) {
+	case nil, string, bool, int:
+		return value
+	}
+	encoded, err := codec.EncodeValue(value)
+	if err != nil {
+		return nil
+	}
+	return strings.Trim(string(encoded), `"`)
+}
+
+func placeholderTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,176 @@
+package caddysession
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// responseWriter stores the session before the first byte of the final header,
+// so that whoever has the response finds the session as the response left it.
+// When that fails nothing of the response goes out: from then on every call
+// returns the error, and the handler answers instead.
+type responseWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	session     *Session
+	wroteHeader bool
+	failed      error
+}
+
+func newResponseWriter(w http.ResponseWriter, s *Session) *responseWriter {
+	return &responseWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, session: s}
+}
+
+// WriteHeader passes informational headers on, without our cookie, and stores the session for the final one.
+func (w *responseWriter) WriteHeader(status int) {
+	if w.failed != nil {
+		return
+	}
+	if w.wroteHeader {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		w.session.h.cookie.strip(w.Header())
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if w.commit() != nil {
+		return
+	}
+	w.wroteHeader = true
+	w.session.close()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// commit stores the session and writes what the response says of it into the header.
+func (w *responseWriter) commit() error {
+	if w.failed != nil {
+		return w.failed
+	}
+	if w.failed = w.session.commit(); w.failed != nil {
+		w.session.cancel() // whoever is still streaming the response can stop
+		return w.failed
+	}
+	w.session.writeHeader(w.Header())
+	return nil
+}
+
+// begin writes the header if it is not out yet.
+func (w *responseWriter) begin() error {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.failed
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if err := w.begin(); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps sendfile.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if err := w.begin(); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError sends the header, and with it the cookie, at the latest now.
+func (w *responseWriter) FlushError() error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Flush is FlushError for callers of http.Flusher.
+func (w *responseWriter) Flush() {
+	_ = w.FlushError() // http.Flusher has no place for it
+}
+
+// Hijack stores the session and hands the connection over. A caller that wrote
+// no header before writes one itself: it has no cookie of ours.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !w.wroteHeader {
+		if err := w.commit(); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.wroteHeader = true
+		w.session.close()
+	}
+	return conn, buffered, err
+}
+
+// writeHeader puts the cookie, and what caches need to know, into a response's header.
+func (s *Session) writeHeader(header http.Header) {
+	s.mu.Lock()
+	read, cookie := s.read, s.cookie
+	s.mu.Unlock()
+	s.h.cookie.strip(header)
+	if read {
+		addVary(header)
+	}
+	if cookie == "" {
+		return
+	}
+	header.Add("Set-Cookie", cookie)
+	// A shared cache that kept this response would hand the session to everybody.
+	// Only no-store and private keep all of them from it: the qualified
+	// no-cache="Set-Cookie" is ignored by many.
+	if !isPrivate(header) {
+		header.Set("Cache-Control", "private, no-store")
+	}
+	for _, name := range []string{"Expires", "Surrogate-Control", "CDN-Cache-Control"} {
+		header.Del(name)
+	}
+}
+
+// isPrivate reports whether the response itself already keeps shared caches out.
+func isPrivate(header http.Header) bool {
+	for _, line := range header.Values("Cache-Control") {
+		for directive := range strings.SplitSeq(strings.ToLower(line), ",") {
+			switch strings.TrimSpace(directive) {
+			case "private", "no-store":
+				return !strings.Contains(strings.ToLower(line), "public")
+			}
+		}
+	}
+	return false
+}
+
+// addVary says that the response depends on the cookie.
+func addVary(header http.Header) {
+	for _, line := range header.Values("Vary") {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Cookie") {
+				return
+			}
+		}
+	}
+	header.Add("Vary", "Cookie")
+}
+
+// close ends what depends on the header being open.
+func (s *Session) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+}
+
+var (
+	_ http.ResponseWriter = (*responseWriter)(nil)
+	_ http.Flusher        = (*responseWriter)(nil)
+	_ http.Hijacker       = (*responseWriter)(nil)
+	_ io.ReaderFrom       = (*responseWriter)(nil)
+)

@@ -1,0 +1,473 @@
+package caddysession
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// Session is the session of one request. It is loaded when it is first read or
+// written, and stored before the response's header goes out. Its methods may be
+// called from several goroutines.
+//
+// Values are what JSON has (map[string]any, []any, string, int, float64, bool,
+// nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
+// copy is stored with Put.
+type Session struct {
+	h         *Handler
+	request   context.Context // of the request, without our additions
+	presented string          // the token of the cookie
+	secure    bool            // the cookie is a Secure one
+	cancel    context.CancelFunc
+	serving   bool // a handler is running it: what changes will be stored
+
+	loading sync.Mutex      // held while the store is asked
+	scs     context.Context // carries scs's data once loaded
+
+	mu      sync.Mutex         // guards what follows; never held while scs or the store is called
+	err     error              // why it could not be loaded or stored
+	read    bool               // it was asked for: the response depends on the cookie
+	closed  bool               // the final header is out: nothing is loaded any more
+	found   bool               // the request came with a session
+	fresh   string             // the id that a session not stored yet will have
+	rec     rqlitestore.Record // the row as read or last written; without ID there is none
+	token   string             // the way in to that row
+	base    []byte             // the values as read or last written, encoded
+	edits   []edit             // what was done since, in order
+	grace   bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
+	trying  string             // the token of an insert whose outcome is not known
+	deleted bool               // scs asked to delete the token: a destroy or a renewal
+	ended   bool               // it is to be destroyed
+	rotate  bool               // the renewal under way changes the token only
+	issue   bool               // the cookie is to be written
+	cookie  string             // the Set-Cookie of the response
+}
+
+// edit is one change, so that it can be made again on what another request stored meanwhile.
+type edit func(values map[string]any)
+
+// What the handler keeps among the values, beside scs's own __rememberMe.
+const (
+	reserved    = "__"        // prefix of such keys: they are not the application's
+	createdKey  = "__created" // Unix time
+	rotatedKey  = "__rotated" // Unix time of the last new token
+	rememberKey = "__rememberMe"
+)
+
+const (
+	loadTimeout   = 3 * time.Second
+	commitTimeout = 5 * time.Second
+)
+
+var errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+
+type sessionKey struct{}
+
+// FromContext returns the session of a request's context, or nil where no
+// `session` encloses the handler that asks.
+func FromContext(ctx context.Context) *Session {
+	s, _ := ctx.Value(sessionKey{}).(*Session)
+	return s
+}
+
+// Manager returns the scs SessionManager behind the session, for code that is
+// written against scs: it works on the request's context as usual.
+func (s *Session) Manager() *scs.SessionManager { return s.h.manager }
+
+// Load asks the store for the session unless that was done already. The error,
+// here and from every other method, is that of the store: answer it with a 503.
+func (s *Session) Load() error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.scs != nil {
+		return s.failure()
+	}
+	s.mu.Lock()
+	token := s.presented
+	if s.closed {
+		token = ""
+	} else {
+		s.read = true
+	}
+	s.mu.Unlock()
+	return s.find(token)
+}
+
+func (s *Session) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// find loads the row of a token; without one, or when there is no such row, the session is empty.
+func (s *Session) find(token string) error {
+	if token == "" {
+		s.scs = s.empty()
+		return nil
+	}
+	var rec rqlitestore.Record
+	ctx, cancel := context.WithTimeout(context.WithValue(s.request, foundKey{}, &rec), loadTimeout)
+	defer cancel()
+	loaded, err := s.h.manager.Load(ctx, token)
+	if broken := (brokenRow{}); errors.As(err, &broken) {
+		s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",
+			zap.String("session_id", rec.ID), zap.Error(err))
+		s.scs = s.empty()
+		return nil
+	}
+	if err != nil {
+		return s.fail(err)
+	}
+	s.h.backend.noteError(nil)
+	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) {
+		s.scs = s.empty()
+		return nil
+	}
+	return s.adopt(token, rec, s.keep(loaded))
+}
+
+// adopt makes a row that was found the session's own.
+func (s *Session) adopt(token string, rec rqlitestore.Record, loaded context.Context) error {
+	grace := !rec.Superseded.IsZero()
+	if grace {
+		common, err := s.readInGrace(rec)
+		if err != nil {
+			return s.fail(err)
+		}
+		if common == nil { // the session ended meanwhile
+			s.scs = s.empty()
+			return nil
+		}
+		loaded = s.restrict(loaded, common)
+	}
+	s.mu.Lock()
+	s.found, s.rec, s.token, s.base, s.grace = true, rec, token, rec.Data, grace
+	s.mu.Unlock()
+	s.scs = loaded
+	s.logID(rec.ID)
+	return nil
+}
+
+// empty is scs's data of a session that is not stored.
+func (s *Session) empty() context.Context {
+	ctx, _ := s.h.manager.Load(s.request, "") // asks no store: it cannot fail
+	return s.keep(ctx)
+}
+
+// keep moves scs's data to a context that lives on when the client is gone, and
+// in which scs's store finds the session.
+func (s *Session) keep(loaded context.Context) context.Context {
+	data := loaded.Value(s.h.scsKey)
+	return context.WithValue(context.WithValue(context.WithoutCancel(s.request), sessionKey{}, s), s.h.scsKey, data)
+}
+
+// fail records why the session is not to be had, for the handler's answer. A
+// client that went away says nothing of the store.
+func (s *Session) fail(err error) error {
+	err = s.h.backend.unavailable("loading", err)
+	if s.request.Err() == nil {
+		s.h.backend.noteError(err)
+	}
+	err = storeError{err}
+	s.scs = s.empty()
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+	return err
+}
+
+// loadOrAbort is Load for those who cannot return an error: the request is cut
+// short, so that nobody is taken for a guest because the store is down.
+func (s *Session) loadOrAbort() {
+	if s.Load() != nil {
+		s.cancel()
+	}
+}
+
+// Get returns the value of a key, or nil.
+func (s *Session) Get(key string) any {
+	s.loadOrAbort()
+	return s.h.manager.Get(s.scs, key)
+}
+
+// Lookup returns the value at a path: a key, or several joined by dots that lead
+// into nested objects. A key that itself has dots goes first.
+func (s *Session) Lookup(path string) (any, bool) {
+	s.loadOrAbort()
+	if strings.HasPrefix(path, reserved) {
+		return nil, false
+	}
+	if s.h.manager.Exists(s.scs, path) {
+		return s.h.manager.Get(s.scs, path), true
+	}
+	for i, c := range path {
+		if c != '.' {
+			continue
+		}
+		if object, ok := s.h.manager.Get(s.scs, path[:i]).(map[string]any); ok {
+			if value, ok := lookup(object, path[i+1:]); ok {
+				return value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+func lookup(object map[string]any, path string) (any, bool) {
+	if value, ok := object[path]; ok {
+		return value, true
+	}
+	key, rest, nested := strings.Cut(path, ".")
+	inner, ok := object[key].(map[string]any)
+	if !nested || !ok {
+		return nil, false
+	}
+	return lookup(inner, rest)
+}
+
+// Exists reports whether the session has the key.
+func (s *Session) Exists(key string) bool {
+	s.loadOrAbort()
+	return s.h.manager.Exists(s.scs, key)
+}
+
+// Keys returns the application's keys, sorted.
+func (s *Session) Keys() []string {
+	s.loadOrAbort()
+	return slices.DeleteFunc(s.h.manager.Keys(s.scs), func(key string) bool {
+		return strings.HasPrefix(key, reserved)
+	})
+}
+
+// Put stores a value under a key.
+func (s *Session) Put(key string, value any) error {
+	value = codec.Clone(value)
+	return s.change(func(values map[string]any) { values[key] = value })
+}
+
+// Remove deletes keys.
+func (s *Session) Remove(keys ...string) error {
+	return s.change(func(values map[string]any) {
+		for _, key := range keys {
+			delete(values, key)
+		}
+	})
+}
+
+// Clear deletes all of the application's keys. The session itself goes on.
+func (s *Session) Clear() error {
+	return s.change(clearValues)
+}
+
+func clearValues(values map[string]any) {
+	for key := range values {
+		if !strings.HasPrefix(key, reserved) {
+			delete(values, key)
+		}
+	}
+}
+
+// Increment adds n to a number; a key that is absent, or no integer, counts as
+// 0. Parallel requests lose no step.
+func (s *Session) Increment(key string, n int) error {
+	return s.change(func(values map[string]any) {
+		switch number := values[key].(type) {
+		case int64:
+			values[key] = number + int64(n)
+		case int:
+			values[key] = number + n
+		default:
+			values[key] = n
+		}
+	})
+}
+
+// change makes an edit on scs's values and remembers it for a lost race.
+func (s *Session) change(e edit) error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.closed && s.rec.ID == "" {
+		s.mu.Unlock()
+		return errAfterHeader
+	}
+	s.edits = append(s.edits, e)
+	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
+		s.fresh = newID()
+	}
+	s.mu.Unlock()
+	s.apply(e)
+	return nil
+}
+
+// apply makes an edit on the values that scs holds.
+func (s *Session) apply(e edit) {
+	before := s.values()
+	after := make(map[string]any, len(before)+1)
+	for key, value := range before {
+		after[key] = value
+	}
+	e(after)
+	for key := range before {
+		if _, ok := after[key]; !ok {
+			s.h.manager.Remove(s.scs, key)
+		}
+	}
+	for key, value := range after {
+		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
+			s.h.manager.Put(s.scs, key, value)
+		}
+	}
+}
+
+// values is a copy of all that scs holds, reserved keys included.
+func (s *Session) values() map[string]any {
+	keys := s.h.manager.Keys(s.scs)
+	values := make(map[string]any, len(keys))
+	for _, key := range keys {
+		values[key] = s.h.manager.Get(s.scs, key)
+	}
+	return values
+}
+
+// Renew gives the session a new token and restarts its lifetime; do that at
+// login and at every change of rights (OWASP ASVS 7.2.4), or a token that
+// somebody knew before is good for what comes after. The session, its values
+// and its ID stay.
+func (s *Session) Renew() error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	if s.isClosed() {
+		return errAfterHeader
+	}
+	if err := s.h.manager.RenewToken(s.scs); err != nil {
+		return err
+	}
+	if s.h.manager.GetBool(s.scs, rememberKey) {
+		s.h.manager.SetDeadline(s.scs, time.Now().Add(s.h.remember).UTC())
+	}
+	return nil
+}
+
+// Destroy ends the session: all its tokens, and the cookie. What is stored
+// afterwards begins a new one.
+func (s *Session) Destroy() error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	if err := s.h.manager.Destroy(s.scs); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ended, s.edits = true, nil
+	s.mu.Unlock()
+	return nil
+}
+
+// Remember gives the session the longer lifetime of remember_lifetime and a
+// cookie that outlives the browser, or takes both back.
+func (s *Session) Remember(on bool) error {
+	err := s.change(func(values map[string]any) {
+		if on {
+			values[rememberKey] = true
+		} else {
+			delete(values, rememberKey)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	lifetime := s.h.lifetime
+	if on {
+		lifetime = s.h.remember
+	}
+	s.h.manager.SetDeadline(s.scs, time.Now().Add(lifetime).UTC())
+	s.mu.Lock()
+	s.issue = true
+	s.mu.Unlock()
+	return nil
+}
+
+// ID returns the public id of a session that is stored or going to be, or "". It is random, stays
+// through renewals and gives no access: it may be logged and shown.
+func (s *Session) ID() string {
+	s.loadOrAbort()
+	return s.id()
+}
+
+func (s *Session) id() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.ID == "" || s.ended {
+		return s.fresh
+	}
+	return s.rec.ID
+}
+
+// IsNew reports whether the request came without a session that is still good.
+func (s *Session) IsNew() bool {
+	s.loadOrAbort()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.found
+}
+
+// Created returns when the session was first stored; zero for one that is not.
+func (s *Session) Created() time.Time {
+	s.loadOrAbort()
+	if unix := s.h.manager.GetInt(s.scs, createdKey); unix != 0 {
+		return time.Unix(int64(unix), 0).UTC()
+	}
+	return time.Time{}
+}
+
+// Expires returns when the session ends at the latest, however busy it is; zero
+// for one that is not stored.
+func (s *Session) Expires() time.Time {
+	if s.ID() == "" {
+		return time.Time{}
+	}
+	return s.h.manager.Deadline(s.scs)
+}
+
+// String returns the public id, so that a session in a log or a placeholder gives nothing away.
+func (s *Session) String() string { return s.id() }
+
+func (s *Session) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// logID puts the public id into the request's access log.
+func (s *Session) logID(id string) {
+	if extra, ok := s.request.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("session_id", id))
+	}
+}
+
+// newID makes a public id: 128 random bits.
+func newID() string {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
+	}
+	return base64.RawURLEncoding.EncodeToString(raw[:])
+}
+
+var _ fmt.Stringer = (*Session)(nil)

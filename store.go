@@ -1,0 +1,154 @@
+package caddysession
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/rqlite/gorqlite"
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+// Stores outlive a reload: the new config takes them before the old one lets go.
+var (
+	backends = caddy.NewUsagePool() // key of a resolvedStore → *backend
+	nodes    = caddy.NewUsagePool() // file → *node: a file is open once, whatever tables are used in it
+)
+
+// backend is a store and the connection under it.
+type backend struct {
+	store   *rqlitestore.RqliteStore
+	node    *embedded.Node     // nil with a cluster
+	cluster *cluster.Transport // nil with the embedded node
+	file    string             // of the embedded node
+	strict  bool               // a read sees every acknowledged write
+	name    string
+	logger  *zap.Logger
+
+	mu      sync.Mutex
+	down    bool // as last logged
+	touches sync.WaitGroup
+}
+
+// node is an embedded node in its pool.
+type node struct{ *embedded.Node }
+
+// Destruct closes the file: afterwards it is one plain SQLite database.
+func (n node) Destruct() error { return n.Close() }
+
+// takeBackend takes the store from the pool, or adds it there. No I/O.
+func takeBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
+	b, _, err := backends.LoadOrNew(r.key(), func() (caddy.Destructor, error) {
+		return newBackend(r, logger)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.(*backend), nil
+}
+
+func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
+	b := &backend{file: r.file, name: r.name(), logger: logger}
+	conn, err := b.connect(r)
+	if err != nil {
+		return nil, err
+	}
+	b.store = rqlitestore.NewWithOptions(conn, rqlitestore.Options{
+		Table: r.table,
+		OnCleanupError: func(err error) {
+			logger.Warn("removing expired sessions failed; the next round tries again", zap.String("store", b.name), zap.Error(err))
+		},
+	})
+	return b, nil
+}
+
+func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
+	if r.file != "" {
+		n, _, err := nodes.LoadOrNew(r.file, func() (caddy.Destructor, error) {
+			return node{embedded.New(r.file, embedded.Options{Synchronous: r.live.synchronous})}, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		b.node, b.strict = n.(node).Node, true
+		return b.node.Connection()
+	}
+	transport, err := cluster.New(cluster.Config{
+		Nodes:    r.rqlite.Addresses,
+		Username: r.rqlite.Username,
+		Password: r.rqlite.Password,
+		TLS:      r.tls,
+		Timeout:  time.Duration(r.rqlite.Timeout),
+		Level:    r.rqlite.Consistency,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.cluster = transport
+	b.strict = r.rqlite.Consistency == "linearizable" || r.rqlite.Consistency == "strong"
+	return transport.Connection()
+}
+
+// start opens the store in the background and applies what may change while it is in use.
+func (b *backend) start(settings liveSettings) {
+	b.store.StartCleanup(settings.cleanup)
+	if b.cluster != nil {
+		b.cluster.Start()
+		return
+	}
+	if err := b.node.SetSynchronous(settings.synchronous); err != nil {
+		b.noteError(err)
+	}
+	b.noteError(b.node.Open())
+}
+
+// release gives the store back to the pool.
+func (b *backend) release(key string) error {
+	_, err := backends.Delete(key)
+	return err
+}
+
+// Destruct closes a store that nothing uses any more.
+func (b *backend) Destruct() error {
+	b.store.StopCleanup()
+	b.touches.Wait()
+	if b.cluster != nil {
+		b.cluster.Close()
+		return nil
+	}
+	_, err := nodes.Delete(b.file)
+	return err
+}
+
+// noteError logs when the store becomes unavailable, and when it is back:
+// once each, however many requests notice.
+func (b *backend) noteError(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.down == (err != nil) {
+		return
+	}
+	b.down = err != nil
+	switch {
+	case errors.Is(err, embedded.ErrLocked):
+		b.logger.Error("another process has the session store open; requests that need a session get a 503 until it lets go",
+			zap.String("store", b.name), zap.Error(err))
+	case err != nil:
+		b.logger.Error("the session store is unavailable", zap.String("store", b.name), zap.Error(err))
+	default:
+		b.logger.Info("the session store is available", zap.String("store", b.name))
+	}
+}
+
+// unavailable wraps what went wrong with the store for the request's error.
+func (b *backend) unavailable(doing string, err error) error {
+	return fmt.Errorf("%s the session: %w", doing, err)
+}
+
+var _ caddy.Destructor = (*backend)(nil)

@@ -1,0 +1,356 @@
+package caddysession
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// StoreConfig says where sessions are kept: in an embedded node (the default)
+// or in an rqlite cluster.
+type StoreConfig struct {
+	// A single node in this process: one durable SQLite file.
+	Embedded *EmbeddedConfig `json:"embedded,omitempty"`
+
+	// A cluster of rqlite nodes, which any number of Caddys can share.
+	Rqlite *RqliteConfig `json:"rqlite,omitempty"`
+
+	// The table that holds the sessions; made when it is missing. Default: sessions.
+	Table string `json:"table,omitempty"`
+
+	// How often expired sessions are removed; 0 turns that off. Default: 5m.
+	CleanupInterval *caddy.Duration `json:"cleanup_interval,omitempty"`
+}
+
+// EmbeddedConfig configures the embedded node.
+type EmbeddedConfig struct {
+	// The SQLite file. Default: sessions.db in Caddy's data directory. Only
+	// one process at a time can have it open.
+	File string `json:"file,omitempty"`
+
+	// When a write is acknowledged: `full` once it is on the disk, `normal`
+	// once the operating system has it (a power cut may then lose the last
+	// writes, a crash of Caddy does not). Default: full.
+	Synchronous string `json:"synchronous,omitempty"`
+}
+
+// RqliteConfig configures the connection to an rqlite cluster.
+type RqliteConfig struct {
+	// The HTTP addresses of the nodes, like http://n1:4001. Name them all:
+	// credentials are sent to no others.
+	Addresses []string `json:"addresses"`
+
+	// The name of the rqlite user; it needs the permissions execute and query,
+	// and status for the health that the admin API shows. Placeholders like
+	// {env.NAME} and {file.PATH} are replaced when the config is loaded.
+	Username string `json:"username,omitempty"`
+
+	// The password of that user. Write {env.NAME} or {file.PATH} here: a
+	// literal password can be read in Caddy's config.
+	Password string `json:"password,omitempty"`
+
+	// A file of PEM certificates to verify the nodes with. Default: those of the system.
+	TLSCA string `json:"tls_ca,omitempty"`
+
+	// The client's certificate and key, PEM files, for nodes that ask for one.
+	TLSCertificate string `json:"tls_certificate,omitempty"`
+	TLSKey         string `json:"tls_key,omitempty"`
+
+	// Accepts any certificate of the nodes. For tests only: whoever sits in
+	// between can then read and change every session.
+	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
+
+	// How fresh a read is: none, weak, linearizable or strong, as rqlite
+	// defines them. With less than linearizable a session that was logged out
+	// may be seen for some time. Default: linearizable.
+	Consistency string `json:"consistency,omitempty"`
+
+	// How long one node may take for one attempt before the next one is
+	// tried. Default: 2s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+}
+
+const (
+	defaultTable           = "sessions"
+	defaultCleanupInterval = 5 * time.Minute
+	defaultNodeTimeout     = 2 * time.Second
+)
+
+var (
+	consistencyLevels = []string{"none", "weak", "linearizable", "strong"}
+	synchronousModes  = []string{"full", "normal"}
+	tableName         = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+)
+
+// inherit returns the settings of c, with those of the defaults where c is open.
+// A store and its address belong together: naming one leaves the default's out.
+func (c *StoreConfig) inherit(defaults *StoreConfig) *StoreConfig {
+	if c == nil || defaults == nil {
+		if c == nil {
+			return defaults
+		}
+		return c
+	}
+	merged := *c
+	if c.Embedded == nil && c.Rqlite == nil {
+		merged.Embedded, merged.Rqlite = defaults.Embedded, defaults.Rqlite
+	}
+	inherit(&merged.Table, defaults.Table)
+	inherit(&merged.CleanupInterval, defaults.CleanupInterval)
+	return &merged
+}
+
+// check reports a configuration that cannot be meant.
+func (c *StoreConfig) check() error {
+	if c == nil {
+		return nil
+	}
+	if c.Embedded != nil && c.Rqlite != nil {
+		return errors.New("a session has one store: choose embedded or rqlite")
+	}
+	if c.Table != "" {
+		if err := checkTable(c.Table); err != nil {
+			return err
+		}
+	}
+	if c.CleanupInterval != nil && *c.CleanupInterval < 0 {
+		return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+	}
+	if c.Embedded != nil {
+		if err := checkChoice("synchronous", c.Embedded.Synchronous, synchronousModes); err != nil {
+			return err
+		}
+	}
+	if c.Rqlite != nil {
+		return c.Rqlite.check()
+	}
+	return nil
+}
+
+func (c *RqliteConfig) check() error {
+	if len(c.Addresses) == 0 {
+		return errors.New("rqlite needs the address of at least one node, like http://localhost:4001")
+	}
+	for _, address := range c.Addresses {
+		if strings.Contains(address, "{") {
+			continue // resolved, and checked again, when the config is loaded
+		}
+		if err := checkAddress(address); err != nil {
+			return err
+		}
+	}
+	if c.Password != "" && c.Username == "" {
+		return errors.New("password without username: rqlite knows its users by name")
+	}
+	if (c.TLSCertificate == "") != (c.TLSKey == "") {
+		return errors.New("tls_cert needs both a certificate and its key")
+	}
+	if c.Timeout < 0 {
+		return fmt.Errorf("timeout must be a positive duration, not %v", time.Duration(c.Timeout))
+	}
+	return checkChoice("consistency", c.Consistency, consistencyLevels)
+}
+
+func checkTable(name string) error {
+	if !tableName.MatchString(name) {
+		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit", name)
+	}
+	return nil
+}
+
+func checkChoice(option, value string, choices []string) error {
+	if value == "" || slices.Contains(choices, value) {
+		return nil
+	}
+	return fmt.Errorf("unknown %s %q: use %s", option, value, strings.Join(choices, ", "))
+}
+
+// checkAddress accepts http(s)://host[:port] and nothing else.
+func checkAddress(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%q is no address of an rqlite node: write http://host:4001 or https://host:4001", redact(address))
+	case u.User != nil:
+		return fmt.Errorf("the address of %s carries credentials: use the options username and password", u.Host)
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("the address %q has more than scheme, host and port: write %s://%s", redact(address), u.Scheme, u.Host)
+	}
+	return nil
+}
+
+// redact keeps what may be a password out of an error.
+func redact(address string) string {
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		return "…" + address[at:]
+	}
+	return address
+}
+
+// resolvedStore is a StoreConfig with its defaults and secrets in place.
+type resolvedStore struct {
+	file     string // of the embedded node; "" = a cluster
+	rqlite   RqliteConfig
+	tls      *tls.Config
+	tlsFiles [sha256.Size]byte // what the TLS files held
+	table    string
+	live     liveSettings
+}
+
+// liveSettings can be changed while a store is in use.
+type liveSettings struct {
+	cleanup     time.Duration
+	synchronous string
+}
+
+// resolve replaces the placeholders and fills in the defaults.
+func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
+	if c == nil {
+		c = &StoreConfig{}
+	}
+	r := &resolvedStore{table: c.Table, live: liveSettings{cleanup: defaultCleanupInterval}}
+	inherit(&r.table, defaultTable)
+	if c.CleanupInterval != nil {
+		r.live.cleanup = time.Duration(*c.CleanupInterval)
+	}
+	if c.Rqlite != nil {
+		r.rqlite = *c.Rqlite
+		return r, r.resolveRqlite(logger)
+	}
+	embedded := EmbeddedConfig{}
+	if c.Embedded != nil {
+		embedded = *c.Embedded
+	}
+	file, err := resolveOption("embedded file", embedded.File)
+	if err != nil {
+		return nil, err
+	}
+	inherit(&file, filepath.Join(caddy.AppDataDir(), "sessions.db"))
+	if r.file, err = filepath.Abs(file); err != nil {
+		return nil, fmt.Errorf("embedded file %s: %w", file, err)
+	}
+	r.live.synchronous = embedded.Synchronous
+	inherit(&r.live.synchronous, "full")
+	return r, nil
+}
+
+func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
+	c := &r.rqlite
+	inherit(&c.Consistency, "linearizable")
+	inherit(&c.Timeout, caddy.Duration(defaultNodeTimeout))
+	c.Addresses = slices.Clone(c.Addresses)
+	for i := range c.Addresses {
+		address, err := resolveOption("address", c.Addresses[i])
+		if err == nil {
+			err = checkAddress(address)
+		}
+		if err != nil {
+			return err
+		}
+		c.Addresses[i] = strings.TrimSuffix(address, "/")
+	}
+	if c.Password != "" && !strings.Contains(c.Password, "{") {
+		logger.Warn("the rqlite password stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
+	}
+	for option, value := range map[string]*string{
+		"username": &c.Username, "password": &c.Password,
+		"tls_ca": &c.TLSCA, "tls_cert": &c.TLSCertificate, "tls_key": &c.TLSKey,
+	} {
+		resolved, err := resolveOption(option, *value)
+		if err != nil {
+			return err
+		}
+		*value = resolved
+	}
+	if c.TLSInsecureSkipVerify {
+		logger.Warn("tls_insecure_skip_verify: the certificates of the rqlite nodes are not verified")
+	}
+	return r.loadTLS()
+}
+
+// resolveOption replaces the placeholders of an option that must not come out empty.
+func resolveOption(option, value string) (string, error) {
+	resolved, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s resolves to nothing: is the variable set, the file there? (%s)", option, value)
+	}
+	return strings.TrimSpace(resolved), nil
+}
+
+// loadTLS reads the certificates; their content is part of what the store is,
+// so that a reload after they were replaced connects anew.
+func (r *resolvedStore) loadTLS() error {
+	c, digest := &r.rqlite, sha256.New()
+	r.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.TLSInsecureSkipVerify}
+	if c.TLSCA != "" {
+		pem, err := os.ReadFile(c.TLSCA)
+		if err != nil {
+			return fmt.Errorf("tls_ca: %w", err)
+		}
+		r.tls.RootCAs = x509.NewCertPool()
+		if !r.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("tls_ca: %s holds no PEM certificate", c.TLSCA)
+		}
+		digest.Write(pem)
+	}
+	if c.TLSCertificate != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCertificate, c.TLSKey)
+		if err != nil {
+			return fmt.Errorf("tls_cert: %w", err)
+		}
+		r.tls.Certificates = []tls.Certificate{pair}
+		for _, der := range pair.Certificate {
+			digest.Write(der)
+		}
+	}
+	digest.Sum(r.tlsFiles[:0])
+	return nil
+}
+
+// identity names what the store is: two configurations with the same identity
+// see the same rows.
+func (r *resolvedStore) identity() string {
+	if r.file != "" {
+		return r.file + " " + r.table
+	}
+	addresses := slices.Sorted(slices.Values(r.rqlite.Addresses))
+	return strings.Join(addresses, " ") + " " + r.table
+}
+
+// key names the connection in the pool: what cannot be changed on a live one.
+// It is a digest, for the password is in it.
+func (r *resolvedStore) key() string {
+	if r.file != "" {
+		return r.identity()
+	}
+	encoded, err := json.Marshal(r.rqlite)
+	if err != nil {
+		panic(err) // strings, numbers and booleans: it cannot fail
+	}
+	digest := sha256.New()
+	digest.Write(encoded)
+	digest.Write(r.tlsFiles[:])
+	return r.identity() + " " + hex.EncodeToString(digest.Sum(nil))
+}
+
+// name is how messages call the store.
+func (r *resolvedStore) name() string {
+	if r.file != "" {
+		return fmt.Sprintf("the embedded store %s (table %s)", r.file, r.table)
+	}
+	return fmt.Sprintf("the rqlite cluster %s (table %s)", strings.Join(r.rqlite.Addresses, " "), r.table)
+}

@@ -1,0 +1,110 @@
+package caddysession
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// upkeep is what a session that was only read still needs now and then: a new
+// token, a later expiry. Neither fails the request.
+func (s *Session) upkeep(ctx context.Context) {
+	if s.rotationDue(ctx) {
+		s.startRotation(ctx)
+		if _, _, err := s.h.manager.Commit(ctx); err != nil {
+			s.h.logger.Warn("a session could not be given a new token; the next request tries again", zap.Error(err))
+			return
+		}
+		s.writeCookie(ctx)
+		return
+	}
+	s.touch(s.h.manager.Deadline(ctx))
+	s.retireAliases()
+}
+
+// touch moves the expiry of a session in use, at most once in touch_interval,
+// and off the request's path: a touch that gets lost is made up for by the next.
+func (s *Session) touch(deadline time.Time) {
+	s.mu.Lock()
+	rec, grace := s.rec, s.grace
+	s.mu.Unlock()
+	if rec.ID == "" || grace || s.h.idle == 0 {
+		return
+	}
+	expiry := s.h.expiry(deadline)
+	if expiry.Sub(rec.Expiry) < s.h.touch {
+		return
+	}
+	s.background("noting the use of", func(ctx context.Context) error {
+		return s.h.backend.store.Touch(ctx, rec.ID, expiry)
+	})
+}
+
+// retireAliases ends older tokens, now that the newest has been presented.
+func (s *Session) retireAliases() {
+	s.mu.Lock()
+	rec, grace := s.rec, s.grace
+	s.mu.Unlock()
+	if rec.ID == "" || grace || rec.Alias || !rec.Aliased {
+		return
+	}
+	s.background("retiring the older tokens of", func(ctx context.Context) error {
+		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
+	})
+}
+
+func (s *Session) background(doing string, work func(context.Context) error) {
+	s.h.backend.touches.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+		defer cancel()
+		if err := work(ctx); err != nil {
+			err = s.h.backend.unavailable(doing, err)
+			s.h.backend.noteError(err)
+			s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
+		}
+	})
+}
+
+// rotationDue reports whether the token is old enough for a new one. An older
+// token that is still in use after the grace says that the response with the
+// newer one got lost.
+func (s *Session) rotationDue(ctx context.Context) bool {
+	s.mu.Lock()
+	rec, token, unfit := s.rec, s.token, s.grace || s.closed
+	s.mu.Unlock()
+	if s.h.renew == 0 || rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
+		return false
+	}
+	if rec.Alias {
+		return time.Since(rec.AliasSince) > rqlitestore.Grace
+	}
+	since := s.h.manager.GetInt(ctx, rotatedKey)
+	if since == 0 {
+		since = s.h.manager.GetInt(ctx, createdKey)
+	}
+	return time.Since(time.Unix(int64(since), 0)) >= s.h.renew
+}
+
+// startRotation lets scs make a new token and keeps all else as it was.
+func (s *Session) startRotation(ctx context.Context) {
+	deadline := s.h.manager.Deadline(ctx)
+	if s.h.manager.RenewToken(ctx) != nil {
+		return
+	}
+	s.h.manager.SetDeadline(ctx, deadline)
+	now := int(time.Now().Unix())
+	s.h.manager.Put(ctx, rotatedKey, now)
+	s.mu.Lock()
+	s.edits = append(s.edits, func(values map[string]any) { values[rotatedKey] = now })
+	s.rotate = true
+	s.mu.Unlock()
+}
+
+func (s *Session) isRotation() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rotate
+}
