@@ -11,7 +11,7 @@ import (
 )
 
 // errNotFinite is the error for a value that JSON has no form for. rqlite fails the whole answer too.
-var errNotFinite = errors.New("json: unsupported value: infinity or not a number")
+var errNotFinite = errors.New("json: unsupported value: +Inf or -Inf")
 
 // appendString appends s as a JSON string. What is no valid UTF-8 becomes U+FFFD, as in encoding/json.
 func appendString[S []byte | string](out []byte, s S) []byte {
@@ -61,7 +61,12 @@ func appendFloat(out []byte, f float64) ([]byte, error) {
 	if a := math.Abs(f); a == 0 || a >= 1e-6 && a < 1e21 {
 		return strconv.AppendFloat(out, f, 'f', -1, 64), nil
 	}
-	return strconv.AppendFloat(out, f, 'e', -1, 64), nil
+	out = strconv.AppendFloat(out, f, 'e', -1, 64)
+	if n := len(out); n >= 4 && out[n-4] == 'e' && out[n-2] == '0' { // e-07 becomes e-7
+		out[n-2] = out[n-1]
+		out = out[:n-1]
+	}
+	return out, nil
 }
 
 // appendBlob appends a blob as base64, or as an array of numbers.

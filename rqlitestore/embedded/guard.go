@@ -31,6 +31,16 @@ func guard(sql string) error {
 	return nil
 }
 
+// guardAll refuses a request as a whole for a PRAGMA, as rqlite does. Other statements are refused one by one.
+func guardAll(list []statement) error {
+	for _, s := range list {
+		if err := guard(s.sql); err == errPragma {
+			return err
+		}
+	}
+	return nil
+}
+
 // guardPragma looks at what follows the word PRAGMA.
 func guardPragma(s string) error {
 	name := nextWord(&s)

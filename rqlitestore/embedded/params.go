@@ -21,6 +21,8 @@ type params struct {
 	noLeader      bool
 	sync          bool
 	dbTimeout     time.Duration // 0: none
+	freshness     bool
+	strict        bool // freshness_strict
 	query         string
 	key           string
 	version       string
@@ -38,7 +40,7 @@ func parseParams(raw string) (p params, err error) {
 			return p, err
 		}
 	}
-	return p, nil
+	return p, p.check()
 }
 
 func parseEncodedParams(raw string) (p params, err error) {
@@ -46,15 +48,19 @@ func parseEncodedParams(raw string) (p params, err error) {
 	if err != nil {
 		return p, err
 	}
-	if values.Has("freshness_strict") && !values.Has("freshness") {
-		return p, errors.New("freshness_strict requires freshness")
-	}
 	for key, v := range values {
 		if err := p.set(key, v[0]); err != nil {
 			return p, err
 		}
 	}
-	return p, nil
+	return p, p.check()
+}
+
+func (p params) check() error {
+	if p.strict && !p.freshness {
+		return errors.New("freshness_strict requires freshness")
+	}
+	return nil
 }
 
 func (p *params) set(key, value string) (err error) {
@@ -75,6 +81,8 @@ func (p *params) set(key, value string) (err error) {
 		p.noLeader = true
 	case "sync":
 		p.sync = true
+	case "freshness_strict":
+		p.strict = true
 	case "key":
 		p.key = value
 	case "ver":
@@ -88,8 +96,11 @@ func (p *params) set(key, value string) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s is not a valid duration", key)
 		}
-		if key == "db_timeout" {
+		switch key {
+		case "db_timeout":
 			p.dbTimeout = d
+		case "freshness":
+			p.freshness = true
 		}
 	case "retries", "trailing_logs":
 		if _, err := strconv.Atoi(value); err != nil {

@@ -32,6 +32,9 @@ func (r *runner) end(m mark, err error) error {
 		r.broken = err
 	}
 	if err != nil {
+		if r.failed == nil {
+			r.failed = err
+		}
 		r.out = append(r.out[:m.at], `{"error":`...)
 		r.out = appendString(r.out, err.Error())
 	} else if r.timings {

@@ -1,17 +1,19 @@
 package embedded
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
-// errQueryWrites is rqlite's error for a query that would write.
-var errQueryWrites = errors.New("attempt to change database via query operation")
+// The errors of statements that have not run, in rqlite's words.
+var (
+	errQueryWrites    = errors.New("attempt to change database via query operation")
+	errQueryTimeout   = errors.New("query timeout")
+	errExecuteTimeout = errors.New("execute timeout")
+)
 
 // runner runs the statements of one request on one connection and writes their results as JSON.
 type runner struct {
@@ -19,6 +21,8 @@ type runner struct {
 	conn    *sqlite.Conn
 	reading bool // conn is one that only reads
 	out     []byte
+	// failed is the error of the first statement that failed.
+	failed error
 	// broken is an error that leaves no answer but itself: a result that JSON has no form for.
 	broken error
 }
@@ -27,8 +31,11 @@ type runner struct {
 func (r *runner) query(s statement) error {
 	start := r.begin()
 	err := r.last(s, r.rows)
-	if r.reading && sqlite.ReadOnly(err) {
+	switch {
+	case r.reading && sqlite.ReadOnly(err):
 		err = errQueryWrites
+	case sqlite.Interrupted(err):
+		err = errQueryTimeout
 	}
 	return r.end(start, err)
 }
@@ -59,8 +66,11 @@ func (r *runner) execute(s statement) error {
 		}
 		return err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		r.changes(ids, changes)
+	case sqlite.Interrupted(err):
+		err = errExecuteTimeout
 	}
 	return r.end(start, err)
 }
@@ -186,34 +196,5 @@ func (a argument) bind(stmt *sqlite.Stmt, i int) error {
 		return stmt.BindBlob(i, a.text)
 	default:
 		return stmt.BindNull(i)
-	}
-}
-
-// watch interrupts what runs on conn when ctx ends. The function it returns ends the watch; nothing
-// is interrupted after that.
-func watch(ctx context.Context, conn *sqlite.Conn) (stop func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	quit, gone := make(chan struct{}), make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
-		defer close(gone)
-		// Again and again, as a statement that is just starting misses the first.
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for {
-			conn.Interrupt()
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-			}
-		}
-	})
-	return func() {
-		if !cancel() {
-			close(quit)
-			<-gone
-		}
 	}
 }
