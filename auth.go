@@ -40,11 +40,12 @@ func (a *Auth) Validate() error {
 // same; a missing `session` is answered here, or a mistake in the configuration
 // would look like a visitor who is not signed in.
 func (a *Auth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	session, err := enclosing(r)
+	sessions, err := enclosing(r)
 	if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 		return caddyauth.User{}, false, err
 	}
+	session := sessions.current
 	if err := session.Load(); err != nil {
 		return caddyauth.User{}, false, err
 	}

@@ -90,6 +90,12 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    persist           on|off
 //	    remember_lifetime <duration>
 //	    max_size          <size>
+//
+//	    upstream {
+//	        send   <key>...|*
+//	        header <key> <Header-Name>
+//	        accept
+//	    }
 //	}
 //
 // The global option `session` takes the same block: what it sets is the default
@@ -147,6 +153,9 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseSwitch(d, &h.Persist)
 	case "max_size":
 		return parseSize(d, &h.MaxSize)
+	case "upstream":
+		h.Upstream = new(UpstreamConfig)
+		return h.Upstream.unmarshal(d)
 	}
 	return d.Errf("unknown option %q of session", option)
 }
@@ -292,6 +301,56 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		return noArgs(d)
 	}
 	return d.Errf("unknown option %q of cookie", option)
+}
+
+func (c *UpstreamConfig) unmarshal(d *caddyfile.Dispenser) error {
+	start := d.Token()
+	if err := noArgs(d); err != nil {
+		return err
+	}
+	seen := options{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if option != "header" {
+			if err := seen.once(d); err != nil {
+				return err
+			}
+		}
+		if err := c.option(d, option); err != nil {
+			return err
+		}
+	}
+	if err := c.check(); err != nil {
+		return at(start, err)
+	}
+	return nil
+}
+
+func (c *UpstreamConfig) option(d *caddyfile.Dispenser, option string) error {
+	switch option {
+	case "send":
+		if c.Send = d.RemainingArgs(); len(c.Send) == 0 {
+			return d.Err("send takes the keys to send, or * for all")
+		}
+		return nil
+	case "header":
+		var key, name string
+		if !d.AllArgs(&key, &name) {
+			return d.Err("header takes a key of the session and the name of the header")
+		}
+		if c.Headers == nil {
+			c.Headers = make(map[string]string)
+		}
+		if _, twice := c.Headers[name]; twice {
+			return d.Errf("header %s is given twice", name)
+		}
+		c.Headers[name] = key
+		return nil
+	case "accept":
+		c.Accept = true
+		return noArgs(d)
+	}
+	return d.Errf("unknown option %q of upstream", option)
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -113,13 +113,19 @@ func (o *Operation) parse() (err error) {
 
 // ServeHTTP changes the session, then redirects or goes on.
 func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	session, err := enclosing(r)
+	sessions, err := enclosing(r)
 	if err != nil {
 		return err
 	}
+	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range e.Operations {
 		if err := e.Operations[i].apply(session, repl); err != nil {
+			return session.httpError(err)
+		}
+	}
+	for _, u := range sessions.upstreams {
+		if err := u.fill(session, r.Header); err != nil {
 			return session.httpError(err)
 		}
 	}
@@ -133,14 +139,14 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return nil
 }
 
-// enclosing returns the session that the request's innermost `session` keeps.
-func enclosing(r *http.Request) (*Session, error) {
+// enclosing returns the sessions of a request, the current of which a `session` keeps.
+func enclosing(r *http.Request) (*sessions, error) {
 	all, _ := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions)
 	if all == nil || all.current == nil || !all.current.serving {
 		return nil, caddyhttp.Error(http.StatusInternalServerError,
 			errors.New("no `session` encloses this: put `session` before it, in handle_errors too"))
 	}
-	return all.current, nil
+	return all, nil
 }
 
 func (o *Operation) apply(s *Session, repl *caddy.Replacer) error {

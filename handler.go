@@ -28,15 +28,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// A request within the request, like httpInclude's: its response is no
 		// response of its own, so the session is the outer one's to store.
 		sessions.enter(FromContext(r.Context()))
-		return next.ServeHTTP(w, r)
+		return h.upstream.within(sessions, w, r, next)
 	case session != nil && session.serving: // enclosed by one like it
 		defer sessions.enter(session)()
-		return next.ServeHTTP(w, r)
+		return h.upstream.within(sessions, w, r, next)
 	case session == nil:
 		session = h.newSession(r)
 		sessions.add(session)
 	}
-	return session.serve(w, r, next, sessions)
+	return session.serve(w, r, next, sessions, h.upstream)
 }
 
 // newSession takes the cookie from the request. It asks the store for nothing.
@@ -52,7 +52,7 @@ func (h *Handler) newSession(r *http.Request) *Session {
 }
 
 // serve runs next within the session.
-func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions) (err error) {
+func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
 	defer sessions.enter(s)()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -72,7 +72,7 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		err = s.answerFailure(w.Header(), entry, rw.failed)
 	}()
 
-	err = next.ServeHTTP(rw, r.WithContext(&requestContext{ctx, s}))
+	err = upstream.within(sessions, rw, r.WithContext(&requestContext{ctx, s}), next)
 	if rw.wroteHeader {
 		s.commitLate()
 		return err
@@ -138,8 +138,9 @@ func (s *Session) is(h *Handler) bool {
 // sessions are those of one request. It lies in Caddy's vars, where error
 // routes find it too, after the handlers have returned.
 type sessions struct {
-	current *Session // the innermost: what placeholders, matchers and edits mean
-	all     []*Session
+	current   *Session // the innermost: what placeholders, matchers and edits mean
+	all       []*Session
+	upstreams []*upstream // whose headers change with the session
 }
 
 const sessionsVar = "caddysession"

@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types/ref"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/types/ref"
 )
 
 // Match matches requests by values of their session. A request without a
@@ -64,10 +64,11 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // MatchWithError reports whether the session has what is asked for. The error
 // is that of the store: a visitor is not a guest because it is down.
 func (m *Match) MatchWithError(r *http.Request) (bool, error) {
-	session, err := enclosing(r)
+	sessions, err := enclosing(r)
 	if err != nil {
 		return false, err
 	}
+	session := sessions.current
 	if err := session.Load(); err != nil {
 		return false, session.httpError(err)
 	}

@@ -67,6 +67,10 @@ type Handler struct {
 	// exceed it is an error of the request and stores nothing. Default: 64KiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
+	// Shares the session with the application behind reverse_proxy or
+	// php_fastcgi, in any language, over HTTP headers.
+	Upstream *UpstreamConfig `json:"upstream,omitempty"`
+
 	name     string // the cookie, and with the backend what makes two sessions one
 	backend  *backend
 	manager  *scs.SessionManager
@@ -79,6 +83,7 @@ type Handler struct {
 	renew    time.Duration
 	remember time.Duration
 	maxSize  int64
+	upstream *upstream
 	logger   *zap.Logger
 }
 
@@ -119,6 +124,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
+	h.upstream = newUpstream(settings.Upstream, h.logger)
 	h.manager, h.scsKey = newManager(h)
 	return nil
 }
@@ -140,6 +146,7 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.Persist, defaults.Persist)
 	inherit(&h.RememberLifetime, defaults.RememberLifetime)
 	inherit(&h.MaxSize, defaults.MaxSize)
+	inherit(&h.Upstream, defaults.Upstream)
 }
 
 // inherit sets a field that was left open.
@@ -184,6 +191,9 @@ func (h *Handler) check() error {
 		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
 	}
 	if err := h.Cookie.check(); err != nil {
+		return err
+	}
+	if err := h.Upstream.check(); err != nil {
 		return err
 	}
 	return h.Store.check()

@@ -210,32 +210,27 @@ func (s *Session) Lookup(path string) (any, bool) {
 	if strings.HasPrefix(path, reserved) {
 		return nil, false
 	}
-	if s.h.manager.Exists(s.scs, path) {
-		return s.h.manager.Get(s.scs, path), true
+	if value := s.h.manager.Get(s.scs, path); value != nil || !strings.Contains(path, ".") {
+		return value, value != nil || s.h.manager.Exists(s.scs, path)
 	}
-	for i, c := range path {
-		if c != '.' {
-			continue
-		}
-		if object, ok := s.h.manager.Get(s.scs, path[:i]).(map[string]any); ok {
-			if value, ok := lookup(object, path[i+1:]); ok {
-				return value, true
-			}
-		}
-	}
-	return nil, false
+	return lookup(s.values(), path)
 }
 
 func lookup(object map[string]any, path string) (any, bool) {
 	if value, ok := object[path]; ok {
 		return value, true
 	}
-	key, rest, nested := strings.Cut(path, ".")
-	inner, ok := object[key].(map[string]any)
-	if !nested || !ok {
-		return nil, false
+	for i, c := range path {
+		if c != '.' {
+			continue
+		}
+		if inner, ok := object[path[:i]].(map[string]any); ok {
+			if value, ok := lookup(inner, path[i+1:]); ok {
+				return value, true
+			}
+		}
 	}
-	return lookup(inner, rest)
+	return nil, false
 }
 
 // Exists reports whether the session has the key.

@@ -1,0 +1,179 @@
+package caddysession
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/codec"
+)
+
+// upstreamWriter takes the Session-* headers out of an application's response,
+// and does what they say if that is accepted.
+type upstreamWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	upstream    *upstream
+	session     *Session
+	wroteHeader bool
+}
+
+// WriteHeader acts on the final header; informational ones only lose what is ours.
+func (w *upstreamWriter) WriteHeader(status int) {
+	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
+	if final && !w.wroteHeader {
+		w.wroteHeader = true
+		if w.upstream.config.Accept {
+			w.upstream.accept(w.session, w.Header())
+		}
+	}
+	stripResponse(w.Header())
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *upstreamWriter) begin() {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+func (w *upstreamWriter) Write(p []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps sendfile.
+func (w *upstreamWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.begin()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError sends the header at the latest now.
+func (w *upstreamWriter) FlushError() error {
+	w.begin()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Flush is FlushError for callers of http.Flusher.
+func (w *upstreamWriter) Flush() {
+	_ = w.FlushError() // http.Flusher has no place for it
+}
+
+// Hijack hands the connection over.
+func (w *upstreamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// stripResponse removes the Session-* headers, trailers with them.
+func stripResponse(header http.Header) {
+	maps.DeleteFunc(header, func(name string, _ []string) bool {
+		return isOurs(strings.TrimPrefix(name, http.TrailerPrefix))
+	})
+	if announced := header["Trailer"]; len(announced) > 0 {
+		if header["Trailer"] = dropTokens(announced, isOurs); len(header["Trailer"]) == 0 {
+			delete(header, "Trailer")
+		}
+	}
+}
+
+func isOurs(name string) bool { return strings.HasPrefix(fold(name), ourPrefix) }
+
+// accept changes the session as the application's response asks. What cannot be
+// understood is logged and left out; the response goes out all the same.
+func (u *upstream) accept(s *Session, header http.Header) {
+	for _, text := range header.Values(setHeader) {
+		if err := u.patch(s, []byte(text)); err != nil {
+			u.logger.Error("the application's "+setHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
+		}
+	}
+	for _, line := range header.Values(actionHeader) {
+		for action := range strings.SplitSeq(line, ",") {
+			if err := s.act(strings.TrimSpace(action)); err != nil {
+				u.logger.Error("the application's "+actionHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
+			}
+		}
+	}
+}
+
+// act does what a Session-Action says.
+func (s *Session) act(action string) error {
+	switch action {
+	case "renew":
+		return s.Renew()
+	case "destroy":
+		return s.Destroy()
+	}
+	return errUnknownAction
+}
+
+// MergePatch changes the session by a JSON merge patch (RFC 7396): a value
+// replaces, an object is merged, null removes.
+func (s *Session) MergePatch(patch map[string]any) error {
+	for key := range patch {
+		if strings.HasPrefix(key, reserved) {
+			return errReservedKey
+		}
+	}
+	return s.change(func(values map[string]any) { merge(values, patch) })
+}
+
+// patch makes the changes of a Session-Set.
+func (u *upstream) patch(s *Session, text []byte) error {
+	value, err := codec.DecodeValue(text)
+	if err != nil {
+		return err
+	}
+	patch, ok := value.(map[string]any)
+	if !ok {
+		return errNoObject
+	}
+	if err := s.Load(); err != nil {
+		return err
+	}
+	// What the application could not be sent again would shut the visitor out of it.
+	after := s.values()
+	merge(after, patch)
+	if err := u.write(make(http.Header), after); err != nil {
+		return err
+	}
+	return s.MergePatch(patch)
+}
+
+// merge applies a patch; it changes no object in place but the outermost, for others may hold them.
+func merge(values, patch map[string]any) {
+	for key, value := range patch {
+		switch value := value.(type) {
+		case nil:
+			delete(values, key)
+		case map[string]any:
+			inner := make(map[string]any)
+			if old, ok := values[key].(map[string]any); ok {
+				maps.Copy(inner, old)
+			}
+			merge(inner, value)
+			values[key] = inner
+		default:
+			values[key] = value
+		}
+	}
+}
+
+// Why what an application asks for is not done.
+var (
+	errUnknownAction = errors.New("it must be renew or destroy")
+	errNoObject      = errors.New("it must be a JSON object")
+	errReservedKey   = errors.New("keys that begin with " + reserved + " are the session's own")
+)
+
+var (
+	_ http.ResponseWriter = (*upstreamWriter)(nil)
+	_ http.Flusher        = (*upstreamWriter)(nil)
+	_ http.Hijacker       = (*upstreamWriter)(nil)
+	_ io.ReaderFrom       = (*upstreamWriter)(nil)
+)

@@ -1,0 +1,267 @@
+package caddysession
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddy-session/caddy-session/codec"
+)
+
+// UpstreamConfig shares the session with an application in any language over
+// HTTP headers. What a client sends under the names in use never reaches the
+// application, and no Session-* header of the application reaches the client.
+type UpstreamConfig struct {
+	// The keys to send as the request header Session-Data, one JSON object in
+	// ASCII; * sends all. The public id goes with it as Session-Id.
+	Send []string `json:"send,omitempty"`
+
+	// Request headers that carry one value each, by the name of the header: the
+	// key to send. A text that cannot be a header is sent as a JSON string in ASCII.
+	Headers map[string]string `json:"headers,omitempty"`
+
+	// Whether the application may change the session with the response headers
+	// Session-Set, a JSON merge patch (RFC 7396), and Session-Action: renew or destroy.
+	Accept bool `json:"accept,omitempty"`
+}
+
+const (
+	dataHeader   = "Session-Data"
+	idHeader     = "Session-Id"
+	setHeader    = "Session-Set"
+	actionHeader = "Session-Action"
+	ourPrefix    = "session-"
+
+	maxHeader = 4 << 10 // bytes of one header's value: what servers take without being told
+)
+
+// check reports a configuration that cannot be meant.
+func (c *UpstreamConfig) check() error {
+	if c == nil {
+		return nil
+	}
+	if len(c.Send) == 0 && len(c.Headers) == 0 && !c.Accept {
+		return errors.New("upstream shares nothing: send keys, map one to a header, or accept changes")
+	}
+	if len(c.Send) > 1 && slices.Contains(c.Send, "*") {
+		return errors.New("send * sends all keys: leave the others out")
+	}
+	for _, key := range append(slices.Collect(maps.Values(c.Headers)), c.Send...) {
+		if strings.HasPrefix(key, reserved) {
+			return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
+		}
+	}
+	for name := range c.Headers {
+		if !httpguts.ValidHeaderFieldName(name) || strings.ContainsAny(name, "_.") {
+			return fmt.Errorf("%q is no name for a header: use letters, digits and -", name)
+		}
+		if strings.HasPrefix(fold(name), ourPrefix) {
+			return fmt.Errorf("header %s: names that begin with Session- are taken; call it X-%s", name, name)
+		}
+		if slices.Contains(takenNames, fold(name)) {
+			return fmt.Errorf("header %s has a meaning of its own: choose another name", name)
+		}
+	}
+	return nil
+}
+
+// takenNames are headers that mean something to the proxy itself.
+var takenNames = []string{"connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade"}
+
+// upstream is what shares the session with one application.
+type upstream struct {
+	config *UpstreamConfig
+	names  map[string]bool // of the request headers that are ours, folded
+	logger *zap.Logger
+}
+
+func newUpstream(c *UpstreamConfig, logger *zap.Logger) *upstream {
+	if c == nil {
+		return nil
+	}
+	u := &upstream{config: c, names: make(map[string]bool), logger: logger}
+	for _, name := range []string{dataHeader, idHeader, setHeader, actionHeader} {
+		u.names[fold(name)] = true
+	}
+	for name := range c.Headers {
+		u.names[fold(name)] = true
+	}
+	return u
+}
+
+// fold makes one name of all spellings that CGI and its kin take for the same.
+func fold(name string) string {
+	return strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+}
+
+// within runs next with the headers of the session in the request, and those
+// of the application kept from the client.
+func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if u == nil {
+		return next.ServeHTTP(w, r)
+	}
+	u.stripRequest(r)
+	session := all.current
+	if err := u.fill(session, r.Header); err != nil {
+		return session.httpError(err)
+	}
+	outer := all.upstreams
+	all.upstreams = append(outer[:len(outer):len(outer)], u)
+	defer func() { all.upstreams = outer }()
+	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstream: u, session: session}
+	err := next.ServeHTTP(uw, r)
+	stripResponse(w.Header()) // trailers
+	return err
+}
+
+// stripRequest removes what a client sent under our names, in any spelling, as
+// a header or a trailer, and keeps it from having ours removed by naming them
+// in Connection.
+func (u *upstream) stripRequest(r *http.Request) {
+	ours := func(name string, _ []string) bool { return u.names[fold(name)] }
+	maps.DeleteFunc(r.Header, ours)
+	maps.DeleteFunc(r.Trailer, ours)
+	for _, list := range []string{"Connection", "Trailer"} {
+		if lines := r.Header[list]; len(lines) > 0 {
+			r.Header[list] = dropTokens(lines, func(name string) bool { return u.names[fold(name)] })
+			if len(r.Header[list]) == 0 {
+				delete(r.Header, list)
+			}
+		}
+	}
+}
+
+// dropTokens removes names from the comma-separated lists of a header.
+func dropTokens(lines []string, drop func(string) bool) []string {
+	var kept []string
+	for _, line := range lines {
+		var names []string
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name != "" && !drop(name) {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			kept = append(kept, strings.Join(names, ", "))
+		}
+	}
+	return kept
+}
+
+// fill writes the session into the request's headers, instead of what it wrote before.
+func (u *upstream) fill(s *Session, header http.Header) error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	for name := range u.config.Headers {
+		header.Del(name)
+	}
+	header.Del(dataHeader)
+	header.Del(idHeader)
+	if len(u.config.Send) > 0 && s.id() != "" {
+		header.Set(idHeader, s.id())
+	}
+	return u.write(header, s.values())
+}
+
+// write adds the headers that carry values.
+func (u *upstream) write(header http.Header, values map[string]any) error {
+	for name, key := range u.config.Headers {
+		value, ok := lookup(values, key)
+		if !ok {
+			continue
+		}
+		text, err := headerText(value)
+		if err != nil {
+			return fmt.Errorf("the session's %s as header %s: %w", key, name, err)
+		}
+		header.Set(name, text)
+	}
+	data, err := u.data(values)
+	if err != nil {
+		return fmt.Errorf("the session as header %s: %w", dataHeader, err)
+	}
+	if data != "" {
+		header.Set(dataHeader, data)
+	}
+	return nil
+}
+
+// errHeaderTooLong: an application that got nothing would take the visitor for a guest.
+var errHeaderTooLong = fmt.Errorf("it is longer than the %d bytes that fit a header; send fewer keys", maxHeader)
+
+// data is the object of the keys to send; "" if there are none.
+func (u *upstream) data(values map[string]any) (string, error) {
+	sent := make(map[string]any, len(values))
+	for _, key := range u.config.Send {
+		if key == "*" {
+			maps.Copy(sent, values)
+			maps.DeleteFunc(sent, func(key string, _ any) bool { return strings.HasPrefix(key, reserved) })
+		} else if value, ok := lookup(values, key); ok {
+			sent[key] = value
+		}
+	}
+	if len(sent) == 0 {
+		return "", nil
+	}
+	encoded, err := codec.EncodeValue(sent)
+	if err != nil {
+		return "", err
+	}
+	text := ascii(encoded)
+	if len(text) > maxHeader {
+		return "", errHeaderTooLong
+	}
+	return text, nil
+}
+
+// headerText is a value as a header of its own.
+func headerText(value any) (string, error) {
+	text, plain := value.(string)
+	if !plain || !isHeaderText(text) {
+		encoded, err := codec.EncodeValue(value)
+		if err != nil {
+			return "", err
+		}
+		text = ascii(encoded)
+	}
+	if len(text) > maxHeader {
+		return "", errHeaderTooLong
+	}
+	return text, nil
+}
+
+// isHeaderText reports whether a text can stand in a header as it is.
+func isHeaderText(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return text == strings.TrimSpace(text)
+}
+
+// ascii escapes what is not ASCII in JSON.
+func ascii(encoded []byte) string {
+	var b strings.Builder
+	b.Grow(len(encoded))
+	for _, c := range string(encoded) {
+		switch {
+		case c > 0xffff:
+			c -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+c>>10, 0xdc00+c&0x3ff)
+		case c >= 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		default:
+			b.WriteByte(byte(c))
+		}
+	}
+	return b.String()
+}
