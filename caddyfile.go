@@ -90,6 +90,8 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    persist           on|off
 //	    remember_lifetime <duration>
 //	    max_size          <size>
+//	    principal         <key>
+//	    cross_origin      deny|allow [<origin>...]
 //
 //	    upstream {
 //	        send   <key>...|*
@@ -153,6 +155,11 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseSwitch(d, &h.Persist)
 	case "max_size":
 		return parseSize(d, &h.MaxSize)
+	case "principal":
+		return parseString(d, &h.Principal)
+	case "cross_origin":
+		h.CrossOrigin = new(CrossOriginConfig)
+		return h.CrossOrigin.unmarshal(d)
 	case "upstream":
 		h.Upstream = new(UpstreamConfig)
 		return h.Upstream.unmarshal(d)
@@ -301,6 +308,18 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		return noArgs(d)
 	}
 	return d.Errf("unknown option %q of cookie", option)
+}
+
+func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || args[0] != "deny" && args[0] != "allow" {
+		return d.Err("cross_origin takes deny or allow, and the origins that are trusted")
+	}
+	c.Policy, c.Origins = args[0], args[1:]
+	if err := c.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func (c *UpstreamConfig) unmarshal(d *caddyfile.Dispenser) error {

@@ -75,6 +75,9 @@ func (s *Session) store(ctx context.Context) error {
 		}
 		s.h.manager.Put(ctx, createdKey, int(time.Now().Unix()))
 	}
+	if err := s.renewForOwner(ctx); err != nil {
+		return err
+	}
 	if s.rotationDue(ctx) {
 		s.startRotation(ctx)
 	}
@@ -132,6 +135,10 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	if int64(len(data)) > s.h.maxSize {
 		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
 	}
+	owner, err := s.h.principalOf(data)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	rec, edits := s.rec, s.edits
 	renewal := s.token != "" && token != s.token
@@ -143,7 +150,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case closed && renewal:
 		return errAfterHeader
 	case rec.ID == "", grace && renewal:
-		return s.create(ctx, token, data, deadline)
+		return s.create(ctx, token, data, deadline, owner)
 	case grace:
 		s.dropped("the session was renewed meanwhile")
 		return nil
@@ -151,7 +158,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		s.touch(deadline)
 		return nil
 	}
-	err := s.update(ctx, rec, token, data, deadline, renewal)
+	err = s.update(ctx, rec, token, data, deadline, owner, renewal)
 	switch {
 	case err == nil:
 		return nil
@@ -160,7 +167,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.Is(err, rqlitestore.ErrSuperseded):
 		if renewal && !s.isRotation() {
-			return s.create(ctx, token, data, deadline) // the login button pressed twice
+			return s.create(ctx, token, data, deadline, owner) // the login button pressed twice
 		}
 		s.dropped(err.Error())
 		return nil
@@ -170,7 +177,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
-func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time) error {
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string) error {
 	s.mu.Lock()
 	id := s.fresh
 	s.fresh, s.trying = "", token
@@ -178,7 +185,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	if id == "" {
 		id = newID()
 	}
-	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.h.expiry(deadline), Version: 1}
+	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.h.expiry(deadline), Version: 1, Principal: owner}
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed("storing", err)
 	}
@@ -188,14 +195,14 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 }
 
 // update stores what this request did to a row that others may have changed since it was read.
-func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, renewal bool) error {
+func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	read := rec
 	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		if current.Principal != read.Principal {
 			return current, errDropped
 		}
 		next := current
-		next.Data, next.Expiry = data, s.h.expiry(deadline)
+		next.Data, next.Expiry, next.Principal = data, s.h.expiry(deadline), owner
 		if current.Version != read.Version {
 			merged, until, err := s.replay(current.Data, data)
 			if err != nil {

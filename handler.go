@@ -34,6 +34,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.upstream.within(sessions, w, r, next)
 	case session == nil:
 		session = h.newSession(r)
+		if err := session.checkOrigin(r); err != nil {
+			return err
+		}
 		sessions.add(session)
 	}
 	return session.serve(w, r, next, sessions, h.upstream)

@@ -9,6 +9,7 @@ package caddysession
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -67,6 +68,14 @@ type Handler struct {
 	// exceed it is an error of the request and stores nothing. Default: 64KiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
+	// The key of the session whose value names the user. Changing it is a login
+	// or a logout: the session is renewed by itself, and what another user's
+	// slow request did is not stored in it. Default: none.
+	Principal string `json:"principal,omitempty"`
+
+	// Which requests from other sites may use a session.
+	CrossOrigin *CrossOriginConfig `json:"cross_origin,omitempty"`
+
 	// Shares the session with the application behind reverse_proxy or
 	// php_fastcgi, in any language, over HTTP headers.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
@@ -83,6 +92,8 @@ type Handler struct {
 	renew    time.Duration
 	remember time.Duration
 	maxSize  int64
+	owner    string // the key of the principal
+	origins  *originGuard
 	upstream *upstream
 	logger   *zap.Logger
 }
@@ -124,6 +135,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
+	h.owner = settings.Principal
+	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
 	h.manager, h.scsKey = newManager(h)
 	return nil
@@ -146,6 +159,8 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.Persist, defaults.Persist)
 	inherit(&h.RememberLifetime, defaults.RememberLifetime)
 	inherit(&h.MaxSize, defaults.MaxSize)
+	inherit(&h.Principal, defaults.Principal)
+	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
 }
 
@@ -190,7 +205,13 @@ func (h *Handler) check() error {
 	if h.MaxSize < 0 {
 		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
 	}
+	if strings.HasPrefix(h.Principal, reserved) {
+		return fmt.Errorf("principal %q: keys that begin with %s are the session's own", h.Principal, reserved)
+	}
 	if err := h.Cookie.check(); err != nil {
+		return err
+	}
+	if err := h.CrossOrigin.check(); err != nil {
 		return err
 	}
 	if err := h.Upstream.check(); err != nil {

@@ -1,0 +1,89 @@
+package caddysession
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
+)
+
+// CrossOriginConfig says what happens to requests that a page of another
+// origin made the browser send with the session's cookie. Requests that change
+// nothing (GET, HEAD, OPTIONS) are let through, websocket handshakes are not:
+// they are a GET, and carry the session on.
+type CrossOriginConfig struct {
+	// deny answers such requests with a 403; allow lets them all through.
+	// Default: deny.
+	Policy string `json:"policy,omitempty"`
+
+	// Origins that are trusted in spite of deny, like https://app.example.com.
+	Origins []string `json:"origins,omitempty"`
+}
+
+func (c *CrossOriginConfig) check() error {
+	if c == nil {
+		return nil
+	}
+	if err := checkChoice("cross_origin", c.Policy, []string{"deny", "allow"}); err != nil {
+		return err
+	}
+	if c.Policy == "allow" && len(c.Origins) > 0 {
+		return errors.New("cross_origin allow lets all origins in: to trust some only, write cross_origin deny and their names")
+	}
+	for _, origin := range c.Origins {
+		if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
+			return fmt.Errorf("%q is no origin: write scheme and host, like https://app.example.com", origin)
+		}
+	}
+	return nil
+}
+
+// originGuard refuses what other sites make a browser send; nil refuses nothing.
+type originGuard struct{ protection *http.CrossOriginProtection }
+
+func newOriginGuard(c *CrossOriginConfig) *originGuard {
+	if c == nil {
+		c = &CrossOriginConfig{}
+	}
+	if c.Policy == "allow" {
+		return nil
+	}
+	g := &originGuard{http.NewCrossOriginProtection()}
+	for _, origin := range c.Origins {
+		_ = g.protection.AddTrustedOrigin(origin) // checked when the config was
+	}
+	return g
+}
+
+var errCrossOrigin = errors.New("a page of another origin sent this request with the visitor's session; if it may, name its origin: `cross_origin deny <origin>`")
+
+// checkOrigin refuses an unsafe cross-origin request that carries a session.
+// It looks at Sec-Fetch-Site, or where a browser sends none, at Origin.
+func (s *Session) checkOrigin(r *http.Request) error {
+	guard := s.h.origins
+	if guard == nil || s.presented == "" {
+		return nil
+	}
+	asked := r
+	if isHandshake(r) {
+		asked = r.WithContext(r.Context())
+		asked.Method = http.MethodPost
+	}
+	if guard.protection.Check(asked) != nil {
+		return caddyhttp.Error(http.StatusForbidden, errCrossOrigin)
+	}
+	return nil
+}
+
+// isHandshake reports whether the request opens a websocket, over HTTP/1.1 (RFC 6455)
+// or later (RFC 8441).
+func isHandshake(r *http.Request) bool {
+	if r.Method == http.MethodConnect {
+		return true
+	}
+	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
