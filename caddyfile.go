@@ -90,6 +90,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    persist           on|off
 //	    remember_lifetime <duration>
 //	    max_size          <size>
+//	    cache             <duration>
 //	    principal         <key>
 //	    cross_origin      deny|allow [<origin>...]
 //
@@ -155,6 +156,8 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseSwitch(d, &h.Persist)
 	case "max_size":
 		return parseSize(d, &h.MaxSize)
+	case "cache":
+		return parseDuration(d, &h.Cache)
 	case "principal":
 		return parseString(d, &h.Principal)
 	case "cross_origin":

@@ -47,12 +47,13 @@ func (s *Session) commit() error {
 // end destroys the stored session if that was asked for.
 func (s *Session) end(ctx context.Context) error {
 	s.mu.Lock()
-	ended, id := s.ended, s.rec.ID
+	ended, id, token := s.ended, s.rec.ID, s.rec.Token
 	s.mu.Unlock()
 	if !ended {
 		return nil
 	}
 	if id != "" {
+		s.h.backend.ended(token)
 		if err := s.h.backend.store.Destroy(ctx, id); err != nil {
 			return s.storeFailed("ending", err)
 		}
@@ -142,7 +143,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	s.mu.Lock()
 	rec, edits := s.rec, s.edits
 	renewal := s.token != "" && token != s.token
-	unchanged := !renewal && bytes.Equal(data, s.base) && (s.h.backend.strict || len(edits) == 0)
+	unchanged := !renewal && bytes.Equal(data, s.base) && (s.h.backend.strict && !s.cached || len(edits) == 0)
 	grace, closed := s.grace, s.closed
 	s.mu.Unlock()
 
@@ -159,6 +160,9 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	}
 	err = s.update(ctx, rec, token, data, deadline, owner, renewal)
+	if err != nil {
+		s.h.backend.ended(rec.Token) // what is known of it is out of date
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -228,6 +232,11 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte) {
 	s.h.backend.noteError(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.rec.Token != "" && s.rec.Token != rec.Token {
+		s.h.backend.ended(s.rec.Token)
+	}
+	s.h.backend.wrote(rec)
+	s.cached = false
 	s.issue = s.issue || token != s.token
 	s.rec, s.token, s.base, s.edits = rec, token, data, nil
 	s.grace, s.deleted, s.rotate = false, false, false

@@ -69,8 +69,14 @@ func (c rowCodec) Decode(data []byte) (time.Time, map[string]any, error) {
 // decides how values are written, so that scs's own calls get the same care.
 type scsStore struct{ h *Handler }
 
-// foundKey is the context key of a *rqlitestore.Record that FindCtx fills in.
+// foundKey is the context key of a *foundRow that FindCtx fills in.
 type foundKey struct{}
+
+// foundRow is what a token led to.
+type foundRow struct {
+	rqlitestore.Record
+	cached bool // it may be older than what is stored
+}
 
 // storedPrefix marks tokens from AllCtx: they are the hashes that the table
 // holds. Cookies cannot have this form.
@@ -86,12 +92,12 @@ func hash(token string) string {
 }
 
 func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	rec, found, err := s.h.backend.store.Load(ctx, hash(token))
+	rec, found, cached, err := s.h.load(ctx, hash(token))
 	if err != nil || !found {
 		return nil, false, err
 	}
-	if asked, ok := ctx.Value(foundKey{}).(*rqlitestore.Record); ok {
-		*asked = rec
+	if asked, ok := ctx.Value(foundKey{}).(*foundRow); ok {
+		*asked = foundRow{rec, cached}
 	}
 	return rec.Data, true, nil
 }
@@ -113,10 +119,13 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 	if !found {
 		return store.Create(ctx, rqlitestore.Record{Token: token, ID: newID(), Data: data, Expiry: s.h.expiry(deadline)})
 	}
-	_, err = store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+	rec, err = store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		current.Data, current.Expiry = data, s.h.expiry(deadline)
 		return current, nil
 	})
+	if err == nil {
+		s.h.backend.wrote(rec)
+	}
 	return err
 }
 
@@ -130,6 +139,7 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 	if err != nil || !found {
 		return err
 	}
+	s.h.backend.ended(rec.Token)
 	return s.h.backend.store.Destroy(ctx, rec.ID)
 }
 

@@ -68,6 +68,11 @@ type Handler struct {
 	// exceed it is an error of the request and stores nothing. Default: 64KiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
+	// How long a session that was read may be answered from memory, at most
+	// 10m. What this Caddy changes is seen by it at once; what another one
+	// changes, a logout too, may be missed for so long. Default: never.
+	Cache caddy.Duration `json:"cache,omitempty"`
+
 	// The key of the session whose value names the user. Changing it is a login
 	// or a logout: the session is renewed by itself, and what another user's
 	// slow request did is not stored in it. Default: none.
@@ -92,6 +97,7 @@ type Handler struct {
 	renew    time.Duration
 	remember time.Duration
 	maxSize  int64
+	cacheAge time.Duration
 	owner    string // the key of the principal
 	origins  *originGuard
 	upstream *upstream
@@ -135,6 +141,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
+	if h.cacheAge > 0 {
+		h.backend.enableCache()
+	}
 	h.owner = settings.Principal
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
@@ -159,6 +168,7 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.Persist, defaults.Persist)
 	inherit(&h.RememberLifetime, defaults.RememberLifetime)
 	inherit(&h.MaxSize, defaults.MaxSize)
+	inherit(&h.Cache, defaults.Cache)
 	inherit(&h.Principal, defaults.Principal)
 	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
@@ -183,6 +193,7 @@ func (h *Handler) check() error {
 		{"touch_interval", h.TouchInterval},
 		{"renew_interval", h.RenewInterval},
 		{"remember_lifetime", h.RememberLifetime},
+		{"cache", h.Cache},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s must be a positive duration, not %v", d.name, time.Duration(d.value))
@@ -201,6 +212,9 @@ func (h *Handler) check() error {
 	}
 	if renew := time.Duration(h.RenewInterval); renew > lifetime {
 		return fmt.Errorf("renew_interval %v is longer than lifetime %v: it would never apply", renew, lifetime)
+	}
+	if age := time.Duration(h.Cache); age > cacheMaxAge {
+		return fmt.Errorf("cache %v is too long: a logout would be missed for so long; use %v at most", age, cacheMaxAge)
 	}
 	if h.MaxSize < 0 {
 		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
@@ -232,6 +246,7 @@ func (h *Handler) resolve(to *Handler) {
 	inherit(&to.remember, defaultRememberLifetime)
 	to.maxSize = h.MaxSize
 	inherit(&to.maxSize, defaultMaxSize)
+	to.cacheAge = time.Duration(h.Cache)
 	to.persist = h.Persist == nil || *h.Persist
 }
 

@@ -51,6 +51,7 @@ type Session struct {
 	trying  string             // the token of an insert whose outcome is not known
 	deleted bool               // scs asked to delete the token: a destroy or a renewal
 	ended   bool               // it is to be destroyed
+	cached  bool               // the row may be older than what others stored
 	rotate  bool               // the renewal under way changes the token only
 	issue   bool               // the cookie is to be written
 	cookie  string             // the Set-Cookie of the response
@@ -118,7 +119,7 @@ func (s *Session) find(token string) error {
 		s.scs = s.empty()
 		return nil
 	}
-	var rec rqlitestore.Record
+	var rec foundRow
 	ctx, cancel := context.WithTimeout(context.WithValue(s.request, foundKey{}, &rec), loadTimeout)
 	defer cancel()
 	loaded, err := s.h.manager.Load(ctx, token)
@@ -140,10 +141,10 @@ func (s *Session) find(token string) error {
 }
 
 // adopt makes a row that was found the session's own.
-func (s *Session) adopt(token string, rec rqlitestore.Record, loaded context.Context) error {
+func (s *Session) adopt(token string, rec foundRow, loaded context.Context) error {
 	grace := !rec.Superseded.IsZero()
 	if grace {
-		common, err := s.readInGrace(rec)
+		common, err := s.readInGrace(rec.Record)
 		if err != nil {
 			return s.fail(err)
 		}
@@ -154,7 +155,7 @@ func (s *Session) adopt(token string, rec rqlitestore.Record, loaded context.Con
 		loaded = s.restrict(loaded, common)
 	}
 	s.mu.Lock()
-	s.found, s.rec, s.token, s.base, s.grace = true, rec, token, rec.Data, grace
+	s.found, s.rec, s.token, s.base, s.grace, s.cached = true, rec.Record, token, rec.Data, grace, rec.cached
 	s.mu.Unlock()
 	s.scs = loaded
 	s.logID(rec.ID)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -24,10 +25,11 @@ var (
 // backend is a store and the connection under it.
 type backend struct {
 	store   *rqlitestore.RqliteStore
-	node    *embedded.Node     // nil with a cluster
-	cluster *cluster.Transport // nil with the embedded node
-	file    string             // of the embedded node
-	strict  bool               // a read sees every acknowledged write
+	node    *embedded.Node            // nil with a cluster
+	cluster *cluster.Transport        // nil with the embedded node
+	file    string                    // of the embedded node
+	cache   atomic.Pointer[readCache] // nil while no handler wants one
+	strict  bool                      // a read sees every acknowledged write
 	name    string
 	logger  *zap.Logger
 

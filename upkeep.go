@@ -39,7 +39,11 @@ func (s *Session) touch(deadline time.Time) {
 		return
 	}
 	s.background("noting the use of", func(ctx context.Context) error {
-		return s.h.backend.store.Touch(ctx, rec.ID, expiry)
+		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
+		if err == nil {
+			s.h.backend.touched(rec.Token, expiry)
+		}
+		return err
 	})
 }
 

@@ -1,0 +1,112 @@
+package caddysession
+
+import (
+	"context"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+const (
+	cacheWeight = 64 << 20         // bytes that the cached sessions of one store may take
+	cacheMaxAge = 10 * time.Minute // the longest `cache` there may be
+	entryWeight = 400              // bytes that an entry takes beside its data
+)
+
+// readCache keeps sessions of one store as they were read or written by this
+// process. How old an answer may be is each handler's choice.
+type readCache struct {
+	entries *otter.Cache[string, cacheEntry]
+}
+
+// cacheEntry is a session as it was at a time; without a record it only says
+// that what was read before that time is out of date.
+type cacheEntry struct {
+	rec rqlitestore.Record // without ID: the token was ended or renewed by this process
+	at  time.Time          // when the read began, or the write was done
+}
+
+func newReadCache() *readCache {
+	return &readCache{otter.Must(&otter.Options[string, cacheEntry]{
+		MaximumWeight: cacheWeight,
+		Weigher: func(token string, e cacheEntry) uint32 {
+			return uint32(entryWeight + len(token) + len(e.rec.Data))
+		},
+		ExpiryCalculator: otter.ExpiryWriting[string, cacheEntry](cacheMaxAge),
+	})}
+}
+
+// get returns a session that is known to have been so less than maxAge ago.
+func (c *readCache) get(token string, maxAge time.Duration) (rqlitestore.Record, bool) {
+	e, ok := c.entries.GetIfPresent(token)
+	now := time.Now()
+	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
+		return rqlitestore.Record{}, false
+	}
+	return e.rec, true
+}
+
+// put notes what a token leads to. What is known from a later time stays.
+func (c *readCache) put(token string, rec rqlitestore.Record, at time.Time) {
+	c.entries.Compute(token, func(known cacheEntry, found bool) (cacheEntry, otter.ComputeOp) {
+		if found && (at.Before(known.at) || rec.ID != "" && rec.Version < known.rec.Version) {
+			return known, otter.CancelOp
+		}
+		return cacheEntry{rec, at}, otter.WriteOp
+	})
+}
+
+// enableCache makes the cache, for a handler that is going to read from it.
+func (b *backend) enableCache() {
+	b.cache.CompareAndSwap(nil, newReadCache())
+}
+
+// load reads a session, from the cache where that is allowed. cached says that
+// the answer may be older than what others have stored.
+func (h *Handler) load(ctx context.Context, token string) (rec rqlitestore.Record, found, cached bool, err error) {
+	if h.cacheAge == 0 {
+		rec, found, err = h.backend.store.Load(ctx, token)
+		return rec, found, false, err
+	}
+	cache := h.backend.cache.Load()
+	if rec, found = cache.get(token, h.cacheAge); found {
+		return rec, true, true, nil
+	}
+	start := time.Now()
+	rec, found, err = h.backend.store.Load(ctx, token)
+	if err == nil && found && rec.Token == token && rec.Superseded.IsZero() && !rec.Aliased {
+		cache.put(token, rec, start)
+	}
+	return rec, found, false, err
+}
+
+// wrote makes what this process stored known to its own reads at once.
+func (b *backend) wrote(rec rqlitestore.Record) {
+	if cache := b.cache.Load(); cache != nil {
+		cache.put(rec.Token, rec, time.Now())
+	}
+}
+
+// ended makes the end of a token known to this process's own reads at once.
+func (b *backend) ended(token string) {
+	if cache := b.cache.Load(); cache != nil {
+		cache.put(token, rqlitestore.Record{}, time.Now())
+	}
+}
+
+// touched moves the expiry of a cached session, so that it is not touched again by the next request.
+func (b *backend) touched(token string, expiry time.Time) {
+	cache := b.cache.Load()
+	if cache == nil {
+		return
+	}
+	cache.entries.ComputeIfPresent(token, func(known cacheEntry) (cacheEntry, otter.ComputeOp) {
+		if known.rec.ID == "" {
+			return known, otter.CancelOp
+		}
+		known.rec.Expiry = expiry
+		return known, otter.WriteOp
+	})
+}
