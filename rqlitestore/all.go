@@ -11,7 +11,7 @@ import (
 // it to pageBytes of data.
 const (
 	pageRows  = 1000
-	pageBytes = 4 << 20
+	pageBytes = 1 << 20
 )
 
 var errUnreadable = errors.New("a row holds data that cannot be read")

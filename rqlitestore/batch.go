@@ -42,6 +42,7 @@ type call[A any] struct {
 
 	version int64  // what a save was based on
 	writeID string // what it leaves in the row
+	again   bool   // it was sent before, and nobody knows what became of that
 
 	answer A
 	err    error

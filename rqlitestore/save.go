@@ -3,14 +3,16 @@ package rqlitestore
 import (
 	"context"
 	"strings"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // outcome is what became of a create, save or renewal.
 type outcome struct {
 	state state
-	// err says why, with stateUnknown.
+	// err says why, with stateUnknown and stateNotApplied.
 	err error
-	// current is the row that is there now, with stateConflict.
+	// current is the row that is there now, with stateConflict and stateTooMany.
 	current Record
 }
 
@@ -21,7 +23,8 @@ const (
 	stateConflict                // others stored something first
 	stateGone                    // the session has no current row
 	stateNotApplied              // not stored so far; the same write may be sent again
-	stateUnknown                 // nobody can tell
+	stateTooMany                 // cannot be told: the row was saved too often since
+	stateUnknown                 // cannot be told: the database does not answer
 )
 
 func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
@@ -51,21 +54,23 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 }
 
 func (s *RqliteStore) sendSaves(ctx context.Context, calls []*call[outcome]) error {
-	rows, err := s.executeRepeatable(ctx, statement{Query: s.sql.save, Arguments: []any{joinRows(calls), julian(s.now())}})
+	ctx = idempotent.With(ctx)
+	rows, err := s.execute(ctx, statement{Query: s.sql.save, Arguments: []any{joinRows(calls), julian(s.now())}})
 	return s.settle(ctx, calls, rows, err)
 }
 
 func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) error {
 	now := s.now()
 	param := joinRows(calls)
-	rows, err := s.executeRepeatable(
+	ctx = idempotent.With(ctx)
+	rows, err := s.execute(
 		ctx,
 		statement{Query: s.sql.supersede, Arguments: []any{param, julian(now), julian(now.Add(Grace))}},
 		statement{Query: s.sql.follow, Arguments: []any{param}},
 		statement{Query: s.sql.renew, Arguments: []any{param}},
 	)
 	if err == nil && rows[0] != rows[2] {
-		rows = nil // some of it was applied before: look
+		rows = nil // part of it was applied before
 	}
 	return s.settle(ctx, calls, rows, err)
 }
@@ -85,15 +90,28 @@ func (s *RqliteStore) settle(ctx context.Context, calls []*call[outcome], rows [
 	if err != nil && isDefinite(err) {
 		return err
 	}
+	sure := err == nil && rows != nil && !idempotent.Repeated(ctx)
 	found, readErr := s.resolve(ctx, calls)
+	stored := int64(0)
 	for _, c := range calls {
 		if readErr != nil {
 			c.answer = outcome{state: stateUnknown, err: unknown(readErr)}
 			continue
 		}
 		c.answer = judge(c, found)
-		if c.answer.state == stateNotApplied {
+		switch c.answer.state {
+		case stateNotApplied:
 			c.answer.err = err
+		case stateDone:
+			stored++
+		}
+	}
+	if sure && rows[0] == stored {
+		// Whoever was stored is known, so the others were not, this time.
+		for _, c := range calls {
+			if c.answer.state == stateTooMany && !c.again {
+				c.answer.state = stateConflict
+			}
 		}
 	}
 	return nil
@@ -146,7 +164,7 @@ func judge(c *call[outcome], found map[string]resolved) outcome {
 	at := int(since-1) * writeIDLen
 	switch {
 	case since > keptWriteIDs || at+writeIDLen > len(row.writes):
-		return outcome{state: stateUnknown, err: errTooMany}
+		return outcome{state: stateTooMany, current: row.Record}
 	case row.writes[at:at+writeIDLen] == c.writeID:
 		return outcome{state: stateDone}
 	default:

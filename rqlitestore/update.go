@@ -209,6 +209,8 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 			failAll(applied, ErrConflict)
 		case stateGone:
 			failAll(applied, ErrGone)
+		case stateTooMany:
+			failAll(applied, errTooMany)
 		default:
 			failAll(applied, out.err)
 		}
@@ -261,12 +263,13 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
 		case out.state == stateNotApplied && out.err == nil:
 			out.err = errReply
 		}
-		if out.state != stateNotApplied && out.state != stateUnknown || errors.Is(out.err, errTooMany) {
+		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
 		if !pause(ctx, try) {
 			return outcome{state: stateUnknown, err: out.err}
 		}
+		c.again = true
 	}
 }
 

@@ -19,3 +19,23 @@ func TestWith_isSeenThroughDerivedContexts(t *testing.T) {
 		t.Error("the mark is lost in a derived context")
 	}
 }
+
+func TestRepeated_countsWhatIsSent(t *testing.T) {
+	t.Parallel()
+	marked := idempotent.With(context.Background())
+	other := idempotent.With(context.Background())
+	derived, cancel := context.WithCancel(marked)
+	defer cancel()
+	idempotent.Sending(context.Background()) // not marked: nobody asks
+	idempotent.Sending(derived)
+	if idempotent.Repeated(marked) {
+		t.Error("one request is reported as repeated")
+	}
+	idempotent.Sending(marked)
+	if !idempotent.Repeated(marked) || !idempotent.Repeated(derived) {
+		t.Error("a second one is not reported")
+	}
+	if idempotent.Repeated(other) || idempotent.Repeated(context.Background()) {
+		t.Error("another request is reported as repeated")
+	}
+}

@@ -44,7 +44,8 @@ func newNode(tb testing.TB, bin string, flags []string) *Node {
 	tb.Cleanup(func() {
 		n.Kill()
 		if tb.Failed() && testing.Verbose() {
-			tb.Logf("rqlited %s:\n%s", n.http, n.log.String())
+			out := n.log.Bytes()
+			tb.Logf("the end of the log of rqlited %s:\n%s", n.http, out[max(0, len(out)-2000):])
 		}
 	})
 	return n

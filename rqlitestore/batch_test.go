@@ -1,0 +1,251 @@
+package rqlitestore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
+)
+
+var batchCases = []storeCase{
+	{"Batch_callsThatWaitTravelTogether", func(t *testing.T, e *env) {
+		const callers = 1000
+		var n counter
+		writes := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		reads := newGate(t, isQuery)
+		s := e.store(t, n.wrap, writes.wrap)
+		must(t, e.store(t).Prepare(context.Background()))
+		must(t, s.Prepare(context.Background()))
+		n.queries.Store(0)
+		together(callers, writes, func(i int) {
+			if err := s.Commit(fmt.Sprint("token", i), fmt.Append(nil, "data", i), inAnHour()); err != nil {
+				t.Error(err)
+			}
+		})
+		if got := n.writes.Load(); got > callers/20 {
+			t.Errorf("%d commits were %d requests", callers, got)
+		}
+		if got := e.number(t, "SELECT count(*) FROM {t}"); got != callers {
+			t.Errorf("%d rows of %d commits", got, callers)
+		}
+		r := e.store(t, n.wrap, reads.wrap)
+		reads.match = nil
+		must(t, r.Prepare(context.Background()))
+		reads.match = isQuery
+		n.queries.Store(0)
+		together(callers, reads, func(i int) {
+			b, ok, err := r.Find(fmt.Sprint("token", i))
+			if string(b) != fmt.Sprint("data", i) || !ok || err != nil {
+				t.Errorf("find %d: got %q, %v, %v", i, b, ok, err)
+			}
+		})
+		if got := n.queries.Load(); got > callers/20 {
+			t.Errorf("%d finds were %d requests", callers, got)
+		}
+	}},
+	{"Batch_sameTokenIsSharedByFindsAndOrderedForWrites", func(t *testing.T, e *env) {
+		var n counter
+		s := e.store(t, n.wrap)
+		var wg sync.WaitGroup
+		var last atomic.Int64
+		for i := range 50 {
+			wg.Go(func() {
+				if err := s.Commit("token", fmt.Append(nil, i), inAnHour()); err != nil {
+					t.Error(err)
+				}
+				last.Store(int64(i))
+			})
+		}
+		wg.Wait()
+		var mu sync.Mutex
+		seen := map[string]int{}
+		for range 50 {
+			wg.Go(func() {
+				b, ok, err := s.Find("token")
+				if !ok || err != nil {
+					t.Errorf("got %v, %v", ok, err)
+					return
+				}
+				mu.Lock()
+				seen[string(b)]++
+				mu.Unlock()
+				clear(b) // what one caller does to its data is nobody else's business
+			})
+		}
+		wg.Wait()
+		if len(seen) != 1 {
+			t.Errorf("one token was found with %d different data: %v", len(seen), seen)
+		}
+	}},
+	{"Batch_errorReachesItsCallerOnly", func(t *testing.T, e *env) {
+		e.exec(t, `CREATE TABLE {t}(token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL,CHECK(token NOT LIKE 'poison%'))`)
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, e.store(t).Prepare(context.Background()))
+		must(t, s.Prepare(context.Background()))
+		together(200, g, func(i int) {
+			token := fmt.Sprint("token", i)
+			if i%50 == 0 {
+				token = fmt.Sprint("poison", i)
+			}
+			err := s.Commit(token, []byte("data"), inAnHour())
+			if strings.HasPrefix(token, "poison") != (err != nil) {
+				t.Errorf("%s: %v", token, err)
+			}
+			if err != nil && strings.Contains(err.Error(), token) {
+				t.Errorf("the token is in the error: %v", err)
+			}
+		})
+		if got := e.number(t, "SELECT count(*) FROM {t}"); got != 196 {
+			t.Errorf("%d rows, want 196", got)
+		}
+	}},
+	{"Batch_callerThatGivesUpLeavesAtOnceAndAlone", func(t *testing.T, e *env) {
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, e.store(t).Prepare(context.Background()))
+		must(t, s.Prepare(context.Background()))
+		ctx, cancel := context.WithCancelCause(context.Background())
+		why := errors.New("client went away")
+		errs := make(chan error)
+		go func() { errs <- s.CommitCtx(ctx, "sent", []byte("data"), inAnHour()) }()
+		<-g.held // its request is under way
+		go func() { errs <- s.CommitCtx(ctx, "waiting", []byte("data"), inAnHour()) }()
+		go func() { errs <- s.Commit("other", []byte("data"), inAnHour()) }()
+		cancel(why)
+		for range 2 {
+			if err := <-errs; !errors.Is(err, why) {
+				t.Errorf("a caller that gave up got %v", err)
+			}
+		}
+		g.release()
+		must(t, <-errs)
+		for token, want := range map[string]bool{"sent": true, "waiting": false, "other": true} {
+			if _, ok, err := s.Find(token); ok != want || err != nil {
+				t.Errorf("%s: found %v, want %v, %v", token, ok, want, err)
+			}
+		}
+	}},
+	{"Batch_findSeesEveryWriteBeforeIt", func(t *testing.T, e *env) {
+		must(t, e.store(t).Commit("token", []byte("old"), inAnHour()))
+		g := newGate(t, isQuery)
+		s := e.store(t, g.wrap)
+		g.match = nil
+		must(t, s.Prepare(context.Background()))
+		g.after, g.match = true, isQuery
+		first := make(chan string)
+		find := func() {
+			b, _, err := s.Find("token")
+			if err != nil {
+				t.Error(err)
+			}
+			first <- string(b)
+		}
+		go find()
+		<-g.held // it has read the old data and is on its way back
+		must(t, s.Commit("token", []byte("new"), inAnHour()))
+		go find()
+		g.release()
+		got := []string{<-first, <-first}
+		if got[0] != "new" && got[1] != "new" {
+			t.Errorf("a find that began after the commit got %q", got)
+		}
+	}},
+	{"Batch_bigRowsAreSplit", func(t *testing.T, e *env) {
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		var n counter
+		var biggest atomic.Int64
+		s := e.store(t, n.wrap, g.wrap, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				for {
+					b := biggest.Load()
+					if r.ContentLength <= b || biggest.CompareAndSwap(b, r.ContentLength) {
+						return next.RoundTrip(r)
+					}
+				}
+			})
+		})
+		must(t, e.store(t).Prepare(context.Background()))
+		must(t, s.Prepare(context.Background()))
+		data := make([]byte, 20<<10)
+		together(40, g, func(i int) {
+			if err := s.Commit(fmt.Sprint("token", i), data, inAnHour()); err != nil {
+				t.Error(err)
+			}
+		})
+		if b := biggest.Load(); b > 1<<20+4096 {
+			t.Errorf("the biggest request has %d bytes", b)
+		}
+		must(t, s.Commit("big", make([]byte, 600<<10), inAnHour())) // alone more than a request has
+	}},
+	{"Repeatable_isMarkedForTheTransport", func(t *testing.T, e *env) {
+		var marked, unmarked atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				switch {
+				case isQuery(r): // always repeatable
+				case idempotent.Is(r.Context()):
+					marked.Add(1)
+				default:
+					unmarked.Add(1)
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		ctx := context.Background()
+		must(t, s.Prepare(ctx))
+		rec := rqlitestore.Record{Token: "a", ID: "id", Expiry: inAnHour()}
+		for _, op := range []struct {
+			name string
+			may  bool
+			do   func() error
+		}{
+			{"commit", false, func() error { return s.Commit("token", nil, inAnHour()) }},
+			{"create", false, func() error { return s.Create(ctx, rec) }},
+			{"update", true, func() (err error) { rec, err = s.Update(ctx, mustLoad(t, s, "a"), keep); return }},
+			{"renew", true, func() (err error) {
+				rec, err = s.Update(ctx, rec, func(r rqlitestore.Record) (rqlitestore.Record, error) { r.Token = "b"; return r, nil })
+				return
+			}},
+			{"touch", true, func() error { return s.Touch(ctx, "id", inAnHour().Add(time.Hour)) }},
+			{"presented", true, func() error { return s.Presented(ctx, "id", "b") }},
+			{"destroy", true, func() error { return s.Destroy(ctx, "id") }},
+			{"delete", true, func() error { return s.Delete("token") }},
+		} {
+			marked.Store(0)
+			unmarked.Store(0)
+			must(t, op.do())
+			if m, u := marked.Load(), unmarked.Load(); m+u != 1 || (m == 1) != op.may {
+				t.Errorf("%s: %d requests that may be repeated, %d that may not", op.name, m, u)
+			}
+		}
+	}},
+}
+
+// together runs f in n goroutines. The gate's first request is held until all
+// of them run, so that they meet.
+func together(n int, g *gate, f func(i int)) {
+	var wg sync.WaitGroup
+	var begun atomic.Int64
+	all := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			if begun.Add(1) == int64(n) {
+				close(all)
+			}
+			f(i)
+		})
+	}
+	<-g.held
+	<-all
+	g.release()
+	wg.Wait()
+}

@@ -1,0 +1,253 @@
+package rqlitestore_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+var recordCases = []storeCase{
+	{"Create_storesARecord", func(t *testing.T, e *env) {
+		s := e.store(t)
+		want := rqlitestore.Record{
+			Token: "x'41'", ID: "id\x00\xff", Data: []byte{0, 1, 0xff}, Principal: "bob; --", Version: 1,
+			Expiry: time.UnixMilli(time.Now().Add(time.Hour).UnixMilli()),
+		}
+		got := mustCreate(t, s, want)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %+v, want %+v", got, want)
+		}
+		cur, ok, err := s.Current(context.Background(), want.ID)
+		if err != nil || !ok || !reflect.DeepEqual(cur, want) {
+			t.Fatalf("by id: got %+v, %v, %v, want %+v", cur, ok, err, want)
+		}
+		if _, ok, err := s.Current(context.Background(), "other"); ok || err != nil {
+			t.Fatalf("unknown id: found %v, %v", ok, err)
+		}
+	}},
+	{"Create_refusesATakenToken", func(t *testing.T, e *env) {
+		s := e.store(t)
+		mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "first", Data: []byte("data")})
+		err := s.Create(context.Background(), rqlitestore.Record{Token: "token", ID: "second", Expiry: inAnHour()})
+		if !errors.Is(err, rqlitestore.ErrExists) {
+			t.Fatalf("got %v, want ErrExists", err)
+		}
+		if rec := mustLoad(t, s, "token"); rec.ID != "first" || string(rec.Data) != "data" {
+			t.Fatalf("the first session was changed: %+v", rec)
+		}
+	}},
+	{"Load_keepsTimesToTheMillisecond", func(t *testing.T, e *env) {
+		s := e.store(t)
+		for i, at := range []string{"2030-01-01T00:00:00.001Z", "2262-12-31T23:59:59.999Z", "2099-02-28T12:00:00.5Z", "9999-12-31T23:59:59.999Z"} {
+			want, err := time.Parse(time.RFC3339Nano, at)
+			must(t, err)
+			id := string(rune('a' + i))
+			rec := mustCreate(t, s, rqlitestore.Record{Token: "token" + id, ID: id, Expiry: want})
+			if !rec.Expiry.Equal(want) {
+				t.Errorf("got %v, want %v", rec.Expiry.UTC(), want)
+			}
+		}
+	}},
+	{"Touch_movesExpiryForwardsOnly", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		ctx := context.Background()
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Minute)})
+		must(t, s.Touch(ctx, "id", c.In(time.Hour)))
+		must(t, s.Touch(ctx, "id", c.In(time.Second)))
+		must(t, s.Touch(ctx, "gone", c.In(time.Second)))
+		got := mustLoad(t, s, "token")
+		if !got.Expiry.Equal(c.In(time.Hour)) || got.Version != rec.Version {
+			t.Fatalf("got expiry in %v, version %d", got.Expiry.Sub(c.Now()), got.Version)
+		}
+		c.Add(2 * time.Hour)
+		must(t, s.Touch(ctx, "id", c.In(time.Hour)))
+		if found(t, s, "token") {
+			t.Fatal("a touch brought an expired session back")
+		}
+	}},
+	{"Destroy_endsEveryTokenOfTheSession", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"})
+		mustCreate(t, s, rqlitestore.Record{Token: "other", ID: "other"})
+		rec = mustUpdate(t, s, rec, rotate("b"))
+		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "c" })
+		for _, token := range []string{"a", "b", "c"} {
+			if !found(t, s, token) {
+				t.Fatalf("token %s of the session is not found", token)
+			}
+		}
+		must(t, s.Destroy(context.Background(), "id", "never there"))
+		for _, token := range []string{"a", "b", "c"} {
+			if found(t, s, token) {
+				t.Errorf("token %s is found after destroy", token)
+			}
+		}
+		if !found(t, s, "other") {
+			t.Error("another session was destroyed")
+		}
+		_, err := s.Update(context.Background(), rec, keep)
+		if !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("update of a destroyed session: got %v, want ErrGone", err)
+		}
+		if found(t, s, "c") {
+			t.Error("the update brought it back")
+		}
+	}},
+	{"Renewal_leavesTheOldRowItsGrace", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		old := mustCreate(t, s, rqlitestore.Record{Token: "old", ID: "id", Data: []byte("guest"), Expiry: c.In(time.Hour)})
+		rec := mustUpdate(t, s, old, func(r *rqlitestore.Record) { r.Token, r.Data, r.Principal = "new", []byte("alice"), "alice" })
+		if rec.Version != 2 || rec.ID != "id" || rec.Token != "new" {
+			t.Fatalf("got %+v", rec)
+		}
+		if got := mustLoad(t, s, "new"); !reflect.DeepEqual(got, rec) {
+			t.Fatalf("stored %+v, returned %+v", got, rec)
+		}
+		got := mustLoad(t, s, "old")
+		if got.Superseded.IsZero() || got.Alias || string(got.Data) != "guest" || got.Principal != "" || got.Version != old.Version {
+			t.Fatalf("the old token reads %+v", got)
+		}
+		if left := got.Expiry.Sub(c.Now()); left != rqlitestore.Grace {
+			t.Fatalf("the old token is good for %v more", left)
+		}
+		for _, from := range []rqlitestore.Record{old, got} {
+			if _, err := s.Update(context.Background(), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
+				t.Fatalf("update under the old token: got %v, want ErrSuperseded", err)
+			}
+		}
+		must(t, s.Touch(context.Background(), "id", c.In(2*time.Hour)))
+		c.Add(rqlitestore.Grace)
+		if found(t, s, "old") {
+			t.Fatal("the old token is good after its grace")
+		}
+		if all, err := s.All(); err != nil || len(all) != 1 {
+			t.Fatalf("All lists %d rows of one session, %v", len(all), err)
+		}
+	}},
+	{"Renewal_neverLengthensTheOldToken", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		old := mustCreate(t, s, rqlitestore.Record{Token: "old", ID: "id", Expiry: c.In(time.Second)})
+		mustUpdate(t, s, old, func(r *rqlitestore.Record) { r.Token, r.Expiry = "new", c.In(time.Hour) })
+		c.Add(time.Second)
+		if found(t, s, "old") {
+			t.Fatal("the old token outlived its own expiry")
+		}
+	}},
+	{"Rotation_leavesOldTokensAsWaysIn", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		ctx := context.Background()
+		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Data: []byte("1"), Expiry: c.In(time.Hour)})
+		if a.Aliased {
+			t.Fatal("a new session has older tokens")
+		}
+		b := mustUpdate(t, s, a, rotate("b"))
+		c.Add(time.Minute)
+		// The response got lost: the client comes with a again and is given c.
+		viaA := mustLoad(t, s, "a")
+		if !viaA.Alias || viaA.Token != "b" || string(viaA.Data) != "1" || c.Now().Sub(viaA.AliasSince) != time.Minute || viaA.Version != b.Version {
+			t.Fatalf("the older token leads to %+v", viaA)
+		}
+		cur := mustUpdate(t, s, viaA, rotate("c"))
+		for _, token := range []string{"a", "b"} {
+			if got := mustLoad(t, s, token); !got.Alias || got.Token != "c" || !got.Aliased {
+				t.Fatalf("token %s leads to %+v", token, got)
+			}
+		}
+		// Every token writes the one session, one after the other.
+		for _, from := range []rqlitestore.Record{a, b, cur} {
+			cur = mustUpdate(t, s, from, func(r *rqlitestore.Record) { r.Data = append([]byte("x"), r.Data...) })
+		}
+		if string(cur.Data) != "xxx1" || cur.Token != "c" {
+			t.Fatalf("got %+v", cur)
+		}
+		if got := mustLoad(t, s, "c"); !got.Aliased || got.Alias {
+			t.Fatalf("the newest token reads %+v", got)
+		}
+		// Tokens end when a newer one was presented.
+		c.Add(time.Minute)
+		must(t, s.Presented(ctx, "id", "b"))
+		c.Add(rqlitestore.Grace)
+		if found(t, s, "a") || !found(t, s, "b") {
+			t.Fatal("presenting b ended the wrong tokens")
+		}
+		must(t, s.Presented(ctx, "id", "c"))
+		if got := mustLoad(t, s, "b"); !got.Alias {
+			t.Fatal("b ended without its grace")
+		}
+		c.Add(rqlitestore.Grace)
+		if found(t, s, "b") {
+			t.Fatal("b is good after its grace")
+		}
+		if got := mustLoad(t, s, "c"); got.Aliased {
+			t.Fatal("no older token is left")
+		}
+		// A request that began under a token which has ended since still writes.
+		cur = mustUpdate(t, s, a, func(r *rqlitestore.Record) { r.Data = append([]byte("y"), r.Data...) })
+		if string(cur.Data) != "yxxx1" {
+			t.Fatalf("got data %q", cur.Data)
+		}
+	}},
+	{"Rotation_oldTokenEndsWhereItWasTold", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Expiry: c.In(time.Minute)})
+		mustUpdate(t, s, a, func(r *rqlitestore.Record) {
+			r.Token, r.Alias, r.AliasUntil = "b", true, c.In(time.Hour)
+		})
+		must(t, s.Touch(context.Background(), "id", c.In(3*time.Hour)))
+		c.Add(time.Hour - time.Second)
+		if !found(t, s, "a") {
+			t.Fatal("the old token ended too early")
+		}
+		c.Add(time.Second)
+		if found(t, s, "a") || !found(t, s, "b") {
+			t.Fatal("the wrong token ended")
+		}
+	}},
+	{"Rotation_thenRenewalGivesOldTokensNoRights", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Data: []byte("guest"), Expiry: c.In(time.Hour)})
+		b := mustUpdate(t, s, a, rotate("b"))
+		mustUpdate(t, s, b, func(r *rqlitestore.Record) { r.Token, r.Data, r.Principal = "c", []byte("alice"), "alice" })
+		for _, token := range []string{"a", "b"} {
+			got := mustLoad(t, s, token)
+			if string(got.Data) != "guest" || got.Principal != "" || got.Superseded.IsZero() {
+				t.Errorf("token %s reads %+v", token, got)
+			}
+		}
+		for _, from := range []rqlitestore.Record{a, b} {
+			if _, err := s.Update(context.Background(), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
+				t.Errorf("update from before the renewal: got %v, want ErrSuperseded", err)
+			}
+		}
+		c.Add(rqlitestore.Grace)
+		if found(t, s, "a") || found(t, s, "b") || !found(t, s, "c") {
+			t.Error("after the grace only the new token is good")
+		}
+	}},
+	{"Commit_countsTheVersionOfARecord", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1")})
+		must(t, s.Commit("token", []byte("2"), inAnHour()))
+		got := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = append([]byte("x"), r.Data...) })
+		if string(got.Data) != "x2" || got.Version != 3 {
+			t.Fatalf("an update missed the commit before it: %q, version %d", got.Data, got.Version)
+		}
+	}},
+}
+
+func keep(cur rqlitestore.Record) (rqlitestore.Record, error) { return cur, nil }
+
+// rotate changes the token without a change of rights.
+func rotate(token string) func(*rqlitestore.Record) {
+	return func(r *rqlitestore.Record) { r.Token, r.Alias, r.AliasUntil = token, true, r.Expiry }
+}

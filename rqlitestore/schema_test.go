@@ -1,0 +1,176 @@
+package rqlitestore_test
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rqlite/gorqlite"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+// What scs's rqlitestore tells its users to create.
+const (
+	oldTable = `CREATE TABLE {t} (token TEXT PRIMARY KEY, data BLOB NOT NULL, expiry REAL NOT NULL)`
+	oldIndex = `CREATE INDEX {t}_expiry_idx ON {t}(expiry)`
+)
+
+// commitAsOld stores a row as scs's rqlitestore does: the data as hex text.
+func commitAsOld(t testing.TB, e *env, token, data string, expiry time.Time) {
+	t.Helper()
+	_, err := e.conn(t).WriteOneParameterized(gorqlite.ParameterizedStatement{
+		Query:     strings.ReplaceAll("REPLACE INTO {t} (token, data, expiry) VALUES (?, ?, julianday(?))", "{t}", e.table),
+		Arguments: []any{token, data, expiry.UTC().Format("2006-01-02T15:04:05.000")},
+	})
+	must(t, err)
+}
+
+var schemaCases = []storeCase{
+	{"Migration_keepsSessionsOfTheOldStore", func(t *testing.T, e *env) {
+		e.exec(t, oldTable, oldIndex)
+		data := "gob\x00\xff data"
+		commitAsOld(t, e, "old token", hex.EncodeToString([]byte(data)), inAnHour())
+		commitAsOld(t, e, "upper", strings.ToUpper(hex.EncodeToString([]byte(data))), inAnHour())
+		commitAsOld(t, e, "empty", "", inAnHour())
+		commitAsOld(t, e, "expired", hex.EncodeToString([]byte(data)), time.Now().Add(-time.Minute))
+		commitAsOld(t, e, "digits", "31323334", inAnHour())
+		s := e.store(t)
+		for token, want := range map[string]string{"old token": data, "upper": data, "empty": "", "digits": "1234"} {
+			b, ok, err := s.Find(token)
+			if string(b) != want || !ok || err != nil {
+				t.Errorf("%s: got %q, %v, %v", token, b, ok, err)
+			}
+		}
+		if _, ok, err := s.Find("expired"); ok || err != nil {
+			t.Errorf("expired: found %v, %v", ok, err)
+		}
+		all, err := s.All()
+		if err != nil || len(all) != 4 || string(all["old token"]) != data {
+			t.Errorf("All: %d sessions, %v", len(all), err)
+		}
+		must(t, s.Commit("old token", []byte("new"), inAnHour()))
+		if b, ok, _ := s.Find("old token"); !ok || string(b) != "new" {
+			t.Errorf("after a commit: got %q, %v", b, ok)
+		}
+		must(t, s.Delete("upper"))
+		if _, ok, _ := s.Find("upper"); ok {
+			t.Error("found after it was deleted")
+		}
+		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
+	}},
+	{"Migration_badHexIsNoSession", func(t *testing.T, e *env) {
+		e.exec(t, oldTable)
+		for i, data := range []string{"zz", "414", "ü", "4 1"} {
+			commitAsOld(t, e, fmt.Sprint("bad", i), data, inAnHour())
+		}
+		s := e.store(t)
+		for i := range 4 {
+			if b, ok, err := s.Find(fmt.Sprint("bad", i)); b != nil || ok || err != nil {
+				t.Errorf("row %d: got %q, %v, %v", i, b, ok, err)
+			}
+		}
+		if _, err := s.All(); err == nil || strings.Contains(err.Error(), "bad0") || strings.Contains(err.Error(), "zz") {
+			t.Errorf("All with a damaged row: %v", err)
+		}
+	}},
+	{"Migration_ofManyAtOnce", func(t *testing.T, e *env) {
+		e.exec(t, oldTable)
+		commitAsOld(t, e, "token", "41", inAnHour())
+		var wg sync.WaitGroup
+		for range 8 {
+			s := e.store(t)
+			wg.Go(func() {
+				if err := s.Prepare(context.Background()); err != nil {
+					t.Error(err)
+				}
+				if b, ok, err := s.Find("token"); string(b) != "A" || !ok || err != nil {
+					t.Errorf("got %q, %v, %v", b, ok, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := e.number(t, "SELECT count(*) FROM pragma_table_info('{t}')"); n != 10 {
+			t.Errorf("%d columns", n)
+		}
+	}},
+	{"Table_isMadeByTheFirstCallsThatNeedIt", func(t *testing.T, e *env) {
+		var n counter
+		s := e.store(t, n.wrap)
+		if n.queries.Load()+n.writes.Load() != 0 {
+			t.Error("New does I/O")
+		}
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				if err := s.Commit(fmt.Sprint("token", i), nil, inAnHour()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		n.writes.Store(0)
+		again := e.store(t, n.wrap)
+		if _, ok, err := again.Find("token1"); !ok || err != nil {
+			t.Errorf("got %v, %v", ok, err)
+		}
+		if n.writes.Load() != 0 {
+			t.Error("a table that is complete was written to")
+		}
+	}},
+	{"Table_thatVanishedIsMadeAgain", func(t *testing.T, e *env) {
+		s := e.store(t)
+		must(t, s.Commit("token", []byte("data"), inAnHour()))
+		e.exec(t, "DROP TABLE {t}")
+		if _, ok, err := s.Find("token"); ok || err != nil {
+			t.Errorf("got %v, %v", ok, err)
+		}
+		e.exec(t, "DROP TABLE {t}", "DROP TABLE {t}_ended")
+		must(t, s.Commit("token", []byte("data"), inAnHour()))
+		e.exec(t, "DROP TABLE {t}", oldTable)
+		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
+	}},
+	{"Tables_inOneDatabaseStayApart", func(t *testing.T, e *env) {
+		a := e.storeWith(t, rqlitestore.Options{Table: e.table + "_Select"})
+		b := e.store(t)
+		must(t, a.Commit("token", []byte("a"), inAnHour()))
+		must(t, b.Commit("token", []byte("b"), inAnHour()))
+		must(t, b.Delete("token"))
+		if data, ok, err := a.Find("token"); string(data) != "a" || !ok || err != nil {
+			t.Errorf("got %q, %v, %v", data, ok, err)
+		}
+	}},
+}
+
+func TestTable_nameIsChecked(t *testing.T) {
+	t.Parallel()
+	e := embeddedEnv(t)
+	for _, name := range []string{"a b", `a"b`, "1a", "a;b", "a-b", "ä", "a.b", "a\n"} {
+		s := e.storeWith(t, rqlitestore.Options{Table: name})
+		if err := s.Prepare(context.Background()); err == nil {
+			t.Errorf("table name %q is accepted", name)
+		}
+		if _, _, err := s.Find("token"); err == nil {
+			t.Errorf("table name %q is used", name)
+		}
+	}
+	for _, name := range []string{"order", "_a1", "SELECT"} {
+		if err := e.storeWith(t, rqlitestore.Options{Table: name}).Prepare(context.Background()); err != nil {
+			t.Errorf("table name %q: %v", name, err)
+		}
+	}
+}
+
+// embeddedEnv is for tests that need one backend only.
+func embeddedEnv(t *testing.T) *env {
+	t.Helper()
+	n := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, n.Close()) })
+	return &env{url: "http://embedded.invalid", base: n, table: "sessions"}
+}

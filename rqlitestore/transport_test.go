@@ -1,0 +1,164 @@
+package rqlitestore_test
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
+)
+
+// What the tests put between a store and its database.
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+var errLost = errors.New("reply lost by the test")
+
+func isQuery(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/db/query") }
+
+// counter counts requests.
+type counter struct{ queries, writes atomic.Int64 }
+
+func (c *counter) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if isQuery(r) {
+			c.queries.Add(1)
+		} else {
+			c.writes.Add(1)
+		}
+		return next.RoundTrip(r)
+	})
+}
+
+// loser loses writes on their way there, and replies on their way back.
+type loser struct{ there, back float64 }
+
+func (l loser) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if isQuery(r) {
+			return next.RoundTrip(r)
+		}
+		if rand.Float64() < l.there {
+			return nil, errLost
+		}
+		res, err := next.RoundTrip(r)
+		if err == nil && rand.Float64() < l.back {
+			_, _ = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			return nil, errLost
+		}
+		return res, err
+	})
+}
+
+// gate holds requests that it is told to hold, before they are sent.
+type gate struct {
+	mu    sync.Mutex
+	match func(*http.Request) bool // nil: everything passes
+	after bool                     // hold the reply, not the request
+	held  chan struct{}            // one value for each request that is held
+	open  chan struct{}
+}
+
+// newGate makes a gate that holds what matches until it is opened. After that
+// everything passes.
+func newGate(t testing.TB, match func(*http.Request) bool) *gate {
+	g := &gate{match: match, held: make(chan struct{}, 1000), open: make(chan struct{})}
+	t.Cleanup(g.release)
+	return g
+}
+
+// release lets pass what is held, and everything from then on.
+func (g *gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.match = nil
+	select {
+	case <-g.open:
+	default:
+		close(g.open)
+	}
+}
+
+func (g *gate) holds(r *http.Request) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.match != nil && g.match(r)
+}
+
+func (g *gate) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if !g.holds(r) {
+			return next.RoundTrip(r)
+		}
+		if g.after {
+			res, err := next.RoundTrip(r)
+			g.held <- struct{}{}
+			<-g.open
+			return res, err
+		}
+		g.held <- struct{}{}
+		<-g.open
+		return next.RoundTrip(r)
+	})
+}
+
+// delayer keeps a copy of each write that matches, to deliver it late or again.
+type delayer struct {
+	swallow bool // fail the request itself instead of sending it
+	mu      sync.Mutex
+	next    http.RoundTripper
+	late    []*http.Request
+	match   func(body string) bool
+}
+
+func (d *delayer) wrap(next http.RoundTripper) http.RoundTripper {
+	d.next = next
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+		again := func() *http.Request {
+			c := r.Clone(idempotent.With(r.Context()))
+			c.Body = io.NopCloser(strings.NewReader(string(body)))
+			return c
+		}
+		d.mu.Lock()
+		matches := !isQuery(r) && d.match(string(body))
+		if matches {
+			d.late = append(d.late, again())
+		}
+		d.mu.Unlock()
+		if matches && d.swallow {
+			return nil, errLost
+		}
+		return next.RoundTrip(again())
+	})
+}
+
+// deliver sends what was kept and returns how many requests that were.
+func (d *delayer) deliver(t testing.TB) int {
+	t.Helper()
+	d.mu.Lock()
+	late := d.late
+	d.late, d.match = nil, func(string) bool { return false }
+	d.mu.Unlock()
+	for _, r := range late {
+		res, err := d.next.RoundTrip(r.WithContext(t.Context()))
+		if err != nil {
+			t.Fatalf("deliver a late request: %v", err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	return len(late)
+}

@@ -1,0 +1,235 @@
+package rqlitestore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// increment counts in the data of a session.
+func increment(cur rqlitestore.Record) (rqlitestore.Record, error) {
+	n, err := strconv.Atoi("0" + string(cur.Data))
+	if err != nil {
+		return cur, err
+	}
+	cur.Data = fmt.Append(nil, n+1)
+	return cur, nil
+}
+
+var updateCases = []storeCase{
+	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
+		const writers = 50
+		var n counter
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		s := e.store(t, n.wrap, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		var mu sync.Mutex
+		versions := map[int64]bool{}
+		together(writers, g, func(int) {
+			got, err := s.Update(context.Background(), rec, increment)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			versions[got.Version] = true
+			mu.Unlock()
+		})
+		got := mustLoad(t, s, "token")
+		if string(got.Data) != "50" || got.Version != writers+1 {
+			t.Errorf("got data %s, version %d", got.Data, got.Version)
+		}
+		if n := n.writes.Load(); n > 5 {
+			t.Errorf("%d updates were %d writes", writers, n)
+		}
+		if !versions[writers+1] {
+			t.Errorf("no caller got the last version: %v", versions)
+		}
+	}},
+	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {
+		a, b := e.store(t), e.store(t)
+		rec := mustCreate(t, a, rqlitestore.Record{Token: "token", ID: "id"})
+		var wg sync.WaitGroup
+		for i := range 50 {
+			s := []*rqlitestore.RqliteStore{a, b}[i%2]
+			wg.Go(func() {
+				for range 4 {
+					if _, err := s.Update(context.Background(), rec, increment); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if got := mustLoad(t, a, "token"); string(got.Data) != "200" || got.Version != 201 {
+			t.Errorf("got data %s, version %d", got.Data, got.Version)
+		}
+	}},
+	{"Update_errorOfApplyReachesItsCallerOnly", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		mine := errors.New("too big")
+		together(20, g, func(i int) {
+			_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				if i%4 == 1 {
+					cur.Data = []byte("999")
+					return cur, mine
+				}
+				return increment(cur)
+			})
+			if (i%4 == 1) != errors.Is(err, mine) || (i%4 != 1 && err != nil) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+		if got := mustLoad(t, s, "token"); string(got.Data) != "15" || got.Version != 16 {
+			t.Errorf("got data %s, version %d", got.Data, got.Version)
+		}
+	}},
+	{"Update_panicOfApplyReachesItsCallerOnly", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		func() {
+			defer func() {
+				if p := recover(); p != "boom" {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			_, _ = s.Update(context.Background(), rec, func(rqlitestore.Record) (rqlitestore.Record, error) { panic("boom") })
+			t.Error("no panic")
+		}()
+		if got := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) }); string(got.Data) != "1" {
+			t.Errorf("got data %s", got.Data)
+		}
+	}},
+	{"Update_applyIsOverWhenTheCallerHasLeft", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		first := make(chan error)
+		go func() {
+			_, err := s.Update(context.Background(), rec, increment)
+			first <- err
+		}()
+		<-g.held
+		ctx, cancel := context.WithCancel(context.Background())
+		left := make(chan struct{})
+		var late atomic.Bool
+		go func() {
+			defer close(left)
+			_, err := s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				late.Store(true)
+				return increment(cur)
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		}()
+		cancel()
+		<-left
+		g.release()
+		must(t, <-first)
+		if late.Load() {
+			t.Error("apply was called after its caller had left")
+		}
+		if got := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) }); string(got.Data) != "2" {
+			t.Errorf("got data %s", got.Data)
+		}
+	}},
+	{"Update_renewalInTheMidstOfOthers", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "old", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		var stored, superseded, newTokens atomic.Int64
+		together(30, g, func(i int) {
+			got, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				if i == 15 {
+					cur.Token, cur.Principal = "new", "alice"
+				}
+				return increment(cur)
+			})
+			switch {
+			case errors.Is(err, rqlitestore.ErrSuperseded):
+				superseded.Add(1)
+				return
+			case err != nil:
+				t.Error(err)
+				return
+			}
+			stored.Add(1)
+			if got.Token == "new" {
+				newTokens.Add(1)
+			}
+		})
+		got := mustLoad(t, s, "new")
+		if fmt.Sprint(stored.Load()) != string(got.Data) || stored.Load()+superseded.Load() != 30 {
+			t.Errorf("%d stored, %d superseded, data %s", stored.Load(), superseded.Load(), got.Data)
+		}
+		if newTokens.Load() != 1 {
+			t.Errorf("%d callers were given the new token", newTokens.Load())
+		}
+	}},
+	{"Update_rotationInTheMidstOfOthersLosesNothing", func(t *testing.T, e *env) {
+		a, b := e.store(t), e.store(t)
+		rec := mustCreate(t, a, rqlitestore.Record{Token: "t0", ID: "id"})
+		var wg sync.WaitGroup
+		for i := range 30 {
+			s := []*rqlitestore.RqliteStore{a, b}[i%2]
+			wg.Go(func() {
+				_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+					if i%10 == 1 {
+						cur.Token, cur.Alias = fmt.Sprint("t", i), true
+					}
+					return increment(cur)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		cur, ok, err := a.Current(context.Background(), "id")
+		if err != nil || !ok || string(cur.Data) != "30" || cur.Version != 31 {
+			t.Errorf("got %v, %v, data %s, version %d", ok, err, cur.Data, cur.Version)
+		}
+		for _, token := range []string{"t0", "t1", "t11", "t21"} {
+			if got := mustLoad(t, a, token); got.Token != cur.Token || string(got.Data) != "30" {
+				t.Errorf("token %s leads to %+v", token, got)
+			}
+		}
+	}},
+	{"Update_needsAnID", func(t *testing.T, e *env) {
+		s := e.store(t)
+		if _, err := s.Update(context.Background(), rqlitestore.Record{Token: "token"}, keep); err == nil || strings.Contains(err.Error(), "token") {
+			t.Errorf("got %v", err)
+		}
+		if err := s.Create(context.Background(), rqlitestore.Record{Token: "token"}); err == nil {
+			t.Error("created without an id")
+		}
+	}},
+	{"Update_expiredSessionIsGone", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Second)})
+		c.Add(2 * time.Second)
+		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			cur.Expiry = c.In(time.Hour)
+			return cur, nil
+		})
+		if !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("got %v, want ErrGone", err)
+		}
+	}},
+}
