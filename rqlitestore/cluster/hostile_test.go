@@ -70,16 +70,17 @@ func TestTransport_gathersNoEndlessReply(t *testing.T) {
 	const buffers = 16 << 20
 	for name, c := range map[string]struct {
 		first string
+		limit int64
 		most  int64
 	}{
-		"rubbish":         {"<html>", buffers},
-		"looks like JSON": {`{"results":[`, buffers + 1<<20},
+		"rubbish":         {"<html>", 1 << 30, buffers},
+		"looks like JSON": {`{"results":[`, 1 << 20, buffers + 1<<20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var sent atomic.Int64
 			f := newFake(t, answering(stream(c.first, " ", &sent)))
-			tr := open(t, cluster.Config{MaxReply: 1 << 20}, f)
+			tr := open(t, cluster.Config{MaxReply: c.limit}, f)
 			if _, _, err := send(t, t.Context(), tr, execute); err == nil {
 				t.Error("an endless answer was taken")
 			}

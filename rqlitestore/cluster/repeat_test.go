@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 )
@@ -189,6 +190,28 @@ func TestTransport_wrongPasswordIsToldAtOnce(t *testing.T) {
 	}
 	if n := len(a.requests()) + len(b.requests()); n != 1 {
 		t.Errorf("the request was sent %d times", n)
+	}
+}
+
+func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, answering(says(http.StatusOK, "<html>")))
+	other := newFake(t, following(leader.URL))
+	tr := open(t, cluster.Config{}, leader, other)
+	mustSend(t, t.Context(), tr, query)
+	if a, b := len(leader.requests()), len(other.requests()); a != 1 || b != 1 {
+		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+	}
+	other.behave(conduct{request: says(http.StatusOK, "<html>"), probe: follows(leader.URL)})
+	begun := time.Now()
+	if _, _, err := send(t, t.Context(), tr, query); err == nil {
+		t.Error("rubbish was taken for an answer")
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %s to find that every node answers rubbish", took)
+	}
+	if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
+		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
 	}
 }
 

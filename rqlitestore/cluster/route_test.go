@@ -3,8 +3,11 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +68,48 @@ func TestTransport_followsTheLeader(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTransport_takesTheNewLeadersAddressFromTheOld(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, leading()), newFake(t, leading())
+	b.behave(following(a.URL))
+	tr := open(t, cluster.Config{}, a, b)
+	mustSend(t, t.Context(), tr, execute)
+	// No search gets an answer from here on.
+	a.behave(conduct{request: follows(b.URL), probe: a.hang})
+	b.behave(conduct{request: ok, probe: b.hang})
+	begun := time.Now()
+	mustSend(t, t.Context(), tr, execute)
+	if took := time.Since(begun); took > 500*time.Millisecond {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestTransport_reusesConnections(t *testing.T) {
+	t.Parallel()
+	f := newUnstartedFake(t, leading())
+	var made atomic.Int32
+	f.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			made.Add(1)
+		}
+	}
+	f.Start()
+	tr := open(t, cluster.Config{}, f)
+	const workers = 32
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for range 20 {
+				mustSend(t, repeatable(t), tr, execute)
+			}
+		})
+	}
+	all.Wait()
+	if n := made.Load(); n > 2*workers {
+		t.Errorf("%d connections for %d requests, %d at a time", n, 20*workers, workers)
 	}
 }
 
