@@ -159,10 +159,18 @@ func (c *RqliteConfig) check() error {
 	if (c.TLSCertificate == "") != (c.TLSKey == "") {
 		return errors.New("tls_cert needs both a certificate and its key")
 	}
+	if c.hasTLS() && !slices.ContainsFunc(c.Addresses, func(address string) bool { return !strings.HasPrefix(address, "http://") }) {
+		return errors.New("tls options have no effect on http:// addresses: write https:// to speak TLS with the nodes")
+	}
 	if c.Timeout < 0 {
 		return fmt.Errorf("timeout must be a positive duration, not %v", time.Duration(c.Timeout))
 	}
 	return checkChoice("consistency", c.Consistency, consistencyLevels)
+}
+
+// hasTLS reports whether any option is about TLS.
+func (c *RqliteConfig) hasTLS() bool {
+	return c.TLSCA != "" || c.TLSCertificate != "" || c.TLSInsecureSkipVerify
 }
 
 func checkTable(name string) error {
@@ -205,7 +213,7 @@ func redact(address string) string {
 type resolvedStore struct {
 	file     string // of the embedded node; "" = a cluster
 	rqlite   RqliteConfig
-	tls      *tls.Config
+	tls      *tls.Config       // nil: the system's defaults
 	tlsFiles [sha256.Size]byte // what the TLS files held
 	table    string
 	live     liveSettings
@@ -295,6 +303,9 @@ func resolveOption(option, value string) (string, error) {
 // so that a reload after they were replaced connects anew.
 func (r *resolvedStore) loadTLS() error {
 	c, digest := &r.rqlite, sha256.New()
+	if !c.hasTLS() {
+		return nil
+	}
 	r.tls = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.TLSInsecureSkipVerify}
 	if c.TLSCA != "" {
 		pem, err := os.ReadFile(c.TLSCA)
