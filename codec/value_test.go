@@ -78,10 +78,27 @@ func TestDecodeValue_givesTheTypesOfTheCodec(t *testing.T) {
 func distinct() []any {
 	return []any{
 		nil, true, false, "", "a", "3", 3, 4, int64(3), int32(3), int16(3), int8(3), uint(3), uint64(3), uint32(3), uint16(3),
-		uint8(3), 3.0, float32(3), 0.0, math.Copysign(0, -1), []any{}, []any{3}, []any{int64(3)}, []any{3, 3}, []any{nil}, []byte{}, []byte("a"),
-		[]string{}, []string{"a"}, []int{}, []int{3}, map[string]any{}, map[string]any{"a": 3}, map[string]any{"a": 3, "b": 3},
-		map[string]any{"b": 3}, map[string]any{"a": nil}, map[string]any{"a": map[string]any{"a": 3}}, map[string]string{},
-		map[string]string{"a": "3"}, deadline, deadline.Add(1), deadline.In(time.FixedZone("", 3600)), deadline.In(time.FixedZone("", 1172)),
+		uint8(3), 3.0, float32(3), 0.0, math.Copysign(0, -1),
+		[]any{},
+		[]any{3},
+		[]any{int64(3)},
+		[]any{3, 3},
+		[]any{nil},
+		[]byte{},
+		[]byte("a"),
+		[]string{},
+		[]string{"a"},
+		[]int{},
+		[]int{3},
+		map[string]any{},
+		map[string]any{"a": 3},
+		map[string]any{"a": 3, "b": 3},
+		map[string]any{"b": 3},
+		map[string]any{"a": nil},
+		map[string]any{"a": map[string]any{"a": 3}},
+		map[string]string{},
+		map[string]string{"a": "3"},
+		deadline, deadline.Add(1), deadline.In(time.FixedZone("", 3600)), deadline.In(time.FixedZone("", 1172)),
 	}
 }
 
