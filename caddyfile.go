@@ -16,8 +16,10 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("session", httpcaddyfile.After, "tracing")
 	httpcaddyfile.RegisterHandlerDirective("session_auth", parseAuth)
 	httpcaddyfile.RegisterHandlerDirective("session_edit", parseEdit)
+	httpcaddyfile.RegisterHandlerDirective("session_csrf", parseCSRF)
 	// Each goes right behind forward_auth, so the last one comes first.
 	httpcaddyfile.RegisterDirectiveOrder("session_edit", httpcaddyfile.After, "forward_auth")
+	httpcaddyfile.RegisterDirectiveOrder("session_csrf", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("session_auth", httpcaddyfile.After, "forward_auth")
 }
 

@@ -75,6 +75,7 @@ func (s *Session) store(ctx context.Context) error {
 			return nil // nothing to keep: no row, no cookie
 		}
 		s.h.manager.Put(ctx, createdKey, int(time.Now().Unix()))
+		s.h.manager.Put(ctx, csrfKey, newID())
 	}
 	if err := s.renewForOwner(ctx); err != nil {
 		return err

@@ -24,6 +24,7 @@ func init() {
 	caddy.RegisterModule(&Edit{})
 	caddy.RegisterModule(&Match{})
 	caddy.RegisterModule(&Auth{})
+	caddy.RegisterModule(&CSRF{})
 }
 
 // Handler keeps a session for every visitor that stores something in one, and

@@ -13,6 +13,7 @@ import (
 //	{http.session.data.<key>}  a value; dots lead into nested objects
 //	{http.session.is_new}      whether the request came without a session
 //	{http.session.created}     when the session was first stored (RFC 3339)
+//	{http.session.csrf_token}  for the forms of this session, see session_csrf
 //	{http.session.expires}     when it ends at the latest (RFC 3339)
 //
 // What is absent is empty.
@@ -24,6 +25,8 @@ func (s *Session) placeholder(name string) (any, bool) {
 	switch name {
 	case "id":
 		return s.ID(), true
+	case "csrf_token":
+		return s.CSRFToken(), true
 	case "is_new":
 		return s.IsNew(), true
 	case "created":

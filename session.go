@@ -354,6 +354,9 @@ func (s *Session) Renew() error {
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
+	if s.h.manager.Exists(s.scs, csrfKey) {
+		s.h.manager.Put(s.scs, csrfKey, newID()) // whoever knew the old one must not know this
+	}
 	if s.h.manager.GetBool(s.scs, rememberKey) {
 		s.h.manager.SetDeadline(s.scs, time.Now().Add(s.h.remember).UTC())
 	}

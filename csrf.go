@@ -1,0 +1,187 @@
+package caddysession
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// CSRF asks requests that change something for the session's token,
+// {http.session.csrf_token}: in the header X-CSRF-Token or in a field of the
+// form (the synchronizer token of OWASP's CSRF cheat sheet). It is for sites
+// that want more than `cross_origin deny`, which holds for every session.
+//
+// Requests without a session have nothing to lose and go on.
+type CSRF struct {
+	// The field of forms that carries the token. Default: csrf_token.
+	Field string `json:"field,omitempty"`
+}
+
+const (
+	csrfKey       = "__csrf" // the secret behind a session's tokens
+	csrfHeader    = "X-Csrf-Token"
+	csrfFormBytes = 1 << 20 // of a body that are looked at for the field
+)
+
+// CaddyModule returns the Caddy module information.
+func (*CSRF) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.session_csrf",
+		New: func() caddy.Module { return new(CSRF) },
+	}
+}
+
+// CSRFToken returns a token for the forms of this session, "" where there is no
+// session yet. It is another one each time, so that compressed pages do not
+// give it away (BREACH), and stays good until the session is renewed.
+func (s *Session) CSRFToken() string {
+	secret := s.csrfSecret()
+	if secret == "" {
+		return ""
+	}
+	masked := make([]byte, 2*len(secret))
+	pad, body := masked[:len(secret)], masked[len(secret):]
+	if _, err := rand.Read(pad); err != nil {
+		panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
+	}
+	subtle.XORBytes(body, pad, []byte(secret))
+	return base64.RawURLEncoding.EncodeToString(masked)
+}
+
+// VerifyCSRF reports whether a token was made for this session.
+func (s *Session) VerifyCSRF(token string) bool {
+	secret := s.csrfSecret()
+	masked, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || secret == "" || len(masked) != 2*len(secret) {
+		return false
+	}
+	half := len(secret)
+	subtle.XORBytes(masked[half:], masked[half:], masked[:half])
+	return subtle.ConstantTimeCompare(masked[half:], []byte(secret)) == 1
+}
+
+func (s *Session) csrfSecret() string {
+	s.loadOrAbort()
+	return s.h.manager.GetString(s.scs, csrfKey)
+}
+
+var errCSRF = errors.New("the request carries no token of this session: send {http.session.csrf_token} in the header X-CSRF-Token or in the form")
+
+// ServeHTTP refuses what would change something without a token.
+func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return next.ServeHTTP(w, r)
+	}
+	sessions, err := enclosing(r)
+	if err != nil {
+		return err
+	}
+	session := sessions.current
+	if err := session.Load(); err != nil {
+		return session.httpError(err)
+	}
+	if session.isUnstored() {
+		return next.ServeHTTP(w, r)
+	}
+	token := r.Header.Get(csrfHeader)
+	if token == "" {
+		if token, err = c.fromForm(r); err != nil {
+			return caddyhttp.Error(http.StatusBadRequest, err)
+		}
+	}
+	if !session.VerifyCSRF(token) {
+		return caddyhttp.Error(http.StatusForbidden, errCSRF)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// fromForm finds the field in the first megabyte of a form, and leaves the body
+// for whoever is asked next.
+func (c *CSRF) fromForm(r *http.Request) (string, error) {
+	field := c.Field
+	inherit(&field, "csrf_token")
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || r.Body == nil {
+		return "", nil //nolint:nilerr // not a form: it has no field
+	}
+	var seen bytes.Buffer
+	body := r.Body
+	head := io.TeeReader(io.LimitReader(body, csrfFormBytes), &seen)
+	defer func() {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(&seen, body), body}
+	}()
+	switch kind {
+	case "application/x-www-form-urlencoded":
+		form, err := io.ReadAll(head)
+		if err != nil {
+			return "", err
+		}
+		values, err := url.ParseQuery(string(form))
+		if err != nil {
+			return "", nil //nolint:nilerr // no form after all
+		}
+		return values.Get(field), nil
+	case "multipart/form-data":
+		return fromMultipart(multipart.NewReader(head, params["boundary"]), field)
+	}
+	return "", nil
+}
+
+// fromMultipart reads parts up to the field, which stands before the files.
+func fromMultipart(form *multipart.Reader, field string) (string, error) {
+	for {
+		part, err := form.NextPart()
+		if err != nil {
+			return "", nil //nolint:nilerr // the end, or no form after all
+		}
+		if part.FormName() == field {
+			value, err := io.ReadAll(io.LimitReader(part, 256))
+			return string(value), err
+		}
+	}
+}
+
+// parseCSRF reads a `session_csrf` directive. Syntax:
+//
+//	session_csrf [<matcher>] [<field>]
+func parseCSRF(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	c := new(CSRF)
+	return c, c.UnmarshalCaddyfile(helper.Dispenser)
+}
+
+// UnmarshalCaddyfile reads the name of the field.
+func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume directive name
+	if d.NextArg() {
+		c.Field = d.Val()
+	}
+	if err := noArgs(d); err != nil {
+		return err
+	}
+	if d.NextBlock(0) {
+		return d.Err("session_csrf takes no block")
+	}
+	return nil
+}
+
+var (
+	_ caddyhttp.MiddlewareHandler = (*CSRF)(nil)
+	_ caddyfile.Unmarshaler       = (*CSRF)(nil)
+)
