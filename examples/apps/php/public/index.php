@@ -1,0 +1,49 @@
+<?php
+// The session comes with the request, and what changes goes with the response.
+$session = json_decode($_SERVER['HTTP_SESSION_DATA'] ?? '{}', true);
+$path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
+$user = $session['user'] ?? null;
+$cart = $session['cart'] ?? [];
+
+function change(array $patch): void
+{
+    header('Session-Set: ' . json_encode($patch));
+}
+
+function redirect(string $to): void
+{
+    header('Location: ' . $to, true, 303);
+    exit;
+}
+
+if ($_SERVER['REQUEST_METHOD'] === 'POST') {
+    switch ($path) {
+        case '/login':
+            change(['user' => $_POST['user'] ?? 'nobody']);
+            header('Session-Action: renew');
+            redirect('/');
+        case '/cart':
+            change(['cart' => [...$cart, $_POST['item'] ?? '']]);
+            redirect('/');
+        case '/logout':
+            header('Session-Action: destroy');
+            redirect('/');
+    }
+}
+
+$visits = 0;
+if ($user !== null) {
+    $visits = ($session['visits'] ?? 0) + 1;
+    change(['visits' => $visits]);
+}
+?>
+<!doctype html>
+<title>Shop</title>
+<?php if ($user !== null): ?>
+<p>Hello <b id="user"><?= htmlspecialchars($user) ?></b>, visit <b id="visits"><?= $visits ?></b></p>
+<form method="post" action="/logout"><button id="logout">Log out</button></form>
+<?php else: ?>
+<form method="post" action="/login"><input name="user"><button id="login">Log in</button></form>
+<?php endif ?>
+<ul id="cart"><?php foreach ($cart as $item): ?><li><?= htmlspecialchars($item) ?></li><?php endforeach ?></ul>
+<form method="post" action="/cart"><input name="item"><button id="add">Add to cart</button></form>
