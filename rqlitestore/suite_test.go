@@ -12,9 +12,9 @@ import (
 
 	"github.com/rqlite/gorqlite"
 
+	"github.com/caddy-session/caddy-session/internal/rqlited"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/rqlited"
 )
 
 // cases are run by TestStore on every backend. Each has a table of its own.

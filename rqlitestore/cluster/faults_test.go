@@ -13,9 +13,9 @@ import (
 
 	"github.com/rqlite/gorqlite"
 
+	"github.com/caddy-session/caddy-session/internal/rqlited"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/rqlited"
 )
 
 // The faults are injected into real nodes; each test says in its log what it

@@ -9,9 +9,9 @@ import (
 
 	"github.com/rqlite/gorqlite"
 
+	"github.com/caddy-session/caddy-session/internal/rqlited"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/rqlited"
 )
 
 // useTable makes a table, writes and reads through the connection.

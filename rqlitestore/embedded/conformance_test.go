@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-session/caddy-session/internal/rqlited"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/rqlited"
 )
 
 // The answers of a real node are kept in a file, so that the comparison is made everywhere. With RQLITED

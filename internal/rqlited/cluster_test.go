@@ -3,7 +3,7 @@ package rqlited_test
 import (
 	"testing"
 
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/rqlited"
+	"github.com/caddy-session/caddy-session/internal/rqlited"
 )
 
 func TestCluster_survivesEveryVerb(t *testing.T) {
