@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"mime"
 	"net"
 	"net/http"
@@ -35,8 +36,12 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	body, err := readBody(http.MaxBytesReader(w, req.Body, maxBody), req.ContentLength)
-	if err != nil {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large || errors.Is(err, errTooLarge) {
 		http.Error(w, errTooLarge.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	if err != nil {
+		http.Error(w, "read the body: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	a, err := n.answer(req, body)

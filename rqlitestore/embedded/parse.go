@@ -106,7 +106,7 @@ func (p *parser) parameterized() (s statement, err error) {
 // The first error is about its meaning, the second about its syntax.
 func (p *parser) argument(s *statement) (wrong, broken error) {
 	if p.peek() != '{' {
-		a, wrong, broken := p.value(1)
+		a, wrong, broken := p.value(0)
 		s.args = append(s.args, a)
 		return wrong, broken
 	}
@@ -119,7 +119,7 @@ func (p *parser) argument(s *statement) (wrong, broken error) {
 		if err != nil {
 			return nil, err
 		}
-		a, e, err := p.value(2)
+		a, e, err := p.value(1)
 		if err != nil {
 			return nil, err
 		}

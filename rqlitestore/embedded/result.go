@@ -2,11 +2,17 @@ package embedded
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
+
+// maxResult is how large the results of a request may become, in bytes, so that no query eats up the memory of the process.
+const maxResult = 256 << 20
+
+var errResultTooLarge = fmt.Errorf("result is larger than %d MiB", maxResult>>20)
 
 // mark is where a result begins in the output, and when.
 type mark struct {
@@ -128,7 +134,7 @@ func (r *runner) arrays(stmt *sqlite.Stmt, row bool, columns []sqlite.Column, ty
 		}
 		r.out = append(r.out, ']')
 		shown = types
-		if row, err = stmt.Step(); err != nil {
+		if row, err = r.next(stmt); err != nil {
 			return err
 		}
 	}
@@ -157,12 +163,20 @@ func (r *runner) objects(stmt *sqlite.Stmt, row bool, columns []sqlite.Column, t
 		}
 		r.out = append(r.out, '}')
 		shown = types
-		if row, err = stmt.Step(); err != nil {
+		if row, err = r.next(stmt); err != nil {
 			return err
 		}
 	}
 	r.out = append(r.out, ']')
 	return nil
+}
+
+// next goes to the next row.
+func (r *runner) next(stmt *sqlite.Stmt) (bool, error) {
+	if len(r.out) > maxResult {
+		return false, errResultTooLarge
+	}
+	return stmt.Step()
 }
 
 // comma separates element i from the one before.
