@@ -105,6 +105,23 @@ func TestTransport_repeatsWhatWasNotApplied(t *testing.T) {
 	}
 }
 
+func TestTransport_repeatsWhatNoConnectionCarried(t *testing.T) {
+	t.Parallel()
+	a := newFake(t, leading())
+	b := newFake(t, following(a.URL))
+	tr := open(t, cluster.Config{}, a, b)
+	mustSend(t, t.Context(), tr, execute)
+	b.behave(leading())
+	a.CloseClientConnections()
+	a.Close()
+	// Else the request might be written to the dead one.
+	tr.CloseIdleConnections()
+	mustSend(t, t.Context(), tr, execute)
+	if n := len(b.requests()); n != 1 {
+		t.Errorf("the other node got %d requests", n)
+	}
+}
+
 func TestTransport_waitsForARefusingNode(t *testing.T) {
 	t.Parallel()
 	f := newUnstartedFake(t, leading())
