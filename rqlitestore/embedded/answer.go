@@ -61,7 +61,7 @@ func (n *Node) run(ctx context.Context, p params, list []statement, work func(*d
 	if err != nil {
 		return reply{}, err
 	}
-	r := &runner{params: p, out: append(make([]byte, 0, 512), `{"results":[`...)}
+	r := &runner{params: p, maxResult: n.maxResult, out: append(make([]byte, 0, 512), `{"results":[`...)}
 	if err = guardAll(list); err == nil {
 		err = work(db, r)
 	}

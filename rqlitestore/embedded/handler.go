@@ -35,7 +35,7 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	body, err := readBody(http.MaxBytesReader(w, req.Body, maxBody), req.ContentLength)
+	body, err := n.readBody(http.MaxBytesReader(w, req.Body, n.maxBody), req.ContentLength)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large || errors.Is(err, errTooLarge) {
 		http.Error(w, errTooLarge.Error(), http.StatusRequestEntityTooLarge)
 		return

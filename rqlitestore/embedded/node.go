@@ -17,12 +17,22 @@ type Options struct {
 	Synchronous string
 }
 
+const (
+	// maxBody is the size that a request may have, in bytes. The store's batches are 1 MiB.
+	maxBody = 32 << 20
+	// maxResult is how large the results of a request may become, in bytes, so that no query eats up the memory of the process.
+	maxResult = 64 << 20
+)
+
 // Node answers rqlite's HTTP API from a SQLite file in this process. It is an http.RoundTripper, to be
 // put under gorqlite, and an http.Handler, for debugging with rqlite's shell.
 type Node struct {
 	file    string
 	options Options
 	start   time.Time
+
+	maxBody   int64
+	maxResult int
 
 	mu     sync.Mutex // held while opening and closing
 	closed bool
@@ -31,7 +41,7 @@ type Node struct {
 
 // New makes a Node for the database in file. It does no I/O: the file is opened by Open or the first request.
 func New(file string, o Options) *Node {
-	return &Node{file: file, options: o, start: time.Now()}
+	return &Node{file: file, options: o, start: time.Now(), maxBody: maxBody, maxResult: maxResult}
 }
 
 // Connect opens the database in file and returns a connection to it, for programs that use the store as

@@ -167,18 +167,13 @@ func TestParseRequest_boundsNesting(t *testing.T) {
 	t.Parallel()
 	for _, open := range []string{"[", `{"a":`} {
 		for depth, want := range map[int]error{
-			maxDepth:       nil,
-			maxDepth + 1:   errInvalidJSON,
-			20 * maxDepth:  errInvalidJSON,
-			200 * maxDepth: errInvalidJSON,
+			maxDepth:      nil,
+			maxDepth + 1:  errInvalidJSON,
+			20 * maxDepth: errInvalidJSON,
 		} {
-			body := `[["a", ` + strings.Repeat(open, depth)
-			inner := "1"
-			if depth > maxDepth {
-				inner = "" // what is missing is not reached
-			}
 			end := map[string]string{"[": "]", `{"a":`: "}"}[open]
-			_, err := parseRequest([]byte(body + inner + strings.Repeat(end, depth) + "]]"))
+			body := `[["a", ` + strings.Repeat(open, depth) + "1" + strings.Repeat(end, depth) + "]]"
+			_, err := parseRequest([]byte(body))
 			if errors.Is(err, errInvalidJSON) != (want != nil) {
 				t.Errorf("%s nested %d deep: %v", open, depth, err)
 			}

@@ -9,11 +9,6 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
-// maxResult is how large the results of a request may become, in bytes, so that no query eats up the memory of the process.
-const maxResult = 256 << 20
-
-var errResultTooLarge = fmt.Errorf("result is larger than %d MiB", maxResult>>20)
-
 // mark is where a result begins in the output, and when.
 type mark struct {
 	at   int
@@ -173,8 +168,8 @@ func (r *runner) objects(stmt *sqlite.Stmt, row bool, columns []sqlite.Column, t
 
 // next goes to the next row.
 func (r *runner) next(stmt *sqlite.Stmt) (bool, error) {
-	if len(r.out) > maxResult {
-		return false, errResultTooLarge
+	if len(r.out) > r.maxResult {
+		return false, fmt.Errorf("result is larger than %d bytes", r.maxResult)
 	}
 	return stmt.Step()
 }

@@ -8,14 +8,11 @@ import (
 	"strconv"
 )
 
-// maxBody is the size that a request may have, in bytes. The store's batches are 1 MiB.
-const maxBody = 64 << 20
-
 var errTooLarge = errors.New("request body is too large")
 
 // RoundTrip answers one request, whatever host it is addressed to.
 func (n *Node) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, err := readBody(req.Body, req.ContentLength)
+	body, err := n.readBody(req.Body, req.ContentLength)
 	if err != nil && !errors.Is(err, errTooLarge) {
 		return nil, err
 	}
@@ -38,12 +35,12 @@ func (n *Node) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func readBody(body io.ReadCloser, length int64) ([]byte, error) {
+func (n *Node) readBody(body io.ReadCloser, length int64) ([]byte, error) {
 	if body == nil {
 		return nil, nil
 	}
 	defer body.Close()
-	if length > maxBody {
+	if length > n.maxBody {
 		return nil, errTooLarge
 	}
 	if length > 0 {
@@ -51,8 +48,8 @@ func readBody(body io.ReadCloser, length int64) ([]byte, error) {
 		_, err := io.ReadFull(body, b)
 		return b, err
 	}
-	b, err := io.ReadAll(io.LimitReader(body, maxBody+1))
-	if len(b) > maxBody {
+	b, err := io.ReadAll(io.LimitReader(body, n.maxBody+1))
+	if int64(len(b)) > n.maxBody {
 		return nil, errTooLarge
 	}
 	return b, err

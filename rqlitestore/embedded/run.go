@@ -21,6 +21,8 @@ type runner struct {
 	conn    *sqlite.Conn
 	reading bool // conn is one that only reads
 	out     []byte
+	// maxResult is the size that out may have.
+	maxResult int
 	// failed is the error of the first statement that failed.
 	failed error
 	// broken is an error that leaves no answer but itself: a result that JSON has no form for.
