@@ -25,7 +25,7 @@ func (s *Session) commit() error {
 	s.loading.Lock()
 	loaded := s.scs
 	s.loading.Unlock()
-	if loaded == nil {
+	if loaded == nil || s.answered {
 		return nil
 	}
 	if err := s.failure(); err != nil {
@@ -34,6 +34,7 @@ func (s *Session) commit() error {
 	ctx, cancel := context.WithTimeout(loaded, commitTimeout)
 	defer cancel()
 	s.noteEnd()
+	s.noteRemembered(ctx)
 	if err := s.end(ctx); err != nil {
 		return err
 	}
@@ -42,6 +43,15 @@ func (s *Session) commit() error {
 	}
 	s.upkeep(ctx)
 	return nil
+}
+
+// noteRemembered finds out whether the session's cookie is to outlive the browser.
+func (s *Session) noteRemembered(ctx context.Context) {
+	remembered := s.h.manager.GetBool(ctx, rememberKey)
+	s.mu.Lock()
+	s.issue = s.issue || remembered != s.remembered
+	s.remembered = remembered
+	s.mu.Unlock()
 }
 
 // end destroys the stored session if that was asked for.
@@ -119,12 +129,12 @@ func (s *Session) isUnstored() bool {
 
 // writeCookie makes the Set-Cookie if the commit gave the session a new token or another lifetime.
 func (s *Session) writeCookie(ctx context.Context) {
-	deadline, remembered := s.h.manager.Deadline(ctx), s.h.manager.GetBool(ctx, rememberKey)
-	if !s.h.persist && !remembered {
-		deadline = time.Time{}
-	}
+	deadline := s.h.manager.Deadline(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.h.persist && !s.remembered {
+		deadline = time.Time{}
+	}
 	if s.issue && s.token != "" {
 		s.cookie = s.h.cookie.write(s.token, deadline, s.secure)
 		s.issue = false
@@ -190,7 +200,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	if id == "" {
 		id = newID()
 	}
-	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.h.expiry(deadline), Version: 1, Principal: owner}
+	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.expiry(deadline), Version: 1, Principal: owner}
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed("storing", err)
 	}
@@ -207,13 +217,13 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			return current, errDropped
 		}
 		next := current
-		next.Data, next.Expiry, next.Principal = data, s.h.expiry(deadline), owner
+		next.Data, next.Expiry, next.Principal = data, s.expiry(deadline), owner
 		if current.Version != read.Version {
 			merged, until, err := s.replay(current.Data, data)
 			if err != nil {
 				return current, err
 			}
-			next.Data, next.Expiry = merged, s.h.expiry(until)
+			next.Data, next.Expiry = merged, s.expiry(until)
 		}
 		if renewal {
 			next.Token, next.Alias, next.AliasUntil = hash(token), s.isRotation(), deadline
@@ -338,7 +348,7 @@ func (s *Session) noteEnd() {
 // readInGrace returns what is the same before and after the renewal that
 // superseded the row; nil if the session has ended.
 func (s *Session) readInGrace(rec rqlitestore.Record) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(s.request, loadTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
 	defer cancel()
 	current, found, err := s.h.backend.store.Current(ctx, rec.ID)
 	if err != nil || !found {

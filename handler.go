@@ -57,6 +57,7 @@ func (h *Handler) newSession(r *http.Request) *Session {
 // serve runs next within the session.
 func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
 	defer sessions.enter(s)()
+	s.answered = s.failure() != nil
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	s.cancel = cancel

@@ -46,7 +46,8 @@ type Handler struct {
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 
 	// How long a session may go unused before it ends (the inactivity timeout
-	// of OWASP ASVS 7.3.1). Default: as long as its lifetime.
+	// of OWASP ASVS 7.3.1). Sessions marked with `remember on` are exempt.
+	// Default: as long as its lifetime.
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// How often the use of a session is noted in the store when nothing else

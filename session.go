@@ -33,28 +33,30 @@ type Session struct {
 	secure    bool            // the cookie is a Secure one
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
+	answered  bool // its failure is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
 
-	mu      sync.Mutex         // guards what follows; never held while scs or the store is called
-	err     error              // why it could not be loaded or stored
-	read    bool               // it was asked for: the response depends on the cookie
-	closed  bool               // the final header is out: nothing is loaded any more
-	found   bool               // the request came with a session
-	fresh   string             // the id that a session not stored yet will have
-	rec     rqlitestore.Record // the row as read or last written; without ID there is none
-	token   string             // the way in to that row
-	base    []byte             // the values as read or last written, encoded
-	edits   []edit             // what was done since, in order
-	grace   bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
-	trying  string             // the token of an insert whose outcome is not known
-	deleted bool               // scs asked to delete the token: a destroy or a renewal
-	ended   bool               // it is to be destroyed
-	cached  bool               // the row may be older than what others stored
-	rotate  bool               // the renewal under way changes the token only
-	issue   bool               // the cookie is to be written
-	cookie  string             // the Set-Cookie of the response
+	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
+	err        error              // why it could not be loaded or stored
+	read       bool               // it was asked for: the response depends on the cookie
+	closed     bool               // the final header is out: nothing is loaded any more
+	found      bool               // the request came with a session
+	fresh      string             // the id that a session not stored yet will have
+	rec        rqlitestore.Record // the row as read or last written; without ID there is none
+	token      string             // the way in to that row
+	base       []byte             // the values as read or last written, encoded
+	edits      []edit             // what was done since, in order
+	grace      bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
+	trying     string             // the token of an insert whose outcome is not known
+	deleted    bool               // scs asked to delete the token: a destroy or a renewal
+	ended      bool               // it is to be destroyed
+	cached     bool               // the row may be older than what others stored
+	rotate     bool               // the renewal under way changes the token only
+	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
+	issue      bool               // the cookie is to be written
+	cookie     string             // the Set-Cookie of the response
 }
 
 // edit is one change, so that it can be made again on what another request stored meanwhile.
@@ -120,7 +122,9 @@ func (s *Session) find(token string) error {
 		return nil
 	}
 	var rec foundRow
-	ctx, cancel := context.WithTimeout(context.WithValue(s.request, foundKey{}, &rec), loadTimeout)
+	// A client that goes away ends no load: what it changed is still to be stored.
+	ctx := context.WithValue(context.WithoutCancel(s.request), foundKey{}, &rec)
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	loaded, err := s.h.manager.Load(ctx, token)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
@@ -154,8 +158,10 @@ func (s *Session) adopt(token string, rec foundRow, loaded context.Context) erro
 		}
 		loaded = s.restrict(loaded, common)
 	}
+	remembered := s.h.manager.GetBool(loaded, rememberKey)
 	s.mu.Lock()
 	s.found, s.rec, s.token, s.base, s.grace, s.cached = true, rec.Record, token, rec.Data, grace, rec.cached
+	s.remembered = remembered
 	s.mu.Unlock()
 	s.scs = loaded
 	s.logID(rec.ID)
@@ -175,19 +181,18 @@ func (s *Session) keep(loaded context.Context) context.Context {
 	return context.WithValue(context.WithValue(context.WithoutCancel(s.request), sessionKey{}, s), s.h.scsKey, data)
 }
 
-// fail records why the session is not to be had, for the handler's answer. A
-// client that went away says nothing of the store.
+// fail records why the session could not be loaded, for the handler's answer.
 func (s *Session) fail(err error) error {
-	err = s.h.backend.unavailable("loading", err)
-	if s.request.Err() == nil {
-		s.h.backend.noteError(err)
-	}
-	err = storeError{err}
+	err = s.storeFailed("loading", err)
 	s.scs = s.empty()
+	s.setFailure(err)
+	return err
+}
+
+func (s *Session) setFailure(err error) {
 	s.mu.Lock()
 	s.err = err
 	s.mu.Unlock()
-	return err
 }
 
 // loadOrAbort is Load for those who cannot return an error: the request is cut
@@ -396,9 +401,6 @@ func (s *Session) Remember(on bool) error {
 		lifetime = s.h.remember
 	}
 	s.h.manager.SetDeadline(s.scs, time.Now().Add(lifetime).UTC())
-	s.mu.Lock()
-	s.issue = true
-	s.mu.Unlock()
 	return nil
 }
 

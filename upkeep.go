@@ -34,7 +34,7 @@ func (s *Session) touch(deadline time.Time) {
 	if rec.ID == "" || grace || s.h.idle == 0 {
 		return
 	}
-	expiry := s.h.expiry(deadline)
+	expiry := s.expiry(deadline)
 	if expiry.Sub(rec.Expiry) < s.h.touch {
 		return
 	}
@@ -58,6 +58,16 @@ func (s *Session) retireAliases() {
 	s.background("retiring the older tokens of", func(ctx context.Context) error {
 		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
 	})
+}
+
+// expiry is when the session ends if it is not used again.
+func (s *Session) expiry(deadline time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.remembered {
+		return deadline
+	}
+	return s.h.expiry(deadline)
 }
 
 func (s *Session) background(doing string, work func(context.Context) error) {
