@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -28,19 +29,20 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) (r re
 	connected := false
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
 	res, err := n.http.RoundTrip(q.addressed(httptrace.WithClientTrace(ctx, trace), n, m, t.cfg.Timeout))
+	if err != nil && !connected {
+		return noReply(ctx, unsent, "no connection", err)
+	}
 	if err != nil {
-		if !connected {
-			return reply{verdict: unsent, reason: timedOut(ctx, err, "no connection")}
-		}
-		return reply{verdict: cut, reason: timedOut(ctx, err, "no answer")}
+		return noReply(ctx, cut, "no answer", err)
 	}
 	defer res.Body.Close()
+	n.heard.Store(time.Now().UnixNano())
 	body, err := readReply(res, t.cfg.MaxReply)
 	if errors.Is(err, errReplyTooLong) || errors.Is(err, errNotJSON) {
 		return reply{verdict: garbled, reason: err}
 	}
 	if err != nil {
-		return reply{verdict: cut, reason: timedOut(ctx, err, "half an answer")}
+		return noReply(ctx, cut, "half an answer", err)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))
@@ -48,13 +50,14 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) (r re
 	return judgeReply(q.request.URL.Path, m, res, body)
 }
 
-// timedOut puts what happened in the place of a bare "context deadline
-// exceeded".
-func timedOut(ctx context.Context, err error, what string) error {
+// noReply is the reply of a node that has not answered, or not to the end.
+func noReply(ctx context.Context, v verdict, what string, err error) reply {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("%s in time", what)
+		return reply{verdict: v, late: true, reason: fmt.Errorf("%s in time", what)}
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	var timeout net.Error
+	late := errors.As(err, &timeout) && timeout.Timeout()
+	return reply{verdict: v, late: late, reason: fmt.Errorf("%s: %w", what, err)}
 }
 
 // addressed returns the HTTP request to one node.

@@ -289,30 +289,6 @@ func (c *call) superseded(v *view) bool {
 		v.leader != nil && v.leader != c.inFlight[0].n
 }
 
-// patience is how long after the loss of the leader requests wait for the next
-// one. rqlite elects one within about 3 s. In a longer outage they wait only
-// as long as it takes to find out that it is over.
-const (
-	patience      = 5 * time.Second
-	leastPatience = 250 * time.Millisecond
-)
-
-func (c *call) givingUpAt(v *view) time.Time {
-	least, most := c.begun.Add(leastPatience), v.since.Add(patience)
-	if most.After(least) {
-		return most
-	}
-	return least
-}
-
-// hopeless reports whether there is nothing left to try or to wait for.
-func (c *call) hopeless(v *view) bool {
-	if len(c.useless) >= len(c.t.nodes) {
-		return true
-	}
-	return !c.pausing() && !time.Now().Before(c.givingUpAt(v))
-}
-
 // sleep is how long to wait for something to happen.
 func (c *call) sleep(v *view, hedgeAt time.Time) time.Duration {
 	if len(c.inFlight) > 0 {
@@ -322,38 +298,4 @@ func (c *call) sleep(v *view, hedgeAt time.Time) time.Duration {
 		return time.Until(c.pause)
 	}
 	return time.Until(c.givingUpAt(v))
-}
-
-var errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
-
-// failure is the error that names each node and why it did not answer.
-func (c *call) failure(cause error) error {
-	var text strings.Builder
-	v := c.t.view.Load()
-	for i, n := range c.t.nodes {
-		if i > 0 {
-			text.WriteString("; ")
-		}
-		text.WriteString(n.name + ": " + c.reason(v, n))
-	}
-	if cause == nil {
-		return fmt.Errorf("cluster: no node can answer (%s)", text.String())
-	}
-	return fmt.Errorf("cluster: %w (%s)", cause, text.String())
-}
-
-func (c *call) reason(v *view, n *node) string {
-	if err := c.reasons[n]; err != nil {
-		return err.Error()
-	}
-	if c.flying(n) {
-		return "no answer yet"
-	}
-	if s := n.status(nil); s.State != Closed {
-		return "is down: " + s.LastError
-	}
-	if v.leader == nil && !v.elsewhere {
-		return "knows no leader"
-	}
-	return "not asked"
 }

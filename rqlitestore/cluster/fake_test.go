@@ -165,6 +165,18 @@ func open(t *testing.T, c cluster.Config, nodes ...*fake) *cluster.Transport {
 	return tr
 }
 
+// counter counts the requests that were hedged: on a busy machine some are,
+// in tests of other things too.
+type counter struct{ hedged atomic.Int32 }
+
+func (c *counter) observe(e cluster.Event) {
+	if e.Kind == cluster.Hedged {
+		c.hedged.Add(1)
+	}
+}
+
+func (c *counter) count() int { return int(c.hedged.Load()) }
+
 // kinds of requests
 const (
 	query   = "/db/query"

@@ -47,8 +47,9 @@ type node struct {
 	base *url.URL
 	http *http.Transport
 
-	closed   atomic.Bool // mirrors state == Closed, for the path of requests
-	checking atomic.Bool // a liveness check is under way
+	closed   atomic.Bool  // mirrors state == Closed, for the path of requests
+	checking atomic.Bool  // a liveness check is under way
+	heard    atomic.Int64 // when it last answered anything, Unix nanoseconds
 
 	mu        sync.Mutex
 	state     State
@@ -89,6 +90,9 @@ func newNode(u *url.URL, tlsConfig *tls.Config) *node {
 
 // dialTimeout is for hosts that do not even refuse.
 const dialTimeout = time.Second
+
+// silentSince reports whether the node has not answered anything since then.
+func (n *node) silentSince(then time.Time) bool { return n.heard.Load() < then.UnixNano() }
 
 // fail notes why the node failed. Of an open breaker the reason stays.
 func (n *node) fail(err error) {

@@ -38,6 +38,7 @@ const (
 type reply struct {
 	verdict  verdict
 	reason   error  // why it is not an answer
+	late     bool   // nothing is wrong but the time it takes: with unsent and cut
 	leader   string // host and port of the leader, with moved, if the node knows
 	denied   bool   // the answer is a refusal (4xx)
 	response *http.Response
@@ -64,6 +65,10 @@ func judgeReply(path string, m mode, res *http.Response, body []byte) reply {
 	case res.StatusCode/100 == 5 && isLeaderNotFound(body):
 		// rqlite decides this before it sends the request anywhere.
 		r.verdict, r.reason = moved, errors.New("leader not found")
+	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusBadGateway,
+		res.StatusCode == http.StatusServiceUnavailable, res.StatusCode == http.StatusGatewayTimeout:
+		// Something in between has no node to offer at the moment.
+		r.verdict, r.reason = lost, fmt.Errorf("status %d%s", res.StatusCode, excerpt(res, body))
 	default:
 		r.verdict, r.reason = garbled, fmt.Errorf("status %d%s", res.StatusCode, excerpt(res, body))
 	}

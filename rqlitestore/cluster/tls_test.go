@@ -65,9 +65,11 @@ func TestTransport_speaksTLSWithClientCertificates(t *testing.T) {
 		t.Error("answered without a client certificate")
 	}
 	stranger := open(t, cluster.Config{}, f)
-	if _, _, err := send(t, soon(), stranger, execute); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("a server of an unknown authority: error %v", err)
-	}
+	stranger.Start()
+	eventually(t, "a server of an unknown authority is refused", func() bool {
+		_, _, err := send(t, soon(), stranger, execute)
+		return err != nil && strings.Contains(err.Error(), "certificate")
+	})
 	if n := len(f.requests()); n != 1 {
 		t.Errorf("%d requests arrived", n)
 	}

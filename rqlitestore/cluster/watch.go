@@ -26,8 +26,7 @@ func (t *Transport) learn(o outcome) {
 		}
 		return
 	case unsent:
-		t.nodeDown(o.n, o.reason)
-		return
+		t.unreachable(o.n, o.reply)
 	case moved:
 		t.leaderLost(o.n, o.reason)
 		if !t.leaderHint(o.n, o.leader) {
@@ -37,8 +36,10 @@ func (t *Transport) learn(o outcome) {
 		t.leaderLost(o.n, o.reason)
 		t.unsettle()
 	case cut:
-		// Whatever connections are left may be as dead as this one.
-		o.n.http.CloseIdleConnections()
+		if o.late && o.n.silentSince(time.Now().Add(-o.took)) {
+			// Whatever connections are left may be as dead as this one.
+			o.n.http.CloseIdleConnections()
+		}
 		t.check(o.n)
 	case garbled:
 		t.check(o.n)
@@ -56,8 +57,20 @@ func (t *Transport) prefer(n *node) {
 	}
 }
 
+// unreachable is called when no connection to the node came about. One that
+// was refused says all; one that takes its time may be due to load.
+func (t *Transport) unreachable(n *node, r reply) {
+	if r.late {
+		t.check(n)
+		return
+	}
+	t.nodeDown(n, r.reason)
+}
+
 // check finds out, in the background, whether a silent node is alive, and opens
-// its breaker if it is not.
+// its breaker if it is not. A node that is slow to answer this too, but answers
+// other requests meanwhile, is overloaded, or this process is: with its breaker
+// open things would only get worse.
 func (t *Transport) check(n *node) {
 	if !n.closed.Load() || !n.checking.CompareAndSwap(false, true) {
 		return
@@ -66,8 +79,10 @@ func (t *Transport) check(n *node) {
 		defer n.checking.Store(false)
 		ctx, cancel := context.WithTimeout(t.ctx, t.checkTimeout())
 		defer cancel()
-		if err := t.alive(ctx, n); err != nil && t.ctx.Err() == nil {
-			t.nodeDown(n, err)
+		begun := time.Now()
+		r := t.put(ctx, t.aliveQuestion, n, local)
+		if !r.alive() && (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
+			t.nodeDown(n, r.reason)
 		}
 	}()
 }
@@ -173,9 +188,10 @@ func (t *Transport) probe(n *node, trial bool) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.probeTimeout())
 	defer cancel()
 	if trial {
-		if err := t.alive(ctx, n); err != nil {
+		// A read that it answers from its own data.
+		if r := t.put(ctx, t.aliveQuestion, n, local); !r.alive() {
 			n.says(roleFailed, time.Now())
-			t.nodeDown(n, err)
+			t.nodeDown(n, r.reason)
 			t.judge()
 			return
 		}
@@ -204,7 +220,7 @@ func (t *Transport) probe(n *node, trial bool) {
 		t.leaderLost(n, r.reason)
 	case r.verdict == unsent:
 		n.says(roleFailed, begun)
-		t.nodeDown(n, r.reason)
+		t.unreachable(n, r)
 	default:
 		n.says(roleFailed, begun)
 		n.fail(r.reason)
@@ -217,13 +233,9 @@ func (t *Transport) probeTimeout() time.Duration {
 	return min(max(time.Second, t.checkTimeout()), t.cfg.Timeout)
 }
 
-// alive puts a read to the node that it answers from its own data.
-func (t *Transport) alive(ctx context.Context, n *node) error {
-	r := t.put(ctx, t.aliveQuestion, n, local)
-	if r.verdict == answered || r.verdict == moved || r.verdict == lost {
-		return nil
-	}
-	return r.reason
+// alive reports whether this is how an rqlite node answers, be it with an error.
+func (r reply) alive() bool {
+	return r.verdict == answered || r.verdict == moved || r.verdict == lost
 }
 
 // newProbe is the SELECT 1 that tells something about a node. It needs only
