@@ -37,7 +37,7 @@ func TestServeHTTP_gorqliteFindsTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	exec(t, conn, "CREATE TABLE t (a)", "INSERT INTO t VALUES(7)")
+	write(t, conn, "CREATE TABLE t (a)", "INSERT INTO t VALUES(7)")
 	if got := count(t, conn, "SELECT a FROM t"); got != 7 {
 		t.Errorf("got %d", got)
 	}

@@ -31,8 +31,8 @@ func connect(t testing.TB, n *embedded.Node) *gorqlite.Connection {
 	return conn
 }
 
-// exec runs writes that must succeed, in one transaction.
-func exec(t testing.TB, conn *gorqlite.Connection, statements ...string) {
+// write runs writes that must succeed, in one transaction.
+func write(t testing.TB, conn *gorqlite.Connection, statements ...string) {
 	t.Helper()
 	if _, err := conn.Write(statements); err != nil {
 		t.Fatalf("%q: %v", statements, err)
@@ -77,7 +77,7 @@ func TestNode_keepsItsFilesPrivate(t *testing.T) {
 	file := filepath.Join(dir, "sessions.db")
 	n := embedded.New(file, embedded.Options{})
 	t.Cleanup(func() { n.Close() })
-	exec(t, connect(t, n), "CREATE TABLE t (a)")
+	write(t, connect(t, n), "CREATE TABLE t (a)")
 	for name, want := range map[string]fs.FileMode{
 		filepath.Dir(dir): 0o700, dir: 0o700, file: 0o600, file + "-wal": 0o600, file + "-shm": 0o600, file + ".lock": 0o600,
 	} {
@@ -95,7 +95,7 @@ func TestNode_closeLeavesOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sessions.db")
 	n := embedded.New(file, embedded.Options{})
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a)", "INSERT INTO t VALUES(1), (2)")
+	write(t, conn, "CREATE TABLE t (a)", "INSERT INTO t VALUES(1), (2)")
 	count(t, conn, "SELECT count(*) FROM t") // with a reader open too
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestNode_requestsAfterCloseFail(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	for range 2 {
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
@@ -143,7 +143,7 @@ func TestNode_closeWhileRequestsRun(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	var wg sync.WaitGroup
 	started := make(chan struct{}, 8)
 	for i := range 8 {
@@ -182,7 +182,7 @@ func TestNode_reopensWhatAnotherLeft(t *testing.T) {
 	for i := range 3 {
 		n := embedded.New(file, embedded.Options{Synchronous: []string{"", "full", "normal"}[i]})
 		conn := connect(t, n)
-		exec(t, conn, "CREATE TABLE IF NOT EXISTS t (a)", "INSERT INTO t VALUES(1)")
+		write(t, conn, "CREATE TABLE IF NOT EXISTS t (a)", "INSERT INTO t VALUES(1)")
 		if got := count(t, conn, "SELECT count(*) FROM t"); got != int64(i+1) {
 			t.Errorf("%d rows, want %d", got, i+1)
 		}
@@ -220,7 +220,7 @@ func TestNode_connectIsOneLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	if _, err := embedded.Connect(file); !errors.Is(err, embedded.ErrLocked) {
 		t.Errorf("the same file once more: %v", err)
 	}
@@ -293,7 +293,7 @@ func TestNode_fullDiskIsAnErrorAndNothingIsHalf(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a BLOB)", "PRAGMA max_page_count=10")
+	write(t, conn, "CREATE TABLE t (a BLOB)", "PRAGMA max_page_count=10")
 	results, err := conn.Write([]string{"INSERT INTO t VALUES(1)", "INSERT INTO t VALUES(zeroblob(1000000))"})
 	if err == nil || !strings.Contains(err.Error(), "database or disk is full") {
 		t.Fatalf("write to a full disk: %v %v", results, err)
@@ -301,7 +301,7 @@ func TestNode_fullDiskIsAnErrorAndNothingIsHalf(t *testing.T) {
 	if got := count(t, conn, "SELECT count(*) FROM t"); got != 0 {
 		t.Errorf("%d rows of a transaction that failed", got)
 	}
-	exec(t, conn, "INSERT INTO t VALUES(2)")
+	write(t, conn, "INSERT INTO t VALUES(2)")
 }
 
 func TestNode_contextEndsAQuery(t *testing.T) {
@@ -327,7 +327,7 @@ func TestNode_contextEndsAQuery(t *testing.T) {
 		}
 	}
 	// The connections are as good as before.
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	if got := count(t, conn, "SELECT count(*) FROM sqlite_schema"); got != 1 {
 		t.Errorf("%d tables, want 1", got)
 	}
@@ -337,7 +337,7 @@ func TestNode_contextThatHasEndedDoesNothing(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := conn.WriteOneContext(ctx, "INSERT INTO t VALUES(1)"); err == nil {

@@ -14,7 +14,7 @@ func TestWrite_isWholeOrNothingWhenCancelled(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a INTEGER, round INTEGER)")
+	write(t, conn, "CREATE TABLE t (a INTEGER, round INTEGER)")
 	for round := range 60 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round)*200*time.Microsecond)
 		insert := fmt.Sprintf("INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 1000) SELECT i, %d FROM n", round)
@@ -31,7 +31,7 @@ func TestWrite_isSeenByEveryReadThatBeginsLater(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER)")
+	write(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER)")
 	var wg sync.WaitGroup
 	for id := range 6 {
 		wg.Go(func() {
@@ -54,7 +54,7 @@ func TestWrite_doesNotWaitForReaders(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (a)")
+	write(t, conn, "CREATE TABLE t (a)")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for range 3 {
@@ -63,7 +63,7 @@ func TestWrite_doesNotWaitForReaders(t *testing.T) {
 		})
 	}
 	for range 20 {
-		exec(t, conn, "INSERT INTO t VALUES(1)")
+		write(t, conn, "INSERT INTO t VALUES(1)")
 	}
 	if got := count(t, conn, "SELECT count(*) FROM t"); got != 20 {
 		t.Errorf("%d rows, want 20", got)
@@ -76,7 +76,7 @@ func TestWrite_countsRowsExactlyAmongManyWriters(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER NOT NULL)", "INSERT INTO t VALUES(1, 0)")
+	write(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER NOT NULL)", "INSERT INTO t VALUES(1, 0)")
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	won := 0
@@ -104,7 +104,7 @@ func TestWrite_ofARequestThatFailsLeavesTheNextAlone(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	conn := connect(t, n)
-	exec(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+	write(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
 	for _, bad := range [][]gorqlite.ParameterizedStatement{
 		{sql("INSERT INTO t VALUES(1)"), sql("INSERT INTO t VALUES(1)")},
 		{sql("INSERT INTO t VALUES(1)"), sql("INSERT OR ROLLBACK INTO t VALUES(1)")},
@@ -119,10 +119,10 @@ func TestWrite_ofARequestThatFailsLeavesTheNextAlone(t *testing.T) {
 		if got := count(t, conn, "SELECT count(*) FROM t"); got != 0 {
 			t.Errorf("%v: left %d rows", bad, got)
 		}
-		exec(t, conn, "INSERT INTO t VALUES(5)")
+		write(t, conn, "INSERT INTO t VALUES(5)")
 		if got := count(t, conn, "SELECT count(*) FROM t"); got != 1 {
 			t.Errorf("%v: the next write has %d rows, want 1", bad, got)
 		}
-		exec(t, conn, "DELETE FROM t")
+		write(t, conn, "DELETE FROM t")
 	}
 }
