@@ -235,15 +235,8 @@ func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
 
 func TestTransport_waitsForALoadBalancerWithoutANode(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, conduct{})
 	unavailable := says(http.StatusServiceUnavailable, "<html>no server is available</html>")
-	f.behave(conduct{request: unavailable, alive: unavailable})
-	tr := open(t, cluster.Config{}, f)
-	tr.Start()
-	go func() {
-		eventually(t, "a request arrives", func() bool { return len(f.requests()) > 0 })
-		f.behave(leading())
-	}()
+	tr := open(t, cluster.Config{}, newFake(t, conduct{request: once(unavailable, ok)}))
 	mustSend(t, t.Context(), tr, query)
 }
 

@@ -56,8 +56,8 @@ func TestTransport_followsTheLeader(t *testing.T) {
 			if addressed {
 				elsewhere = b.URL
 			}
-			b.behave(leading())
 			a.behave(following(elsewhere))
+			b.behave(leading())
 			mustSend(t, t.Context(), tr, execute)
 			mustSend(t, t.Context(), tr, execute)
 			if n := len(b.requests()); n != 2 {
