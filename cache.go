@@ -13,6 +13,12 @@ const (
 	cacheWeight = 64 << 20         // bytes that the cached sessions of one store may take
 	cacheMaxAge = 10 * time.Minute // the longest `cache` there may be
 	entryWeight = 400              // bytes that an entry takes beside its data
+
+	// nodeCacheAge is how long reads of the embedded node are answered from
+	// memory without being asked to. Nobody but this process writes there, and it
+	// sees what it writes at once; the bound is for an operator who changes the
+	// file with another program.
+	nodeCacheAge = time.Second
 )
 
 // readCache keeps sessions of one store as they were read or written by this
@@ -58,9 +64,15 @@ func (c *readCache) put(token string, rec rqlitestore.Record, at time.Time) {
 	})
 }
 
-// enableCache makes the cache, for a handler that is going to read from it.
-func (b *backend) enableCache() {
-	b.cache.CompareAndSwap(nil, newReadCache())
+// useCache decides how old an answer to this handler may be, and makes the
+// cache if it may be answered from memory at all.
+func (h *Handler) useCache() {
+	if h.backend.node != nil {
+		h.cacheAge = max(h.cacheAge, nodeCacheAge)
+	}
+	if h.cacheAge > 0 {
+		h.backend.cache.CompareAndSwap(nil, newReadCache())
+	}
 }
 
 // load reads a session, from the cache where that is allowed. cached says that
@@ -72,18 +84,28 @@ func (h *Handler) load(ctx context.Context, token string) (rec rqlitestore.Recor
 	}
 	cache := h.backend.cache.Load()
 	if rec, found = cache.get(token, h.cacheAge); found {
-		return rec, true, true, nil
+		return rec, true, h.backend.cluster != nil, nil
 	}
 	start := time.Now()
 	rec, found, err = h.backend.store.Load(ctx, token)
-	if err == nil && found && rec.Token == token && rec.Superseded.IsZero() && !rec.Aliased {
+	if err == nil && found && rec.Token == token && cacheable(rec) {
 		cache.put(token, rec, start)
 	}
 	return rec, found, false, err
 }
 
+// cacheable reports whether a record holds while nobody stores anything: a
+// token that is being replaced does not.
+func cacheable(rec rqlitestore.Record) bool {
+	return rec.Superseded.IsZero() && !rec.Aliased
+}
+
 // wrote makes what this process stored known to its own reads at once.
 func (b *backend) wrote(rec rqlitestore.Record) {
+	if !cacheable(rec) {
+		b.ended(rec.Token)
+		return
+	}
 	if cache := b.cache.Load(); cache != nil {
 		cache.put(rec.Token, rec, time.Now())
 	}

@@ -72,7 +72,8 @@ type Handler struct {
 
 	// How long a session that was read may be answered from memory, at most
 	// 10m. What this Caddy changes is seen by it at once; what another one
-	// changes, a logout too, may be missed for so long. Default: never.
+	// changes, a logout too, may be missed for so long. Default: never on a
+	// cluster; 1s on the embedded node, which no other Caddy can change.
 	Cache caddy.Duration `json:"cache,omitempty"`
 
 	// The key of the session whose value names the user. Changing it is a login
@@ -143,9 +144,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
-	if h.cacheAge > 0 {
-		h.backend.enableCache()
-	}
+	h.useCache()
 	h.owner = settings.Principal
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)

@@ -33,8 +33,8 @@ type backend struct {
 	name    string
 	logger  *zap.Logger
 
-	mu      sync.Mutex
-	down    bool // as last logged
+	noting  sync.Mutex  // held while the log is written
+	down    atomic.Bool // as last logged
 	touches sync.WaitGroup
 }
 
@@ -131,12 +131,15 @@ func (b *backend) Destruct() error {
 // noteError logs when the store becomes unavailable, and when it is back:
 // once each, however many requests notice.
 func (b *backend) noteError(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.down == (err != nil) {
+	if b.down.Load() == (err != nil) {
 		return
 	}
-	b.down = err != nil
+	b.noting.Lock()
+	defer b.noting.Unlock()
+	if b.down.Load() == (err != nil) {
+		return
+	}
+	b.down.Store(err != nil)
 	switch {
 	case errors.Is(err, embedded.ErrLocked):
 		b.logger.Error("another process has the session store open; requests that need a session get a 503 until it lets go",
