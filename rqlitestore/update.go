@@ -231,8 +231,12 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 		if !ok {
 			continue
 		}
-		applied = append(applied, c)
 		renewed := rec.Token != next.Token
+		if renewed && len(applied) > 0 {
+			// By itself, so that the old row has what was stored under its token.
+			return next, applied, queue[i:]
+		}
+		applied = append(applied, c)
 		next = rec
 		if renewed {
 			return next, applied, queue[i+1:]
