@@ -1,0 +1,27 @@
+package process
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// RqlitedVersion is the version that rqlited gives.
+func RqlitedVersion() string { return word(os.Getenv("RQLITED"), "-version", "rqlited ") }
+
+// RedisVersion is the version that redis-server gives.
+func RedisVersion() string { return word("redis-server", "--version", "v=") }
+
+// word runs a program and returns the word after a prefix in what it prints.
+func word(bin, flag, prefix string) string {
+	out, err := exec.Command(bin, flag).CombinedOutput()
+	if err != nil {
+		return "none"
+	}
+	_, rest, ok := strings.Cut(string(out), prefix)
+	if !ok {
+		return "unknown"
+	}
+	v, _, _ := strings.Cut(rest, " ")
+	return v
+}
