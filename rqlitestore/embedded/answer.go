@@ -37,9 +37,9 @@ func (n *Node) query(ctx context.Context, p params, list []statement) (reply, er
 // execute answers /db/execute.
 func (n *Node) execute(ctx context.Context, p params, list []statement) (reply, error) {
 	return n.run(ctx, p, list, func(db *database, r *runner) error {
-		return r.write(ctx, db, list, func(s statement) (goOn bool) {
+		return db.write(&job{ctx: ctx, r: r, list: list, run: func(s statement) (goOn bool) {
 			return r.execute(s) == nil
-		})
+		}})
 	})
 }
 
@@ -49,7 +49,7 @@ func (n *Node) request(ctx context.Context, p params, list []statement) (reply, 
 		if done, err := r.readIfOnlyReads(ctx, db, list); done || err != nil {
 			return err
 		}
-		return r.write(ctx, db, list, r.queryOrExecute)
+		return db.write(&job{ctx: ctx, r: r, list: list, run: r.queryOrExecute})
 	})
 }
 
@@ -61,7 +61,8 @@ func (n *Node) run(ctx context.Context, p params, list []statement, work func(*d
 	if err != nil {
 		return reply{}, err
 	}
-	r := &runner{params: p, maxResult: n.maxResult, out: append(make([]byte, 0, 512), `{"results":[`...)}
+	r := &runner{params: p, maxResult: n.maxResult, out: make([]byte, 0, 512)}
+	r.reset(nil)
 	if err = guardAll(list); err == nil {
 		err = work(db, r)
 	}
@@ -79,7 +80,7 @@ func (n *Node) run(ctx context.Context, p params, list []statement, work func(*d
 // finish closes the answer that began at start. An error of the request as a whole takes the place of the results.
 func (r *runner) finish(start time.Time, err error) []byte {
 	if err != nil || r.queue {
-		r.out = append(r.out[:0], `{"results":[`...)
+		r.reset(nil)
 	}
 	r.out = append(r.out, ']')
 	if err != nil {

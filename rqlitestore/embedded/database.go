@@ -31,6 +31,7 @@ type database struct {
 
 	// writer holds the connection that writes; who has taken it out may use it.
 	writer chan *sqlite.Conn
+	queue  queue
 	// reading has room for as many readers as there may be at a time.
 	reading chan struct{}
 
@@ -113,13 +114,8 @@ func resolve(file string) (string, error) {
 	return filepath.Join(dir, filepath.Base(abs)), nil
 }
 
-// takeWriter waits for the connection that writes.
+// takeWriter waits for the connection that writes, for work that is no request.
 func (db *database) takeWriter(ctx context.Context) (*sqlite.Conn, error) {
-	select {
-	case conn := <-db.writer:
-		return conn, nil
-	default:
-	}
 	select {
 	case conn := <-db.writer:
 		return conn, nil
@@ -130,12 +126,9 @@ func (db *database) takeWriter(ctx context.Context) (*sqlite.Conn, error) {
 	}
 }
 
-// putWriter gives it back. Whatever a request left open is undone: it must not hold the writes of others.
-func (db *database) putWriter(conn *sqlite.Conn) {
-	rollback(conn)
-	db.writer <- conn
-}
+func (db *database) putWriter(conn *sqlite.Conn) { db.writer <- conn }
 
+// rollback undoes what is open.
 func rollback(conn *sqlite.Conn) {
 	if conn.InTransaction() {
 		// The only error is that SQLite has rolled back already.
@@ -203,7 +196,11 @@ func (db *database) close() error {
 		conn.Close()
 	}
 	_, err := writer.Int("PRAGMA wal_checkpoint(TRUNCATE)")
-	return errors.Join(err, writer.Close(), db.lock.Unlock())
+	if err = errors.Join(err, writer.Close(), db.lock.Unlock()); err != nil {
+		// Nothing is lost: the log stays and is read when the file is opened again.
+		return fmt.Errorf("close session database %s: %w", db.file, err)
+	}
+	return nil
 }
 
 func (db *database) interruptReaders() {

@@ -29,6 +29,12 @@ type runner struct {
 	broken error
 }
 
+// reset begins an answer, on this connection.
+func (r *runner) reset(conn *sqlite.Conn) {
+	r.conn, r.failed, r.broken = conn, nil, nil
+	r.out = append(r.out[:0], `{"results":[`...)
+}
+
 // query runs a statement and appends its rows, or its error, which it also returns.
 func (r *runner) query(s statement) error {
 	start := r.begin()

@@ -62,7 +62,7 @@ func (n *Node) sqliteStatus() map[string]any {
 		"version":     sqlite.Version,
 		"size":        fileSize(n.file),
 		"wal_size":    fileSize(n.file + "-wal"),
-		"synchronous": n.options.Synchronous,
+		"synchronous": n.synchronous(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 )
@@ -24,6 +25,12 @@ func (n *Node) SetSynchronous(mode string) error {
 	}
 	defer db.putWriter(conn)
 	return conn.Exec(pragma)
+}
+
+func (n *Node) synchronous() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return cmp.Or(n.options.Synchronous, "full")
 }
 
 // synchronousPragma is the statement that sets a mode.

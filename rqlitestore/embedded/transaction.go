@@ -76,35 +76,27 @@ func (r *runner) queryOrExecute(s statement) (goOn bool) {
 	}
 }
 
-// write runs statements on the connection that writes. In a transaction the first that fails ends it:
+// writeAlone runs statements on the connection that writes. In a transaction the first that fails ends it:
 // everything is rolled back and the rest is not run. When ctx ends the transaction is rolled back;
 // without one, what has been run stays.
-func (r *runner) write(ctx context.Context, db *database, list []statement, run func(statement) (goOn bool)) error {
-	conn, err := db.takeWriter(ctx)
-	if err != nil {
-		return err
-	}
-	defer db.putWriter(conn)
-	r.conn = conn
+func (r *runner) writeAlone(ctx context.Context, list []statement, run func(statement) (goOn bool)) error {
 	if r.transaction {
-		if err := conn.Exec("BEGIN IMMEDIATE"); err != nil {
+		if err := r.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 			return err
 		}
 	}
-	if err := r.writeAll(ctx, list, run); err != nil {
+	ok, err := r.writeAll(ctx, list, run)
+	if !ok {
+		rollback(r.conn)
+	}
+	if err != nil || !r.conn.InTransaction() {
 		return err
 	}
-	if !conn.InTransaction() {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return conn.Exec("COMMIT") // not under the watch: it is done or not, and the answer says which
+	return r.conn.Exec("COMMIT") // not under the watch: it is done or not, and the answer says which
 }
 
-// writeAll runs the statements while it watches ctx.
-func (r *runner) writeAll(ctx context.Context, list []statement, run func(statement) (goOn bool)) error {
+// writeAll runs the statements while it watches ctx. It is not ok if what they did is to be undone.
+func (r *runner) writeAll(ctx context.Context, list []statement, run func(statement) (goOn bool)) (ok bool, err error) {
 	stop := watch(ctx, r.dbTimeout, r.conn)
 	defer stop()
 	for _, s := range list {
@@ -112,12 +104,14 @@ func (r *runner) writeAll(ctx context.Context, list []statement, run func(statem
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return !r.transaction, err
 		}
 		if r.transaction {
-			rollback(r.conn)
-			return nil
+			return false, nil
 		}
 	}
-	return nil
+	if err := ctx.Err(); err != nil && r.transaction {
+		return false, err
+	}
+	return true, nil
 }

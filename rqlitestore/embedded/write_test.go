@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -124,5 +125,78 @@ func TestWrite_ofARequestThatFailsLeavesTheNextAlone(t *testing.T) {
 			t.Errorf("%v: the next write has %d rows, want 1", bad, got)
 		}
 		write(t, conn, "DELETE FROM t")
+	}
+}
+
+func TestWrite_everyOutcomeIsItsOwnAmongManyWriters(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT NOT NULL)", "INSERT INTO t VALUES(0, 'there')")
+	type outcome struct {
+		id   int
+		kind string
+		err  error
+	}
+	outcomes := make(chan outcome, 32*20)
+	var wg sync.WaitGroup
+	for w := range 32 {
+		wg.Go(func() {
+			for i := range 20 {
+				id := 1 + 2*(w*20+i)
+				o := outcome{id: id, kind: []string{"good", "fails", "good", "rolls back", "cancelled"}[(w+i)%5]}
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				second := fmt.Sprintf("INSERT INTO t VALUES(%d, 'b')", id+1)
+				switch o.kind {
+				case "fails":
+					second = "INSERT INTO t VALUES(0, 'b')"
+				case "rolls back":
+					second = "INSERT OR ROLLBACK INTO t VALUES(0, 'b')"
+				case "cancelled":
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(i)*100*time.Microsecond)
+				}
+				_, o.err = conn.WriteContext(ctx, []string{fmt.Sprintf("INSERT INTO t VALUES(%d, 'a')", id), second})
+				cancel()
+				outcomes <- o
+			}
+		})
+	}
+	wg.Wait()
+	close(outcomes)
+	for o := range outcomes {
+		rows := count(t, conn, fmt.Sprintf("SELECT count(*) FROM t WHERE id IN (%d, %d)", o.id, o.id+1))
+		wantRows := map[bool]int64{true: 2, false: 0}[o.err == nil]
+		if o.kind == "good" && o.err != nil || (o.kind == "fails" || o.kind == "rolls back") && o.err == nil {
+			t.Errorf("%d %s: error %v", o.id, o.kind, o.err)
+		}
+		if rows != wantRows && !(o.kind == "cancelled" && rows == 2) {
+			t.Errorf("%d %s: %d rows, error %v", o.id, o.kind, rows, o.err)
+		}
+	}
+}
+
+func TestWrite_thatCannotBeGroupedRunsAmongOthers(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (a INTEGER)")
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for range 10 {
+				text := "INSERT INTO t VALUES(1)"
+				if w == 0 {
+					text = "VACUUM" // is an error inside a transaction
+				}
+				status, answer := roundTrip(t, n, "/db/execute", `["`+text+`"]`)
+				if status != 200 || strings.Contains(answer, "error") {
+					t.Errorf("%s: %d %s", text, status, answer)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := count(t, conn, "SELECT count(*) FROM t"); got != 70 {
+		t.Errorf("%d rows, want 70", got)
 	}
 }
