@@ -43,7 +43,7 @@ func (q *queue) pop() []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := 0
-	for n < min(len(q.jobs), maxGroup) && groupable(q.jobs[n].list) {
+	for n < min(len(q.jobs), maxGroup) && q.jobs[n].groupable() {
 		n++
 	}
 	if n == 0 && len(q.jobs) > 0 {
@@ -56,10 +56,14 @@ func (q *queue) pop() []*job {
 	return group
 }
 
-// groupable says that the statements can run inside a transaction that somebody else opened. Others (VACUUM, some
-// PRAGMAs) mean something else there, or nothing.
-func groupable(list []statement) bool {
-	for _, s := range list {
+// groupable says that the job can run inside a transaction that somebody else opened. Some statements (VACUUM, some
+// PRAGMAs) mean something else there. And nothing may run after a statement that failed: if that one took the
+// transaction with it, what follows would be stored, and stored again when the job is run by itself.
+func (j *job) groupable() bool {
+	if len(j.list) > 1 && !j.r.transaction {
+		return false
+	}
+	for _, s := range j.list {
 		switch rest := s.sql; nextWord(&rest) {
 		case "insert", "update", "delete", "replace", "with":
 		default:
@@ -162,9 +166,7 @@ func runTogether(conn *sqlite.Conn, jobs []*job) bool {
 		}
 		var ok bool
 		ok, j.err = j.r.writeAll(j.ctx, j.list, j.run)
-		if !conn.InTransaction() {
-			return false
-		}
+		// Both fail if the transaction is gone.
 		if !ok && conn.Exec("ROLLBACK TO request") != nil || conn.Exec("RELEASE request") != nil {
 			return false
 		}

@@ -200,3 +200,26 @@ func TestWrite_thatCannotBeGroupedRunsAmongOthers(t *testing.T) {
 		t.Errorf("%d rows, want 70", got)
 	}
 }
+
+func TestWrite_withoutTransactionIsNotRepeatedAmongOthers(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER NOT NULL)", "INSERT INTO t VALUES(0, 0), (1, 0)")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				// The first statement fails and takes a transaction around it along, the second counts.
+				roundTrip(t, n, "/db/execute", `["INSERT OR ROLLBACK INTO t VALUES(0, 1)", "UPDATE t SET v = v + 1 WHERE id = 0"]`)
+				roundTrip(t, n, "/db/execute?transaction", `["UPDATE t SET v = v + 1 WHERE id = 1"]`)
+			}
+		})
+	}
+	wg.Wait()
+	for id := range 2 {
+		if got := count(t, conn, fmt.Sprintf("SELECT v FROM t WHERE id = %d", id)); got != 80 {
+			t.Errorf("%d: counted %d, want 80", id, got)
+		}
+	}
+}
