@@ -11,7 +11,7 @@ import (
 // it to pageBytes of data.
 const (
 	pageRows  = 1000
-	pageBytes = 1 << 20
+	pageBytes = 256 << 10
 )
 
 var errUnreadable = errors.New("a row holds data that cannot be read")
@@ -39,7 +39,7 @@ func (s *RqliteStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 func (s *RqliteStore) page(ctx context.Context, from string) ([]Record, error) {
 	ctx, cancel := withTimeout(ctx, readTimeout)
 	defer cancel()
-	packed, err := s.query(ctx, statement{Query: s.sql.page, Arguments: []any{hexText(from), julian(s.now()), pageRows, pageBytes}})
+	packed, err := s.query(ctx, exactlyOne, statement{Query: s.sql.page, Arguments: []any{hexText(from), julian(s.now()), pageRows, pageBytes}})
 	if err != nil || packed == "" {
 		return nil, err
 	}

@@ -9,6 +9,9 @@ import (
 const (
 	maxRows  = 512
 	maxBytes = 1 << 20
+	// maxFlights is how many requests of a kind are under way at most: while
+	// the database works on one, the next is written and read.
+	maxFlights = 2
 )
 
 // sharing says what a lane does with calls that have the same key.
@@ -19,8 +22,8 @@ const (
 	shareRows    sharing = true  // they share a row and its answer
 )
 
-// lane gathers calls of one kind. At most one request is under way; what comes
-// in meanwhile travels together in the next one, so a lone call waits for
+// lane gathers calls of one kind. While its requests are under way, what comes
+// in waits and travels together in the next one, so a lone call waits for
 // nothing. A call never joins a request that has been sent.
 type lane[A any] struct {
 	// send makes one request of the calls and answers each of them. An error
@@ -31,7 +34,8 @@ type lane[A any] struct {
 
 	mu      sync.Mutex
 	waiting []*call[A]
-	running bool
+	flights int                 // requests under way
+	flying  map[string]struct{} // keys in them
 }
 
 // call is one caller's row on its way.
@@ -52,7 +56,7 @@ type call[A any] struct {
 }
 
 func newLane[A any](send func(context.Context, []*call[A]) error, timeout time.Duration, sharing sharing) *lane[A] {
-	return &lane[A]{send: send, timeout: timeout, sharing: sharing}
+	return &lane[A]{send: send, timeout: timeout, sharing: sharing, flying: make(map[string]struct{})}
 }
 
 // do sends c with others of its kind and waits for its answer, or until ctx
@@ -86,8 +90,10 @@ func (l *lane[A]) enqueue(calls ...*call[A]) {
 	}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, calls...)
-	start := !l.running && len(l.waiting) > 0
-	l.running = l.running || start
+	start := l.flights < maxFlights
+	if start {
+		l.flights++
+	}
 	l.mu.Unlock()
 	if start {
 		// In a goroutine of its own, so that the caller can give up.
@@ -110,8 +116,9 @@ func (l *lane[A]) wait(ctx context.Context, c *call[A]) (A, error) {
 
 // run sends what waits until nothing does.
 func (l *lane[A]) run() {
+	var calls []*call[A]
 	for {
-		calls := l.take()
+		calls = l.take(calls)
 		if calls == nil {
 			return
 		}
@@ -143,37 +150,53 @@ func (l *lane[A]) sendAll(ctx context.Context, calls []*call[A]) {
 	}
 }
 
-// take returns the calls of the next request, nil when none waits.
-func (l *lane[A]) take() []*call[A] {
+// take ends a flight with the calls landed and returns those of the next one,
+// nil when none can be sent now.
+func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.sharing {
+		for _, c := range landed {
+			delete(l.flying, c.key)
+		}
+	}
+	calls := l.pick()
+	if calls == nil {
+		l.flights--
+	}
+	return calls
+}
+
+// pick removes the calls of the next request from those that wait.
+func (l *lane[A]) pick() (calls []*call[A]) {
 	first := make(map[string]*call[A], min(len(l.waiting), maxRows))
-	var (
-		calls []*call[A]
-		rest  []*call[A]
-		bytes int
-	)
+	rest := l.waiting[:0]
+	bytes := 0
 	for i, c := range l.waiting {
 		if c.left {
 			continue
 		}
-		if f := first[c.key]; f != nil {
-			if l.sharing {
-				f.also = append(f.also, c)
-			} else {
-				rest = append(rest, c)
-			}
+		if f := first[c.key]; f != nil && l.sharing {
+			f.also = append(f.also, c)
+			continue
+		}
+		if _, busy := l.flying[c.key]; busy {
+			rest = append(rest, c)
 			continue
 		}
 		if len(calls) == maxRows || (len(calls) > 0 && bytes+len(c.row) > maxBytes) {
 			rest = append(rest, l.waiting[i:]...)
 			break
 		}
-		first[c.key] = c
+		if l.sharing {
+			first[c.key] = c
+		} else {
+			l.flying[c.key] = struct{}{}
+		}
 		calls = append(calls, c)
 		bytes += len(c.row) + 1
 	}
+	clear(l.waiting[len(rest):])
 	l.waiting = rest
-	l.running = calls != nil
 	return calls
 }

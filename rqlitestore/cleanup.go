@@ -81,7 +81,7 @@ func (s *RqliteStore) deleteExpired(ctx context.Context) error {
 func (s *RqliteStore) deleteSome(ctx context.Context, table int, now float64) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	expired, err := s.query(ctx, statement{Query: s.sql.hasExpired[table], Arguments: []any{now}})
+	expired, err := s.query(ctx, exactlyOne, statement{Query: s.sql.hasExpired[table], Arguments: []any{now}})
 	if err != nil || expired != "1" {
 		return false, err
 	}

@@ -2,26 +2,60 @@ package rqlitestore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// look asks a lane of reads for key.
+// maxHops bounds how often a look-up follows an older token. One hop is enough
+// unless the session is renewed at this very moment.
+const maxHops = 4
+
+// look asks a lane of reads for key and follows it to the row that it leads to.
 func (s *RqliteStore) look(ctx context.Context, l *lane[string], key string) (Record, bool, error) {
 	ctx, cancel := withTimeout(ctx, readTimeout)
 	defer cancel()
-	packed, err := l.do(ctx, call[string]{key: key, row: quotedHex(key)})
-	if err != nil || packed == "" {
-		return Record{}, false, err
+	var since time.Time
+	for range maxHops {
+		packed, err := l.do(ctx, call[string]{key: key, row: quotedHex(key)})
+		if err != nil || packed == "" {
+			return Record{}, false, err
+		}
+		rec, aliasOf, readable, err := parseRecord(packed)
+		if err != nil || !readable {
+			// Data that cannot be read is a session that is not there: nobody
+			// could sign in with an error.
+			return Record{}, false, err
+		}
+		if aliasOf == "" {
+			if l == s.loads {
+				rec.Token = key
+			}
+			rec.Alias, rec.AliasSince = !since.IsZero(), since
+			return rec, true, nil
+		}
+		if since.IsZero() {
+			since = rec.Superseded
+		}
+		key = aliasOf
 	}
-	return parseFound(packed)
+	return Record{}, false, errHops
 }
 
-// sendLoads makes the sender of a lane of reads: each call is answered with its
+var errHops = errors.New("tokens lead to each other in a circle")
+
+// sendReads makes the sender of a lane of reads: each call is answered with its
 // packed row, "" if there is none.
-func (s *RqliteStore) sendLoads(sql string) func(context.Context, []*call[string]) error {
-	return func(ctx context.Context, calls []*call[string]) error {
-		all, err := s.query(ctx, statement{Query: sql, Arguments: []any{joinRows(calls), julian(s.now())}})
+func (s *RqliteStore) sendReads(sql reading) func(context.Context, []*call[string]) error {
+	return func(ctx context.Context, calls []*call[string]) (err error) {
+		now := julian(s.now())
+		if len(calls) == 1 {
+			c := calls[0]
+			c.answer, err = s.query(ctx, mayBeNone, statement{Query: sql.one, Arguments: []any{hexText(c.key), now}})
+			return err
+		}
+		all, err := s.query(ctx, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonArray), now}})
 		if err != nil || all == "" {
 			return err
 		}
@@ -35,26 +69,4 @@ func (s *RqliteStore) sendLoads(sql string) func(context.Context, []*call[string
 		}
 		return nil
 	}
-}
-
-// parseFound reads "since:aliased:record". Data that cannot be read is a
-// session that is not there: nobody could sign in with an error.
-func parseFound(packed string) (Record, bool, error) {
-	since, rest, ok := strings.Cut(packed, ":")
-	aliased, rest, ok2 := strings.Cut(rest, ":")
-	if !ok || !ok2 {
-		return Record{}, false, errReply
-	}
-	rec, _, readable, err := parseRecord(rest)
-	if err != nil || !readable {
-		return Record{}, false, err
-	}
-	var p fieldParser
-	rec.AliasSince = p.ms(since)
-	if p.bad {
-		return Record{}, false, errReply
-	}
-	rec.Alias = since != ""
-	rec.Aliased = aliased == "1"
-	return rec, true, nil
 }

@@ -20,12 +20,24 @@ func quotedHex(s string) []byte {
 }
 
 func appendQuotedHex[T string | []byte](b []byte, s T) []byte {
+	return append(appendHex(append(b, '"'), s), '"')
+}
+
+func appendHex[T string | []byte](b []byte, s T) []byte {
 	const digits = "0123456789abcdef"
-	b = append(b, '"')
 	for i := range len(s) {
 		b = append(b, digits[s[i]>>4], digits[s[i]&15])
 	}
-	return append(b, '"')
+	return b
+}
+
+// appendPadded appends n with zeros in front of it.
+func appendPadded(b []byte, n int64, width int) []byte {
+	digits := strconv.FormatInt(n, 10)
+	for range width - len(digits) {
+		b = append(b, '0')
+	}
+	return append(b, digits...)
 }
 
 // nullableHex is appendQuotedHex, with null for the empty string.
@@ -36,75 +48,88 @@ func appendNullableHex(b []byte, s string) []byte {
 	return appendQuotedHex(b, s)
 }
 
-// joinRows makes the JSON array that a statement reads with json_each.
-func joinRows[A any](calls []*call[A]) string {
+// brackets are what the rows of a request stand in.
+type brackets string
+
+const (
+	jsonArray  brackets = "[]"
+	jsonObject brackets = "{}"
+)
+
+// joinRows makes the JSON that a statement reads with json_each.
+func joinRows[A any](calls []*call[A], in brackets) string {
 	n := 2
 	for _, c := range calls {
 		n += len(c.row) + 1
 	}
 	var b strings.Builder
 	b.Grow(n)
-	sep := byte('[')
+	sep := in[0]
 	for _, c := range calls {
 		b.WriteByte(sep)
 		b.Write(c.row)
 		sep = ','
 	}
-	b.WriteByte(']')
+	b.WriteByte(in[1])
 	return b.String()
 }
 
-// recordSQL is the SQL expression that packs a row into text, its columns taken
-// with the prefix t:
-// numbers and hex, separated by commas. One cell a request instead of a dozen
-// a row spares both sides most of the work on JSON. parseRecord reads it.
-func recordSQL(t string) string {
-	return "hex(" + t + "token)" +
-		"||','||" + unixMsSQL(t+"expiry") +
-		"||','||hex(" + t + "id)" +
-		"||','||coalesce(" + t + "version,'')" +
-		"||','||coalesce(" + t + "rights,'')" +
-		"||','||hex(" + t + "principal)" +
-		"||','||coalesce(" + unixMsSQL(t+"superseded") + ",'')" +
-		"||','||coalesce(" + t + "writes,'')" +
-		"||','||(typeof(" + t + "data)='text')" +
-		"||','||hex(" + t + "data)"
-}
+// recordSQL is the SQL that packs a row of {sessions} p into text: arguments of
+// concat, which makes ” of NULL. One cell a request instead of a dozen a row
+// spares both sides most of the work on JSON. parseRecord reads it.
+var recordSQL = "hex(p.token),','," + recordSQLWithoutToken
 
-const recordFields = 10
+// recordSQLWithoutToken is shorter where the token is known.
+var recordSQLWithoutToken = daysSQL("p.expiry") + ",',',hex(p.id),',',p.version,',',p.rights,',',hex(p.principal),','," +
+	daysSQL("p.superseded") + ",',',p.alias='',hex(p.alias),',',typeof(p.data)='text',',',hex(p.data)"
 
-// parseRecord reads what recordSQL wrote. readable is false when the data of a
-// row of the historical store is not the hex that it should be.
-func parseRecord(packed string) (rec Record, writes string, readable bool, err error) {
-	var f [recordFields]string
-	for i := range recordFields - 1 {
-		var ok bool
-		if f[i], packed, ok = strings.Cut(packed, ","); !ok {
+// parseRecord reads what recordSQL wrote. aliasOf is the token that an older
+// token leads to. readable is false when the data of a row of the historical
+// store is not the hex that it should be.
+func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
+	var f [10]string
+	rest := packed
+	for i := range f {
+		var more bool
+		if f[i], rest, more = strings.Cut(rest, ","); more != (i < len(f)-1) {
 			return Record{}, "", false, errReply
 		}
 	}
-	f[recordFields-1] = packed
 	var p fieldParser
 	rec.Token = p.hex(f[0])
-	rec.Expiry = p.ms(f[1])
+	rec.Expiry = p.time(f[1])
 	rec.ID = p.hex(f[2])
 	rec.Version = p.int(f[3])
 	rec.Rights = p.int(f[4])
 	rec.Principal = p.hex(f[5])
-	rec.Superseded = p.ms(f[6])
-	writes = f[7]
-	if rec.Data, err = hex.DecodeString(f[9]); err != nil || p.bad {
+	rec.Superseded = p.time(f[6])
+	switch alias := f[7]; {
+	case alias == "1":
+		rec.Aliased = true
+	case alias != "":
+		aliasOf = p.hex(alias[1:])
+	}
+	if p.bad {
 		return Record{}, "", false, errReply
 	}
-	if f[8] == "1" {
-		// The historical store wrote the data as hex text.
-		n, err := hex.Decode(rec.Data, rec.Data)
-		if err != nil {
-			return rec, writes, false, nil
-		}
-		rec.Data = rec.Data[:n]
+	rec.Data, readable, err = parseData(f[8] == "1", f[9])
+	return rec, aliasOf, readable, err
+}
+
+// parseData reads the data of a row. The historical store wrote it as text, in
+// hex once more; readable is false when it is not.
+func parseData(text bool, packed string) (data []byte, readable bool, err error) {
+	if data, err = hex.DecodeString(packed); err != nil {
+		return nil, false, errReply
 	}
-	return rec, writes, true, nil
+	if text {
+		n, err := hex.Decode(data, data)
+		if err != nil {
+			return nil, false, nil
+		}
+		data = data[:n]
+	}
+	return data, true, nil
 }
 
 // fieldParser parses fields and remembers whether one was bad.
@@ -125,22 +150,57 @@ func (p *fieldParser) int(s string) int64 {
 	return n
 }
 
-func (p *fieldParser) ms(s string) time.Time {
+func (p *fieldParser) time(s string) time.Time {
 	if s == "" {
 		return time.Time{}
 	}
-	return time.UnixMilli(p.int(s))
+	t, err := parseDays(s)
+	p.bad = p.bad || err != nil
+	return t
 }
 
+// Rows of the two most frequent writes are members of one JSON object, with the
+// token as the name and all else packed into a string: SQLite reads that much
+// faster than an array in an array. Numbers have a fixed width.
+
+// commitRow is "token": "expiry data".
 func commitRow(token string, data []byte, expiry time.Time) []byte {
-	b := make([]byte, 0, 2*len(token)+2*len(data)+32)
-	b = append(b, '[')
+	b := make([]byte, 0, 2*(len(token)+len(data))+24)
 	b = appendQuotedHex(b, token)
-	b = append(b, ',')
+	b = append(b, ':', '"')
 	b = appendJulian(b, expiry)
-	b = append(b, ',')
-	b = appendQuotedHex(b, data)
-	return append(b, ']')
+	b = appendHex(b, data)
+	return append(b, '"')
+}
+
+// saveRow is "token": "expiry version steps writeid length principal data": the
+// version that is there now, by how much it grows, and how long the principal's
+// hex is. rowOfMany has the places.
+func saveRow(old, rec Record, writeID string) []byte {
+	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Principal)+len(rec.Data))+64)
+	b = appendQuotedHex(b, old.Token)
+	b = append(b, ':', '"')
+	b = appendJulian(b, rec.Expiry)
+	b = appendPadded(b, old.Version, 16)
+	b = appendPadded(b, rec.Version-old.Version, 4)
+	b = append(b, writeID...)
+	b = appendPadded(b, int64(2*len(rec.Principal)), 8)
+	b = appendHex(b, rec.Principal)
+	b = appendHex(b, rec.Data)
+	return append(b, '"')
+}
+
+// splitSaveRow takes a row of saveRow apart, into the parameters of a statement
+// that saves one row.
+func splitSaveRow(row []byte, now float64) []any {
+	token, rest, _ := strings.Cut(string(row[1:len(row)-1]), `":"`)
+	steps, _ := strconv.Atoi(rest[34:38])
+	principal, _ := strconv.Atoi(rest[46:54])
+	return []any{
+		token, now, rest[:18], rest[18:34], steps,
+		strings.Repeat(rest[38:46], min(steps, keptWriteIDs)),
+		rest[54 : 54+principal], rest[54+principal:],
+	}
 }
 
 func touchRow(id string, expiry time.Time) []byte {
@@ -153,15 +213,15 @@ func touchRow(id string, expiry time.Time) []byte {
 }
 
 func createRow(rec Record, writeID string) []byte {
-	return saveRow(Record{}, rec, writeID)
+	return fullRow(Record{}, rec, writeID)
 }
 
-// saveRow has the fields of create, save and renew:
+// fullRow is a row with every field, for what creates rows:
 //
 //	0 token that is there  1 its version  2 token to store  3 version to store
 //	4 expiry  5 id  6 principal or null  7 rights  8 write ids  9 data
 //	10 when the old token ends as an alias, or null
-func saveRow(old, rec Record, writeIDs string) []byte {
+func fullRow(old, rec Record, writeIDs string) []byte {
 	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))+len(writeIDs)+128)
 	b = append(b, '[')
 	b = appendQuotedHex(b, old.Token)

@@ -30,7 +30,7 @@ const (
 func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
 	// Not repeatable: a late duplicate would bring back a session that was
 	// destroyed in between.
-	rows, err := s.execute(ctx, statement{Query: s.sql.create, Arguments: []any{joinRows(calls)}})
+	rows, err := s.execute(ctx, statement{Query: s.sql.create, Arguments: []any{joinRows(calls, jsonArray)}})
 	if done(rows, err, len(calls)) {
 		return nil
 	}
@@ -53,15 +53,24 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 	return nil
 }
 
-func (s *RqliteStore) sendSaves(ctx context.Context, calls []*call[outcome]) error {
-	ctx = idempotent.With(ctx)
-	rows, err := s.execute(ctx, statement{Query: s.sql.save, Arguments: []any{joinRows(calls), julian(s.now())}})
-	return s.settle(ctx, calls, rows, err)
+// sendSaves makes the sender of a lane of saves.
+func (s *RqliteStore) sendSaves(sql saving) func(context.Context, []*call[outcome]) error {
+	return func(ctx context.Context, calls []*call[outcome]) error {
+		ctx = idempotent.With(ctx)
+		st := statement{Query: sql.one}
+		if now := julian(s.now()); len(calls) == 1 {
+			st.Arguments = splitSaveRow(calls[0].row, now)
+		} else {
+			st = statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonObject), now}}
+		}
+		rows, err := s.execute(ctx, st)
+		return s.settle(ctx, calls, rows, err)
+	}
 }
 
 func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) error {
 	now := s.now()
-	param := joinRows(calls)
+	param := joinRows(calls, jsonArray)
 	ctx = idempotent.With(ctx)
 	rows, err := s.execute(
 		ctx,
@@ -140,7 +149,11 @@ func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[
 	}
 	found := make(map[string]resolved, len(cells))
 	for _, cell := range cells {
-		rec, writes, readable, err := parseRecord(cell)
+		writes, packed, ok := strings.Cut(cell, ":")
+		if !ok {
+			return nil, errReply
+		}
+		rec, _, readable, err := parseRecord(packed)
 		if err != nil {
 			return nil, err
 		}

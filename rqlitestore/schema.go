@@ -121,7 +121,7 @@ UNION ALL SELECT type||' '||name FROM sqlite_master WHERE tbl_name IN (?1,?1||'_
 	if err != nil {
 		return nil, err
 	}
-	list, err := oneCell(results)
+	list, err := oneCell(results, exactlyOne)
 	if err != nil {
 		return nil, err
 	}

@@ -14,14 +14,20 @@ func (s *RqliteStore) Find(token string) ([]byte, bool, error) {
 
 // FindCtx is Find with a context.
 func (s *RqliteStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	rec, ok, err := s.look(ctx, s.loads, token)
+	ctx, cancel := withTimeout(ctx, readTimeout)
+	defer cancel()
+	packed, err := s.finds.do(ctx, call[string]{key: token, row: quotedHex(token)})
 	if err != nil {
 		return nil, false, fmt.Errorf("find session: %w", err)
 	}
-	if !ok || rec.Alias || !rec.Superseded.IsZero() {
+	if packed == "" {
 		return nil, false, nil
 	}
-	return rec.Data, true, nil
+	data, readable, err := parseData(packed[0] == '1', packed[1:])
+	if err != nil || !readable {
+		return nil, false, err
+	}
+	return data, true, nil
 }
 
 // Commit stores data under token until expiry, in place of what was there. A

@@ -127,11 +127,11 @@ var scsCases = []storeCase{
 	{"All_pagesBySize", func(t *testing.T, e *env) {
 		s := e.store(t)
 		must(t, s.Prepare(context.Background()))
-		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<6)
-INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(400000),9e6 FROM n`)
+		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<10)
+INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`)
 		all, err := s.All()
-		if err != nil || len(all) != 6 {
-			t.Fatalf("%d sessions of 6, %v", len(all), err)
+		if err != nil || len(all) != 10 {
+			t.Fatalf("%d sessions of 10, %v", len(all), err)
 		}
 	}},
 	{"Tokens_ofAnyBytesStayApart", func(t *testing.T, e *env) {

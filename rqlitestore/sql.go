@@ -3,58 +3,46 @@ package rqlitestore
 import "strings"
 
 // statements is the SQL of one table. Values are parameters, without exception;
-// ?1 is a JSON array with a row for each caller, so that a statement is the
+// ?1 is JSON with a row for each caller, so that a statement is the
 // same for one row and for hundreds. No SQL function gives the time: on the
 // nodes of a cluster it would not be the same.
 //
 // Statements that write choose their rows by key or in a fixed order, so that
 // every node chooses the same.
 type statements struct {
-	load, current            string
-	create, save, touch      string
-	supersede, follow, renew string
-	resolve, destroy         string
-	endOlder                 string
-	commit, note, remove     string
-	page                     string
-	hasExpired               [2]string
-	deleteExpired            [2]string
+	find, load         reading
+	current            reading
+	create, touch      string
+	save, saveAll      saving
+	supersede, follow  string
+	renew, resolve     string
+	destroy            string
+	endOlder, endAlias string
+	commit             string
+	note, remove       string
+	page               string
+	hasExpired         [2]string
+	deleteExpired      [2]string
 }
 
-func newStatements(table string, reviveDeleted bool) statements {
-	r := strings.NewReplacer(
-		"{sessions}", `"`+table+`"`,
-		"{ended}", `"`+table+`_ended"`,
-		"{load}", iif("p.alias IS NULL", recordSQL("p."), recordSQL("s.")),
-		"{current}", recordSQL("p."),
-		"{record}", recordSQL(""),
-		"{since}", iif("p.alias IS NULL", "''", unixMsSQL("p.superseded")),
-		"{token}", textSQL("j.value->>0"),
-		"{newtoken}", textSQL("j.value->>2"),
-		"{id}", textSQL("j.value->>5"),
-		"{principal}", textSQL("j.value->>6"),
-		"{value}", textSQL("j.value"),
-		"{writeid}", "substr(j.value->>8,1,8)",
-	)
-	st := statements{
-		load: `SELECT group_concat(j.key||':'||{since}||':'||
-EXISTS(SELECT 1 FROM {sessions} a WHERE a.alias=coalesce(p.alias,p.token) AND a.expiry>?2)||':'||{load},';')
-FROM json_each(?1) j CROSS JOIN {sessions} p ON p.token={value} LEFT JOIN {sessions} s ON s.token=p.alias
-WHERE p.expiry>?2 AND (p.alias IS NULL OR s.expiry>?2)`,
+// reading and saving have a statement of their own for a lone call. SQLite
+// prepares it in less time than it takes to run the one for many.
+type (
+	reading struct{ one, many string }
+	saving  struct{ one, many string }
+)
 
-		current: `SELECT group_concat(j.key||'::'||
-EXISTS(SELECT 1 FROM {sessions} a WHERE a.alias=p.token AND a.expiry>?2)||':'||{current},';')
-FROM json_each(?1) j CROSS JOIN {sessions} p ON p.id={value}
-WHERE p.superseded IS NULL AND p.expiry>?2`,
+func newStatements(table string, reviveDeleted bool) statements {
+	st := statements{
+		find:    readingSQL("typeof(p.data)='text',hex(p.data)", "p.token={key} AND p.superseded IS NULL"),
+		load:    readingSQL("',',"+recordSQLWithoutToken, "p.token={key}"),
+		current: readingSQL(recordSQL, "p.id={key} AND p.superseded IS NULL"),
+		save:    savingSQL(""),
+		saveAll: savingSQL(",expiry={expiry},principal={principal}"),
 
 		create: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights)
 SELECT {newtoken},unhex(j.value->>9),j.value->>4,{id},1,j.value->>8,{principal},j.value->>7
 FROM json_each(?1) j WHERE true ON CONFLICT(token) DO NOTHING`,
-
-		save: `UPDATE {sessions} AS s SET data=unhex(j.value->>9),expiry=j.value->>4,version=j.value->>3,principal={principal},
-writes=substr(j.value->>8||coalesce(s.writes,''),1,64)
-FROM json_each(?1) j
-WHERE s.token={token} AND s.version=j.value->>1 AND s.superseded IS NULL AND s.expiry>?2`,
 
 		touch: `UPDATE {sessions} AS s SET expiry=j.value->>1 FROM json_each(?1) j
 WHERE s.id={token} AND s.superseded IS NULL AND s.expiry>?2 AND s.expiry<j.value->>1`,
@@ -77,8 +65,8 @@ AND EXISTS(SELECT 1 FROM {sessions} o WHERE o.token={token} AND o.superseded IS 
 		// The new row: only if the old one was superseded by this very write,
 		// and only while the session has no current row, so that a request that
 		// arrives a second time, however late, adds nothing.
-		renew: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights)
-SELECT {newtoken},unhex(j.value->>9),j.value->>4,o.id,j.value->>3,o.writes,{principal},j.value->>7
+		renew: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights,alias)
+SELECT {newtoken},unhex(j.value->>9),j.value->>4,o.id,j.value->>3,o.writes,{principal},j.value->>7,iif(j.value->>10 IS NULL,NULL,'')
 FROM json_each(?1) j CROSS JOIN {sessions} o ON o.token={token}
 WHERE o.superseded IS NOT NULL AND substr(o.writes,1,8)={writeid}
 AND NOT EXISTS(SELECT 1 FROM {sessions} c WHERE c.id=o.id AND c.superseded IS NULL)`,
@@ -87,16 +75,18 @@ AND NOT EXISTS(SELECT 1 FROM {sessions} c WHERE c.id=o.id AND c.superseded IS NU
 		// the Raft log, behind every write before it, whatever the consistency
 		// level of the connection. rqlite looks for "returning " with the space.
 		resolve: `UPDATE {sessions} SET version=version
-WHERE id IN (SELECT {value} FROM json_each(?1) j) AND superseded IS NULL AND expiry>?2 RETURNING {record}`,
+WHERE id IN (SELECT {value} FROM json_each(?1) j) AND superseded IS NULL AND expiry>?2
+RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 
 		destroy: `DELETE FROM {sessions} WHERE id IN (SELECT {value} FROM json_each(?1) j)`,
 
 		endOlder: `UPDATE {sessions} SET expiry=min(expiry,?3)
-WHERE id=` + textSQL("?1") + ` AND alias IS NOT NULL AND token<>` + textSQL("?2") + `
-AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + ` AND n.alias IS NOT NULL),1e9)`,
+WHERE id=` + textSQL("?1") + ` AND alias<>'' AND token<>` + textSQL("?2") + `
+AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + `),1e9)`,
+		endAlias: `UPDATE {sessions} SET alias=NULL WHERE token=` + textSQL("?2") + ` AND id=` + textSQL("?1") + ` AND superseded IS NULL`,
 
-		commit: `INSERT INTO {sessions}(token,data,expiry) SELECT {token},unhex(j.value->>2),j.value->>1
-FROM json_each(?1) j WHERE NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})
+		commit: `INSERT INTO {sessions}(token,data,expiry) SELECT {name},unhex(substr(j.value,19)),substr(j.value,1,18)
+FROM json_each(?1) j WHERE NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={name})
 ON CONFLICT(token) DO UPDATE SET data=excluded.data,expiry=excluded.expiry,
 version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'||coalesce(writes,''),1,64))`,
 
@@ -106,30 +96,89 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 
 		remove: `DELETE FROM {sessions} WHERE token IN (SELECT {value} FROM json_each(?1) j)`,
 
-		page: `SELECT group_concat({record},';') FROM (
+		page: `SELECT group_concat(concat(` + recordSQL + `),';') FROM (
 SELECT *,sum(length(data)) OVER (ORDER BY token ROWS UNBOUNDED PRECEDING)-length(data) AS before FROM (
-SELECT * FROM {sessions} WHERE token>=` + textSQL("?1") + ` AND superseded IS NULL AND expiry>?2 ORDER BY token LIMIT ?3))
+SELECT * FROM {sessions} WHERE token>=` + textSQL("?1") + ` AND superseded IS NULL AND expiry>?2 ORDER BY token LIMIT ?3)) p
 WHERE before<?4`,
 	}
 	if reviveDeleted {
-		st.commit = strings.Replace(st.commit, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})", "true", 1)
+		st.commit = strings.Replace(st.commit, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={name})", "true", 1)
 	}
 	for i, t := range []string{"{sessions}", "{ended}"} {
 		st.hasExpired[i] = `SELECT EXISTS(SELECT 1 FROM ` + t + ` WHERE expiry<=?1)||''`
 		st.deleteExpired[i] = `DELETE FROM ` + t + ` WHERE token IN
 (SELECT token FROM ` + t + ` WHERE expiry<=?1 ORDER BY expiry,token LIMIT ?2)`
 	}
+	st.each(strings.NewReplacer(
+		"{sessions}", `"`+table+`"`,
+		"{ended}", `"`+table+`_ended"`,
+		"{token}", textSQL("j.value->>0"),
+		"{newtoken}", textSQL("j.value->>2"),
+		"{id}", textSQL("j.value->>5"),
+		"{principal}", textSQL("j.value->>6"),
+		"{writeid}", "substr(j.value->>8,1,8)",
+		"{value}", textSQL("j.value"),
+		"{name}", textSQL("j.key"),
+	).Replace)
+	return st
+}
+
+// each replaces every statement by what f makes of it.
+func (st *statements) each(f func(string) string) {
 	for _, sql := range []*string{
-		&st.load, &st.current, &st.create, &st.save, &st.touch, &st.supersede, &st.follow, &st.renew, &st.resolve,
-		&st.destroy, &st.endOlder, &st.commit, &st.note, &st.remove, &st.page,
+		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
+		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
+		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.endOlder, &st.endAlias,
+		&st.commit, &st.note, &st.remove, &st.page,
 		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
 	} {
-		*sql = r.Replace(*sql)
+		*sql = f(*sql)
 	}
-	return st
+}
+
+// readingSQL makes the statements that read packed rows p by their key. The one
+// for many gives one cell, "index:row;index:row…".
+func readingSQL(row, where string) reading {
+	return reading{
+		one: "SELECT concat(" + row + ") FROM {sessions} p WHERE " + strings.ReplaceAll(where, "{key}", textSQL("?1")) + " AND p.expiry>?2",
+		many: "SELECT group_concat(concat(j.key,':'," + row + "),';') FROM json_each(?1) j CROSS JOIN {sessions} p ON " +
+			strings.ReplaceAll(where, "{key}", textSQL("j.value")) + " WHERE p.expiry>?2",
+	}
+}
+
+// Where the fields of a row of saveRow are found: in the JSON for many, in the
+// parameters that splitSaveRow makes of a lone one.
+var (
+	rowOfMany = strings.NewReplacer(
+		"{token}", textSQL("j.key"),
+		"{expiry}", "substr(j.value,1,18)",
+		"{version}", "CAST(substr(j.value,19,16) AS INTEGER)",
+		"{steps}", "CAST(substr(j.value,35,4) AS INTEGER)",
+		"{writes}", "replace(substr('........',1,substr(j.value,35,4)),'.',substr(j.value,39,8))",
+		"{principal}", textSQL("nullif(substr(j.value,55,CAST(substr(j.value,47,8) AS INTEGER)),'')"),
+		"{data}", "unhex(substr(j.value,55+substr(j.value,47,8)))",
+		"{from}", " FROM json_each(?1) j",
+	)
+	loneRow = strings.NewReplacer(
+		"{token}", textSQL("?1"),
+		"{expiry}", "?3",
+		"{version}", "?4",
+		"{steps}", "?5",
+		"{writes}", "?6",
+		"{principal}", textSQL("nullif(?7,'')"),
+		"{data}", "unhex(?8)",
+		"{from}", "",
+	)
+)
+
+// savingSQL makes the statements that save a row where it still has the version
+// that was read. What did not change is left alone: an index on a column that is
+// set costs as much as all the rest.
+func savingSQL(also string) saving {
+	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes=substr({writes}||coalesce(s.writes,''),1,64)` + also + `
+{from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?2`
+	return saving{one: loneRow.Replace(sql), many: rowOfMany.Replace(sql)}
 }
 
 // textSQL is the SQL expression for the text that hex holds.
 func textSQL(hex string) string { return "CAST(unhex(" + hex + ") AS TEXT)" }
-
-func iif(condition, yes, no string) string { return "iif(" + condition + "," + yes + "," + no + ")" }

@@ -18,26 +18,38 @@ type statement = gorqlite.ParameterizedStatement
 // knows what was done.
 var errReply = errors.New("database answered in an unknown form")
 
-// query returns the only cell of a query that gives one cell, "" for NULL.
-func (s *RqliteStore) query(ctx context.Context, st statement) (string, error) {
+// rowsWanted says what a query that gives one cell may answer.
+type rowsWanted bool
+
+const (
+	exactlyOne rowsWanted = false
+	mayBeNone  rowsWanted = true
+)
+
+// query returns the only cell of a query that gives one cell, "" for NULL and
+// for none.
+func (s *RqliteStore) query(ctx context.Context, want rowsWanted, st statement) (string, error) {
 	var cell string
 	err := s.withTable(ctx, func() error {
 		results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
 		if err != nil {
 			return err
 		}
-		cell, err = oneCell(results)
+		cell, err = oneCell(results, want)
 		return err
 	})
 	return cell, err
 }
 
-func oneCell(results []gorqlite.QueryResult) (string, error) {
-	if len(results) != 1 || !results[0].Next() {
+func oneCell(results []gorqlite.QueryResult, want rowsWanted) (string, error) {
+	if len(results) != 1 || len(results[0].Columns()) != 1 {
 		return "", errReply
 	}
+	if results[0].NumRows() == 0 && want == mayBeNone {
+		return "", nil
+	}
 	var c gorqlite.NullString
-	if err := results[0].Scan(&c); err != nil {
+	if !results[0].Next() || results[0].Scan(&c) != nil {
 		return "", errReply
 	}
 	return c.String, nil

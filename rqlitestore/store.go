@@ -29,10 +29,12 @@ type RqliteStore struct {
 	sql    statements
 	schema schema
 
+	finds    *lane[string]
 	loads    *lane[string]
 	currents *lane[string]
 	creates  *lane[outcome]
 	saves    *lane[outcome]
+	saveAlls *lane[outcome]
 	renewals *lane[outcome]
 	touches  *lane[struct{}]
 	destroys *lane[struct{}]
@@ -93,10 +95,12 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
-	s.loads = newLane(s.sendLoads(s.sql.load), readTimeout, shareRows)
-	s.currents = newLane(s.sendLoads(s.sql.current), readTimeout, shareRows)
+	s.finds = newLane(s.sendReads(s.sql.find), readTimeout, shareRows)
+	s.loads = newLane(s.sendReads(s.sql.load), readTimeout, shareRows)
+	s.currents = newLane(s.sendReads(s.sql.current), readTimeout, shareRows)
 	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey)
-	s.saves = newLane(s.sendSaves, writeTimeout, oneRowPerKey)
+	s.saves = newLane(s.sendSaves(s.sql.save), writeTimeout, oneRowPerKey)
+	s.saveAlls = newLane(s.sendSaves(s.sql.saveAll), writeTimeout, oneRowPerKey)
 	s.renewals = newLane(s.sendRenewals, writeTimeout, oneRowPerKey)
 	s.touches = newLane(s.sendTouches, writeTimeout, oneRowPerKey)
 	s.destroys = newLane(s.sendDestroys, writeTimeout, oneRowPerKey)

@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"math"
 	"strconv"
 	"time"
 )
@@ -12,19 +13,29 @@ const (
 	msPerDay        = 86_400_000
 )
 
-// julian returns t as a Julian day, rounded to the millisecond.
+// julian returns t as a Julian day, rounded to the millisecond. Days that have
+// more or fewer than seven digits before the point, far outside of history, are
+// cut off.
 func julian(t time.Time) float64 {
-	return float64(t.Round(time.Millisecond).UnixMilli())/msPerDay + unixEpochJulian
+	day := float64(t.Round(time.Millisecond).UnixMilli())/msPerDay + unixEpochJulian
+	return min(max(day, 1_000_000), 9_999_999)
 }
 
-// appendJulian appends t as a Julian day in decimal.
+// appendJulian appends t as a Julian day in decimal, in 18 bytes. Ten decimals
+// are more than a float64 has there.
 func appendJulian(b []byte, t time.Time) []byte {
-	return strconv.AppendFloat(b, julian(t), 'f', -1, 64)
+	return strconv.AppendFloat(b, julian(t), 'f', 10, 64)
 }
 
-// unixMsSQL is the SQL expression that turns a column with a Julian day into
-// milliseconds since 1970. A day near 2000 has steps of 0.04 ms, so rounding
-// gives back exactly what was stored.
-func unixMsSQL(column string) string {
-	return "CAST(round((" + column + "-2440587.5)*86400000.0) AS INTEGER)"
+// daysSQL is the SQL expression for a column with a Julian day as days since
+// 1970, which SQLite prints to about 10 decimals: enough for the millisecond.
+func daysSQL(column string) string { return column + "-2440587.5" }
+
+// parseDays reads what daysSQL gives.
+func parseDays(s string) (time.Time, error) {
+	days, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(int64(math.Round(days * msPerDay))), nil
 }

@@ -1,6 +1,8 @@
 package rqlitestore_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -9,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // What the tests put between a store and its database.
@@ -110,13 +110,14 @@ func (g *gate) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// delayer keeps a copy of each write that matches, to deliver it late or again.
+// delayer keeps each write that matches, to deliver it late or again.
 type delayer struct {
 	swallow bool // fail the request itself instead of sending it
-	mu      sync.Mutex
-	next    http.RoundTripper
-	late    []*http.Request
 	match   func(body string) bool
+
+	mu   sync.Mutex
+	next http.RoundTripper
+	late []func(context.Context) *http.Request
 }
 
 func (d *delayer) wrap(next http.RoundTripper) http.RoundTripper {
@@ -127,38 +128,37 @@ func (d *delayer) wrap(next http.RoundTripper) http.RoundTripper {
 			return nil, err
 		}
 		r.Body.Close()
-		again := func() *http.Request {
-			c := r.Clone(idempotent.With(r.Context()))
-			c.Body = io.NopCloser(strings.NewReader(string(body)))
+		again := func(ctx context.Context) *http.Request {
+			c := r.Clone(ctx)
+			c.Body = io.NopCloser(bytes.NewReader(body))
 			return c
 		}
 		d.mu.Lock()
 		matches := !isQuery(r) && d.match(string(body))
 		if matches {
-			d.late = append(d.late, again())
+			d.late = append(d.late, again)
 		}
 		d.mu.Unlock()
 		if matches && d.swallow {
 			return nil, errLost
 		}
-		return next.RoundTrip(again())
+		return next.RoundTrip(again(r.Context()))
 	})
 }
 
-// deliver sends what was kept and returns how many requests that were.
+// deliver sends what was kept, once more, and returns how many requests that
+// were.
 func (d *delayer) deliver(t testing.TB) int {
 	t.Helper()
 	d.mu.Lock()
-	late := d.late
-	d.late, d.match = nil, func(string) bool { return false }
-	d.mu.Unlock()
-	for _, r := range late {
-		res, err := d.next.RoundTrip(r.WithContext(t.Context()))
+	defer d.mu.Unlock()
+	for _, again := range d.late {
+		res, err := d.next.RoundTrip(again(t.Context()))
 		if err != nil {
 			t.Fatalf("deliver a late request: %v", err)
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
 	}
-	return len(late)
+	return len(d.late)
 }

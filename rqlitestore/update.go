@@ -219,7 +219,8 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 }
 
 // applyAll applies changes one after the other. It stops behind one that
-// changed the token, because then there is another row to write to.
+// changed the token, because then there is another row to write to, and when
+// there are many.
 func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change) {
 	next = cur
 	for i, c := range queue {
@@ -238,7 +239,7 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 		}
 		applied = append(applied, c)
 		next = rec
-		if renewed {
+		if renewed || len(applied) == maxRows {
 			return next, applied, queue[i+1:]
 		}
 	}
@@ -248,14 +249,16 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 // store sends one write until it is known what became of it or ctx ends.
 func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
 	id := newWriteID()
-	steps := min(next.Version-cur.Version, keptWriteIDs) // one id for each version
-	c := call[outcome]{
-		key: cur.ID, id: cur.ID, version: cur.Version, writeID: id,
-		row: saveRow(cur, next, strings.Repeat(id, int(steps))),
-	}
-	l := s.saves
-	if next.Token != cur.Token {
-		l = s.renewals
+	c := call[outcome]{key: cur.ID, id: cur.ID, version: cur.Version, writeID: id}
+	var l *lane[outcome]
+	switch {
+	case next.Token != cur.Token:
+		steps := min(next.Version-cur.Version, keptWriteIDs) // one id for each version
+		l, c.row = s.renewals, fullRow(cur, next, strings.Repeat(id, int(steps)))
+	case next.Expiry.Equal(cur.Expiry) && next.Principal == cur.Principal:
+		l, c.row = s.saves, saveRow(cur, next, id)
+	default:
+		l, c.row = s.saveAlls, saveRow(cur, next, id)
 	}
 	for try := 0; ; try++ {
 		out, err := l.do(ctx, c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +54,50 @@ var updateCases = []storeCase{
 		}
 		if !versions[writers+1] {
 			t.Errorf("no caller got the last version: %v", versions)
+		}
+	}},
+	{"Update_manySessionsTravelTogether", func(t *testing.T, e *env) {
+		const sessions = 120
+		var n counter
+		quiet := e.store(t)
+		recs := make([]rqlitestore.Record, sessions)
+		for i := range recs {
+			recs[i] = rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Data: []byte("old"), Principal: "old", Expiry: inAnHour()}
+		}
+		var wg sync.WaitGroup
+		for i := range recs {
+			wg.Go(func() { recs[i] = mustCreate(t, quiet, recs[i]) })
+		}
+		wg.Wait()
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, n.wrap, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		want := make([]rqlitestore.Record, sessions)
+		together(sessions, g, func(i int) {
+			var err error
+			want[i], err = s.Update(context.Background(), recs[i], func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				cur.Data = fmt.Append(nil, "new", i)
+				switch i % 4 {
+				case 1:
+					cur.Expiry = cur.Expiry.Add(time.Hour)
+				case 2:
+					cur.Principal, cur.Expiry = "x'41'\x00ü", cur.Expiry.Add(time.Minute)
+				case 3:
+					cur.Principal, cur.Token = "", fmt.Sprint("renewed", i)
+				}
+				return cur, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		if got := n.writes.Load(); got > sessions/4 {
+			t.Errorf("%d updates were %d writes", sessions, got)
+		}
+		for i, w := range want {
+			if got := mustLoad(t, quiet, w.Token); !reflect.DeepEqual(got, w) || got.Version != 2 || string(got.Data) != fmt.Sprint("new", i) {
+				t.Errorf("session %d: stored %+v, returned %+v", i, got, w)
+			}
 		}
 	}},
 	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {

@@ -30,23 +30,23 @@ func newWriteID() string {
 }
 
 func (s *RqliteStore) sendTouches(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls), julian(s.now())}})
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls, jsonArray), julian(s.now())}})
 	return err
 }
 
 func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls)}})
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls, jsonArray)}})
 	return err
 }
 
 func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) error {
 	// Not repeatable: a late upsert would overwrite a newer one.
-	_, err := s.execute(ctx, statement{Query: s.sql.commit, Arguments: []any{joinRows(calls)}})
+	_, err := s.execute(ctx, statement{Query: s.sql.commit, Arguments: []any{joinRows(calls, jsonObject)}})
 	return err
 }
 
 func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) error {
-	rows := joinRows(calls)
+	rows := joinRows(calls, jsonArray)
 	remove := statement{Query: s.sql.remove, Arguments: []any{rows}}
 	if s.reviveDeleted {
 		_, err := s.executeRepeatable(ctx, remove)
@@ -58,8 +58,7 @@ func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) 
 }
 
 func (s *RqliteStore) endOlderTokens(ctx context.Context, id, token string) error {
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.endOlder, Arguments: []any{
-		hexText(id), hexText(token), julian(s.now().Add(Grace)),
-	}})
+	args := []any{hexText(id), hexText(token), julian(s.now().Add(Grace))}
+	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
 	return err
 }
