@@ -3,6 +3,7 @@ package caddysession
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -58,7 +59,12 @@ func (c *UpstreamConfig) check() error {
 			return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
 		}
 	}
+	folded := make(map[string]bool)
 	for name := range c.Headers {
+		if folded[fold(name)] {
+			return fmt.Errorf("header %s is given twice", name)
+		}
+		folded[fold(name)] = true
 		if !httpguts.ValidHeaderFieldName(name) || strings.ContainsAny(name, "_.") {
 			return fmt.Errorf("%q is no name for a header: use letters, digits and -", name)
 		}
@@ -125,17 +131,38 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 // a header or a trailer, and keeps it from having ours removed by naming them
 // in Connection.
 func (u *upstream) stripRequest(r *http.Request) {
-	ours := func(name string, _ []string) bool { return u.names[fold(name)] }
-	maps.DeleteFunc(r.Header, ours)
-	maps.DeleteFunc(r.Trailer, ours)
+	maps.DeleteFunc(r.Header, u.owns)
+	maps.DeleteFunc(r.Trailer, u.owns)
+	if r.Trailer != nil && r.Body != nil {
+		r.Body = &trailerGuard{ReadCloser: r.Body, upstream: u, trailer: r.Trailer}
+	}
 	for _, list := range []string{"Connection", "Trailer"} {
 		if lines := r.Header[list]; len(lines) > 0 {
-			r.Header[list] = dropTokens(lines, func(name string) bool { return u.names[fold(name)] })
+			r.Header[list] = dropTokens(lines, func(name string) bool { return u.owns(name, nil) })
 			if len(r.Header[list]) == 0 {
 				delete(r.Header, list)
 			}
 		}
 	}
+}
+
+// owns reports whether a request's header is ours.
+func (u *upstream) owns(name string, _ []string) bool { return u.names[fold(name)] }
+
+// trailerGuard removes our names from a request's trailers when they arrive:
+// net/http adds them at the end of the body, those that were not announced too.
+type trailerGuard struct {
+	io.ReadCloser
+	upstream *upstream
+	trailer  http.Header
+}
+
+func (g *trailerGuard) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if err == io.EOF {
+		maps.DeleteFunc(g.trailer, g.upstream.owns)
+	}
+	return n, err
 }
 
 // dropTokens removes names from the comma-separated lists of a header.
@@ -238,14 +265,15 @@ func headerText(value any) (string, error) {
 	return text, nil
 }
 
-// isHeaderText reports whether a text can stand in a header as it is.
+// isHeaderText reports whether a text can stand in a header as it is. One that
+// begins with a quote cannot: it could be mistaken for a text in JSON.
 func isHeaderText(text string) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
 			return false
 		}
 	}
-	return text == strings.TrimSpace(text)
+	return text == strings.TrimSpace(text) && !strings.HasPrefix(text, `"`)
 }
 
 // ascii escapes what is not ASCII in JSON.
