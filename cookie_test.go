@@ -1,0 +1,269 @@
+package caddysession_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCookie_hasTheConfiguredAttributes(t *testing.T) {
+	for _, test := range []struct {
+		name, site, options, extra, want string // want: without value and Expires
+	}{
+		{"http", "$SITE", "", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"},
+		{"https", "$TLS", "", "", "__Host-session=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"named", "$TLS", "cookie sid", "", "sid=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"path", "$TLS", "cookie {\npath /shop\n}", "", "session=; Path=/shop; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"domain", "$TLS", "cookie {\ndomain example.com\n}", "", "session=; Path=/; Domain=example.com; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"strict", "$SITE", "cookie {\nsame_site strict\n}", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict"},
+		{"none is Secure", "$SITE", "cookie sid {\nsame_site none\n}", "", "sid=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=None"},
+		{"for scripts", "$SITE", "cookie {\nhttp_only off\n}", "", "session=; Path=/; Max-Age=86400; SameSite=Lax"},
+		{"secure on", "$SITE", "cookie {\nsecure on\n}", "", "__Host-session=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"secure off", "$TLS", "cookie {\nsecure off\n}", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"},
+		{"partitioned", "$TLS", "cookie {\npartitioned\nsame_site none\n}", "", "__Host-session=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=None; Partitioned"},
+		{"lifetime", "$SITE", "lifetime 30m", "", "session=; Path=/; Max-Age=1800; HttpOnly; SameSite=Lax"},
+		{"persist off", "$SITE", "persist off", "", "session=; Path=/; HttpOnly; SameSite=Lax"},
+		{"remembered", "$SITE", "persist off\nremember_lifetime 7d", "remember on", "session=; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax"},
+		{"not remembered", "$SITE", "", "remember off", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := start(t, test.site+` {
+	session {
+		`+test.options+`
+	}
+	session_edit {
+		put user alice
+		`+test.extra+`
+	}
+	respond "ok"
+}`)
+			v := s.visitor().withoutJar()
+			if test.site == "$TLS" {
+				v.handshake("$TLS/")
+			}
+			a := v.get(test.site + "/")
+			if len(a.Header["Set-Cookie"]) != 1 {
+				t.Fatalf("the response sets %d cookies, want 1", len(a.Header["Set-Cookie"]))
+			}
+			var kept []string
+			var cookie *http.Cookie
+			for part := range strings.SplitSeq(a.Header.Get("Set-Cookie"), "; ") {
+				switch {
+				case cookie == nil:
+					cookie = a.Cookies()[0]
+					part = cookie.Name + "="
+				case strings.HasPrefix(part, "Expires="):
+					continue
+				}
+				kept = append(kept, part)
+			}
+			got := strings.Replace(strings.Join(kept, "; "), "Max-Age=86401", "Max-Age=86400", 1)
+			if got != test.want {
+				t.Errorf("Set-Cookie is\n%s, want\n%s", got, test.want)
+			}
+			if len(cookie.Value) != 43 {
+				t.Errorf("the token has %d characters, want 43 (256 bits in base64url)", len(cookie.Value))
+			}
+			if cookie.MaxAge > 0 {
+				want := time.Now().Add(time.Duration(cookie.MaxAge) * time.Second)
+				if d := cookie.Expires.Sub(want).Abs(); d > 10*time.Second {
+					t.Errorf("Expires is %v, %v off Max-Age", cookie.Expires, d)
+				}
+			}
+		})
+	}
+}
+
+func TestCookie_isSecureBehindATrustedProxyThatSpeaksHTTPS(t *testing.T) {
+	const site = `
+$SITE {
+	session
+	session_edit put user alice
+	respond "ok"
+}`
+	for _, test := range []struct {
+		name, globals, proto, want string
+	}{
+		{"trusted, https", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "https", "__Host-session"},
+		{"trusted, http", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "http", "session"},
+		{"trusted, not said", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "", "session"},
+		{"not trusted", "", "https", "session"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			v := start(t, test.globals+site).visitor().withoutJar()
+			var headers []string
+			if test.proto != "" {
+				headers = []string{"X-Forwarded-Proto", test.proto}
+			}
+			cookie := v.get("/", headers...).cookie(t)
+			if cookie.Name != test.want || cookie.Secure != (test.want != "session") {
+				t.Errorf("got cookie %s (Secure: %v), want %s", cookie.Name, cookie.Secure, test.want)
+			}
+			again := v.get("/", append(headers, "Cookie", cookie.Name+"="+cookie.Value)...)
+			if again.Header["Set-Cookie"] != nil {
+				t.Error("the cookie is not recognized when it comes back")
+			}
+		})
+	}
+}
+
+func TestCookie_isHiddenFromTheApplication(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	session
+	handle /login {
+		session_edit put user alice
+		respond "ok"
+	}
+	handle /touched {
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+		}
+	}
+	handle {
+		reverse_proxy $APP
+	}
+}`, "APP", app.address())
+	v := s.visitor().withoutJar()
+	token := v.get("/login").cookie(t).Value
+
+	for _, test := range []struct {
+		name       string
+		sent, kept []string
+		member     bool
+	}{
+		{"alone", []string{"session=" + token}, nil, true},
+		{"first", []string{"session=" + token + "; a=1; b=2"}, []string{"a=1; b=2"}, true},
+		{"middle", []string{"a=1; session=" + token + "; b=2"}, []string{"a=1; b=2"}, true},
+		{"last", []string{"a=1; b=2; session=" + token}, []string{"a=1; b=2"}, true},
+		{"no others touched", []string{"a=1;b=2;  c = 3 ;;d"}, []string{"a=1;b=2;  c = 3 ;;d"}, false},
+		{"odd spacing", []string{"a=1;b=2;  session=" + token + ";c=\"x y, z\" ;;  d"}, []string{"a=1;b=2;c=\"x y, z\" ;;  d"}, true},
+		{"several lines", []string{"a=1", "session=" + token, "b=2; session=" + token}, []string{"a=1", "b=2"}, true},
+		{"similar names", []string{"xsession=1; session2=2; Session=3; SESSION=4; session=" + token}, []string{"xsession=1; session2=2; Session=3; SESSION=4"}, true},
+		{"the https one", []string{"__Host-session=" + token + "; a=1"}, []string{"a=1"}, false},
+		{"malformed", []string{"session=garbage; a=1"}, []string{"a=1"}, false},
+		{"without value", []string{"session; a=1"}, []string{"a=1"}, false},
+		{"twice the same", []string{"session=" + token + "; session=" + token + "; a=1"}, []string{"a=1"}, true},
+		{"and a malformed one", []string{"session=garbage; session=" + token}, nil, true},
+		{"two different ones", []string{"session=" + token + "; session=" + strings.Repeat("A", 43)}, nil, false},
+		{"three lines with two different ones", []string{"session=" + strings.Repeat("A", 43), "a=1", "session=" + token}, []string{"a=1"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var headers []string
+			for _, line := range test.sent {
+				headers = append(headers, "Cookie", line)
+			}
+			for _, path := range []string{"/", "/touched"} {
+				a := v.get(path, headers...)
+				a.want(t, http.StatusOK, "app")
+				if a.Header["Set-Cookie"] != nil {
+					t.Errorf("%s sets a cookie: %v", path, a.Header["Set-Cookie"])
+				}
+				if got := app.last(t).Header["Cookie"]; !slices.Equal(got, test.kept) {
+					t.Errorf("%s: the application got %q, want %q", path, got, test.kept)
+				}
+			}
+			if member := app.last(t).Header.Get("X-User") == "alice"; member != test.member {
+				t.Errorf("the visitor is taken for a member: %v, want %v", member, test.member)
+			}
+		})
+	}
+}
+
+func TestCookie_ofTheApplicationUnderOurNameIsDropped(t *testing.T) {
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, line := range []string{"a=1", "session=theirs; Path=/", "__Host-session=theirs; Secure", " session =spaced", "sessions=2", "b=3"} {
+			w.Header().Add("Set-Cookie", line)
+		}
+		w.WriteHeader(http.StatusOK)
+	})
+	s := start(t, `
+$SITE {
+	session
+	session_edit /put put user alice
+	reverse_proxy $APP
+}`, "APP", app.address())
+	v := s.visitor().withoutJar()
+	want := []string{"a=1", "sessions=2", "b=3"}
+	if got := v.get("/").Header["Set-Cookie"]; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	a := v.get("/put")
+	if got := a.Header["Set-Cookie"]; len(got) != 4 || !slices.Equal(got[:3], want) || !strings.HasPrefix(got[3], "session=") || strings.Contains(got[3], "theirs") {
+		t.Errorf("got %q, want %q and ours", got, want)
+	}
+}
+
+func TestCookie_keepsSharedCachesOut(t *testing.T) {
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Cache-Control", "Expires", "Surrogate-Control", "Vary"} {
+			if value := r.URL.Query().Get(name); value != "" {
+				w.Header().Set(name, value)
+			}
+		}
+		w.WriteHeader(http.StatusOK)
+	})
+	s := start(t, `
+$SITE {
+	session
+	session_edit /put put user alice
+	@read {
+		path /read
+		session user
+	}
+	header @read X-Read yes
+	reverse_proxy $APP
+}`, "APP", app.address())
+	v := s.visitor().withoutJar()
+	for _, test := range []struct {
+		name, path, cacheControl, vary string
+	}{
+		{"no cookie, nothing said", "/", "", ""},
+		{"no cookie, public", "/?Cache-Control=public,max-age=60", "public,max-age=60", ""},
+		{"read only", "/read?Cache-Control=public", "public", "Cookie"},
+		{"read only, varies already", "/read?Vary=accept,+cookie", "", "accept, cookie"},
+		{"read only, varies by something else", "/read?Vary=Accept", "", "Accept|Cookie"},
+		{"read only, varies by everything", "/read?Vary=*", "", "*"},
+		{"cookie, nothing said", "/put", "private, no-store", "Cookie"},
+		{"cookie, public", "/put?Cache-Control=public,+max-age=3600", "private, no-store", "Cookie"},
+		{"cookie, max-age", "/put?Cache-Control=max-age=3600", "private, no-store", "Cookie"},
+		{"cookie, s-maxage", "/put?Cache-Control=s-maxage=3600", "private, no-store", "Cookie"},
+		{"cookie, private", "/put?Cache-Control=private,+max-age=60", "private, max-age=60", "Cookie"},
+		{"cookie, no-store", "/put?Cache-Control=no-store", "no-store", "Cookie"},
+		{"cookie, private field", "/put?Cache-Control=private=%22X-A%22", "private, no-store", "Cookie"},
+		{"cookie, Expires", "/put?Expires=Thu,+01+Jan+2099+00:00:00+GMT&Surrogate-Control=max-age=60", "private, no-store", "Cookie"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := v.get(test.path)
+			if got := strings.Join(a.Header["Cache-Control"], "|"); got != test.cacheControl {
+				t.Errorf("Cache-Control is %q, want %q", got, test.cacheControl)
+			}
+			if got := strings.Join(a.Header["Vary"], "|"); got != test.vary {
+				t.Errorf("Vary is %q, want %q", got, test.vary)
+			}
+			if strings.HasPrefix(test.path, "/put") && (a.Header.Get("Expires") != "" || a.Header.Get("Surrogate-Control") != "") {
+				t.Errorf("the response may be kept: %v", a.Header)
+			}
+		})
+	}
+}
+
+func TestCookie_isOnePerScheme(t *testing.T) {
+	s := start(t, `
+$SITE, $TLS {
+	session
+	session_edit /put put scheme {http.request.scheme}
+	respond "{http.session.data.scheme}"
+}`)
+	v := s.visitor().withoutJar()
+	v.handshake("$TLS/")
+	plain, secure := v.get("/put").cookie(t), v.get("$TLS/put").cookie(t)
+	both := plain.Name + "=" + plain.Value + "; " + secure.Name + "=" + secure.Value
+	v.get("/", "Cookie", both).want(t, http.StatusOK, "http")
+	v.get("$TLS/", "Cookie", both).want(t, http.StatusOK, "https")
+	v.get("/", "Cookie", "session="+secure.Value).want(t, http.StatusOK, "https")
+	v.get("$TLS/", "Cookie", plain.Name+"="+plain.Value).want(t, http.StatusOK, "")
+}

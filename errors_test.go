@@ -1,0 +1,188 @@
+package caddysession_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func TestErrors_pageCarriesTheCookieOfWhatWasStored(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit put user alice
+	handle /unreachable {
+		reverse_proxy 127.0.0.1:1
+	}
+	handle /error {
+		error 404
+	}
+	handle /code {
+		in_go $FAIL
+	}
+	handle_errors {
+		respond "page {err.status_code}"
+	}
+}
+$SITE2 {
+	session
+	session_edit put user alice
+	error 404
+}`, "FAIL", inGo(t, func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
+		return caddyhttp.Error(http.StatusInternalServerError, errors.New("a bug"))
+	}))
+	for path, want := range map[string]struct {
+		status int
+		body   string
+	}{
+		"/unreachable": {502, "page 502"},
+		"/error":       {404, "page 404"},
+		"/code":        {500, "page 500"},
+		"$SITE2/":      {404, ""},
+	} {
+		t.Run(path, func(t *testing.T) {
+			a := s.visitor().get(path)
+			a.want(t, want.status, want.body)
+			a.cookie(t)
+		})
+	}
+	s.table().wantRows(4)
+}
+
+func TestErrors_pageSeesTheSession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit /login put user alice
+	error 404
+	handle_errors {
+		respond "user {http.session.data.user} is lost"
+	}
+}
+$SITE2 {
+	session
+	error 404
+	handle_errors {
+		session
+		@member session user
+		respond @member "{http.session.data.user} is lost"
+		respond "guest is lost"
+	}
+}`)
+	v := s.visitor()
+	v.get("/").want(t, http.StatusNotFound, "user  is lost")
+	v.get("$SITE2/").want(t, http.StatusNotFound, "guest is lost")
+	v.get("/login").want(t, http.StatusNotFound, "user alice is lost")
+	v.get("/").want(t, http.StatusNotFound, "user alice is lost")
+	v.get("$SITE2/").want(t, http.StatusNotFound, "alice is lost")
+}
+
+func TestErrors_editNeedsASession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /put {
+		session_edit put user alice
+		respond "put"
+	}
+	handle /bare* {
+		error 404
+	}
+	handle {
+		error 410
+	}
+	handle_errors 404 {
+		handle /bare-edit {
+			session_edit put lost yes
+		}
+		handle /bare-match {
+			@member session user
+			respond @member "member"
+		}
+		respond "page"
+	}
+	handle_errors 410 {
+		session
+		session_edit increment lost
+		respond "lost {http.session.data.lost}, user {http.session.data.user}"
+	}
+}
+$SITE2 {
+	handle /edit {
+		session_edit put user alice
+		respond "edited"
+	}
+	handle /match {
+		@member session user
+		respond @member "member"
+		respond "guest"
+	}
+	handle /auth {
+		session_auth user
+		respond "in"
+	}
+}`)
+	// Caddy answers an error of an error page with the status of the first error, and logs both.
+	for _, path := range []string{"/bare-edit", "/bare-match"} {
+		t.Run("handle_errors without session "+path, func(t *testing.T) {
+			a := s.visitor().get(path)
+			a.want(t, http.StatusNotFound, "")
+			if a.Header["Set-Cookie"] != nil {
+				t.Errorf("a cookie is set: %v", a.Header["Set-Cookie"])
+			}
+			s.logged("no `session` encloses this: put `session` before it, in handle_errors too")
+			s.table().wantRows(0)
+		})
+	}
+	t.Run("handle_errors with session", func(t *testing.T) {
+		v := s.visitor()
+		v.get("/put")
+		v.get("/gone").want(t, http.StatusGone, "lost 1, user alice")
+		v.get("/gone").want(t, http.StatusGone, "lost 2, user alice")
+		s.table().wantRows(1)
+	})
+	for _, path := range []string{"/edit", "/match", "/auth"} {
+		t.Run("no session at all "+path, func(t *testing.T) {
+			if a := s.visitor().get("$SITE2" + path); a.StatusCode != http.StatusInternalServerError || a.body != "" {
+				t.Errorf("got %d %q, want 500", a.StatusCode, a.body)
+			}
+		})
+	}
+}
+
+func TestErrors_panicBeforeTheFirstByteStoresNothing(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit put user alice
+	in_go $RUN
+}`, "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		switch strings.Trim(r.URL.Path, "/") {
+		case "abort":
+			panic(http.ErrAbortHandler)
+		case "panic":
+			panic("a bug")
+		case "late":
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		return nil
+	}))
+	table := s.table()
+	for _, path := range []string{"/abort", "/panic"} {
+		if a, err := s.visitor().try(http.MethodGet, path); err == nil {
+			t.Errorf("%s: got %d, want a connection that ends", path, a.StatusCode)
+		}
+		table.wantRows(0)
+	}
+	a, err := s.visitor().try(http.MethodGet, "/late")
+	if err != nil || a.err == nil {
+		t.Fatalf("a panic after the first byte: %v, want a response that is cut off", err)
+	}
+	a.cookie(t)
+	table.wantRows(1)
+}

@@ -1,0 +1,301 @@
+package caddysession_test
+
+import (
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+// outageSite has every way in which a request can come to need the store.
+const outageSite = `
+$SITE, $TLS {
+	session {
+		rqlite $STORE {
+			timeout 300ms
+		}
+	}
+	header X-Ours yes
+	handle /login {
+		session_edit {
+			put user alice
+			put_json roles ["admin"]
+		}
+		respond "in"
+	}
+	handle /matcher* {
+		@member session user
+		handle @member {
+			reverse_proxy $APP
+		}
+		respond "guest"
+	}
+	handle /cel* {
+		@member expression session('user')
+		handle @member {
+			reverse_proxy $APP
+		}
+		respond "guest"
+	}
+	handle /placeholder* {
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+		}
+	}
+	handle /placeholder-id* {
+		reverse_proxy $APP {
+			header_up X-Id {http.session.id}
+		}
+	}
+	handle /vars* {
+		vars user {http.session.data.user}
+		respond "user {vars.user}"
+	}
+	handle /respond* {
+		respond "user {http.session.data.user}"
+	}
+	handle /auth* {
+		session_auth user
+		reverse_proxy $APP
+	}
+	handle /redirected* {
+		session_edit {
+			put last {uri}
+			redir /elsewhere
+		}
+	}
+	handle /edit* {
+		session_edit increment visits
+		reverse_proxy $APP
+	}
+	handle /encoded* {
+		encode gzip
+		session_edit increment visits
+		reverse_proxy $APP
+	}
+	handle /untouched* {
+		reverse_proxy $APP
+	}
+	handle_errors {
+		respond "sorry: {err.status_code}"
+	}
+}`
+
+// wantUnavailable checks for what every request that needs a store which is down must get.
+func (a *answer) wantUnavailable(t *testing.T) {
+	t.Helper()
+	body := "sorry: 503"
+	if a.Request.Method == http.MethodHead {
+		body = ""
+	}
+	a.want(t, http.StatusServiceUnavailable, body)
+	if a.err != nil {
+		t.Errorf("reading the body: %v", a.err)
+	}
+	if a.Header.Get("Retry-After") == "" {
+		t.Error("there is no Retry-After")
+	}
+	for _, name := range []string{"Set-Cookie", "Etag", "Content-Encoding", "Last-Modified", "Location", "X-App", "Trailer", "X-Ours"} {
+		if a.Header[name] != nil {
+			t.Errorf("the header still has %s: %q", name, a.Header[name])
+		}
+	}
+	if length := a.Header.Get("Content-Length"); length != "10" && (a.Request.Method != http.MethodHead || length != "") {
+		t.Errorf("Content-Length is %q", length)
+	}
+	if kind := a.Header.Get("Content-Type"); strings.Contains(kind, "app") {
+		t.Errorf("Content-Type is %q", kind)
+	}
+}
+
+func TestOutage_whenLoadingTheApplicationIsNotAsked(t *testing.T) {
+	store, app := newStandIn(t), newApplication(t, nil)
+	s := start(t, outageSite, "STORE", store.URL, "APP", app.address())
+	s.visitor().handshake("$TLS/untouched")
+	for name, breakdown := range map[string]func(){"fails": store.fails, "hangs": store.hangs, "is broken": store.isBroken} {
+		t.Run(name, func(t *testing.T) {
+			store.works()
+			members := map[string]*visitor{}
+			for _, scheme := range schemes {
+				member := s.visitor()
+				eventually(t, "the store to be asked again", func() bool { return member.get(scheme.site+"/login").body == "in" })
+				members[scheme.site] = member
+			}
+			asked := len(app.requests())
+			breakdown()
+			requests := map[string]func() (*answer, error){}
+			for site, member := range members {
+				for _, path := range []string{"/matcher", "/cel", "/placeholder", "/placeholder-id", "/vars", "/respond", "/auth", "/edit", "/redirected"} {
+					requests[strings.Trim(site, "$")+path] = func() (*answer, error) { return member.try(http.MethodPost, site+path) }
+				}
+			}
+			together(t, requests, (*answer).wantUnavailable)
+			if n := len(app.requests()) - asked; n != 0 {
+				t.Errorf("the application was asked %d times, as for a guest", n)
+			}
+			for site, member := range members {
+				member.get(site+"/untouched").want(t, http.StatusOK, "app")
+				s.visitor().get(site+"/respond").want(t, http.StatusOK, "user ")
+			}
+			store.works()
+			eventually(t, "the store to be asked again", func() bool { return members["$SITE"].get("/respond").StatusCode == http.StatusOK })
+			members["$SITE"].get("/respond").want(t, http.StatusOK, "user alice")
+		})
+	}
+}
+
+// appAnswers are responses that must vanish as a whole when the session cannot be stored.
+var appAnswers = map[string]func(w http.ResponseWriter, r *http.Request){
+	"200": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Content-Type", "text/app")
+		_, _ = io.WriteString(w, "the application's secret")
+	},
+	"large": func(w http.ResponseWriter, r *http.Request) {
+		for range 100 {
+			_, _ = io.WriteString(w, strings.Repeat("secret ", 10_000))
+		}
+	},
+	"201": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "/created")
+		w.WriteHeader(http.StatusCreated)
+	},
+	"204": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) },
+	"206": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 0-5/100")
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = io.WriteString(w, "secret")
+	},
+	"304": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.WriteHeader(http.StatusNotModified)
+	},
+	"404": func(w http.ResponseWriter, r *http.Request) { http.Error(w, "the application's secret", 404) },
+	"events": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			if _, err := io.WriteString(w, "data: secret\n\n"); err != nil || r.Context().Err() != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+		}
+	},
+	"chunked with trailers": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-App")
+		_, _ = io.WriteString(w, "secret")
+		w.(http.Flusher).Flush()
+		_, _ = io.WriteString(w, "secret")
+		w.Header().Set("X-App", "secret")
+	},
+	"early hints": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-App", "secret")
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.WriteString(w, "secret")
+	},
+}
+
+func TestOutage_whenStoringNothingOfTheResponseGetsOut(t *testing.T) {
+	store := newStandIn(t)
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-App", "yes")
+		appAnswers[r.Header.Get("Way")](w, r)
+	})
+	s := start(t, outageSite, "STORE", store.URL, "APP", app.address())
+	s.visitor().handshake("$TLS/login")
+	for name, breakdown := range map[string]func(){"cannot write": store.failsWrites, "is full": store.isFull} {
+		t.Run(name, func(t *testing.T) {
+			store.works()
+			members := map[string]*visitor{}
+			for _, scheme := range schemes {
+				member := s.visitor()
+				eventually(t, "the store to be asked again", func() bool { return member.get(scheme.site+"/login").body == "in" })
+				members[scheme.site] = member
+			}
+			guest := s.visitor().withoutJar()
+			breakdown()
+			requests := map[string]func() (*answer, error){}
+			for site, member := range members {
+				for way := range appAnswers {
+					for _, path := range []string{"/edit", "/encoded"} {
+						for _, method := range []string{http.MethodGet, http.MethodHead} {
+							if way == "events" && method == http.MethodHead {
+								continue // would never end
+							}
+							label := strings.Trim(site, "$") + path + "/" + method + "/" + way
+							requests[label+"/member"] = func() (*answer, error) {
+								return member.try(method, site+path, "Way", way, "Accept-Encoding", "gzip")
+							}
+							requests[label+"/guest"] = func() (*answer, error) { return guest.try(method, site+path, "Way", way) }
+						}
+					}
+				}
+			}
+			together(t, requests, (*answer).wantUnavailable)
+			members["$TLS"].get("$TLS/redirected").wantUnavailable(t)
+		})
+	}
+}
+
+func TestOutage_ofALockedFileHealsWhenItIsFree(t *testing.T) {
+	dir := t.TempDir()
+	other := embedded.New(filepath.Join(dir, "sessions.db"), embedded.Options{})
+	if err := other.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+
+	s := start(t, `
+$SITE {
+	session {
+		embedded $FILE
+	}
+	session_edit /put put user alice
+	respond /untouched "untouched"
+	respond "user {http.session.data.user}"
+}`, "FILE", filepath.Join(dir, "sessions.db"))
+	s.logged("another process has the session store open")
+	v := s.visitor()
+	v.get("/untouched").want(t, http.StatusOK, "untouched")
+	if a := v.get("/put"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header["Set-Cookie"] != nil {
+		t.Errorf("with the file locked: %d %v, want 503", a.StatusCode, a.Header)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the file to be opened", func() bool { return v.get("/put").StatusCode == http.StatusOK })
+	v.get("/").want(t, http.StatusOK, "user alice")
+	s.logged("the session store is available")
+}
+
+func TestOutage_lostRepliesApplyOnce(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 500ms
+		}
+	}
+	session_edit increment visits
+	respond "{http.session.data.visits}"
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "1")
+	for i := 2; i <= 5; i++ {
+		store.losesReplies(1)
+		v.get("/").want(t, http.StatusOK, string(rune('0'+i)))
+	}
+	store.works()
+	v.get("/").want(t, http.StatusOK, "6")
+
+	t.Run("a new session is stored under another token", func(t *testing.T) {
+		store.losesReplies(1)
+		v := s.visitor()
+		v.get("/").want(t, http.StatusOK, "1")
+		store.works()
+		v.get("/").want(t, http.StatusOK, "2")
+	})
+}
