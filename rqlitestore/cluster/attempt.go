@@ -16,19 +16,15 @@ import (
 // question is a request in the form in which it can be put to any node, any
 // number of times.
 type question struct {
-	request *http.Request // as it came; its URL names no node
-	header  http.Header   // with the credentials; not changed once made
-	body    []byte
+	request  *http.Request // as it came; its URL names no node
+	header   http.Header   // with the credentials; not changed once made
+	body     []byte
+	delicate bool // it may change something and must not be repeated
 }
 
-// put asks one node once and reads its whole answer, within the time for one
-// attempt.
-func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) (r reply) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
-	defer cancel()
-	connected := false
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
-	res, err := n.http.RoundTrip(q.addressed(httptrace.WithClientTrace(ctx, trace), n, m, t.cfg.Timeout))
+// put asks one node once and reads its whole answer.
+func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply {
+	res, connected, err := q.send(ctx, n, m, t.cfg.Timeout)
 	if err != nil && !connected {
 		return noReply(ctx, unsent, "no connection", err)
 	}
@@ -48,6 +44,19 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) (r re
 	res.ContentLength = int64(len(body))
 	res.TransferEncoding = nil
 	return judgeReply(q.request.URL.Path, m, res, body)
+}
+
+// send reports, where it fails, whether anything can have reached the node.
+func (q *question) send(ctx context.Context, n *node, m mode, timeout time.Duration) (res *http.Response, connected bool, err error) {
+	if q.delicate {
+		// It has to be known for certain.
+		trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
+		res, err = n.http.RoundTrip(q.addressed(httptrace.WithClientTrace(ctx, trace), n, m, timeout))
+		return res, connected, err
+	}
+	res, err = n.http.RoundTrip(q.addressed(ctx, n, m, timeout))
+	var op *net.OpError
+	return res, err != nil && !(errors.As(err, &op) && op.Op == "dial"), err
 }
 
 // noReply is the reply of a node that has not answered, or not to the end.

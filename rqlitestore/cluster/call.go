@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // call is one request on its way through the cluster: the attempts at nodes
@@ -48,37 +45,39 @@ type outcome struct {
 // the first, a hedge, and one at a leader that turned up meanwhile.
 const mostInFlight = 4
 
-// RoundTrip implements [http.RoundTripper]. The host of the request's URL is
-// ignored: the request goes to one of the nodes. The body of the response is
-// in memory when RoundTrip returns.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	q, err := t.question(req)
-	if err != nil {
-		return nil, err
+// begin makes the first attempt, on the caller's own goroutine: most requests
+// need no more, and handing each over to another one takes a tenth of the time
+// that rqlite takes to answer. What comes after it is up to run, which also
+// takes over, beside the attempt, as soon as that has lasted unusually long.
+func (c *call) begin(ctx context.Context) (*http.Response, error) {
+	n, m := c.next(c.t.view.Load())
+	if n == nil {
+		return c.run(ctx, time.Time{})
 	}
-	now := time.Now()
-	t.lastUse.Store(now.UnixNano())
-	t.hedges.earn()
-	ctx := req.Context()
-	var cancel context.CancelFunc
-	if _, ok := ctx.Deadline(); ok {
-		ctx, cancel = context.WithCancel(ctx)
-	} else {
-		ctx, cancel = context.WithTimeout(ctx, t.cfg.budget())
-	}
+	f := flight{n, m}
+	c.inFlight = append(c.inFlight, f)
+	attempt, cancel := context.WithTimeout(ctx, c.t.cfg.Timeout)
 	defer cancel()
-	read := req.URL.Path == "/db/query" || req.Method == http.MethodGet || req.Method == http.MethodHead
-	c := &call{
-		t: t, q: q, begun: now,
-		repeatable: read || idempotent.Is(ctx),
-		anyNode:    read && (req.URL.Path != "/db/query" || strings.Contains(req.URL.RawQuery, "level=none")),
-		outcomes:   make(chan outcome, mostInFlight),
+	type result struct {
+		res *http.Response
+		err error
 	}
-	res, err := c.run(ctx)
-	if res != nil {
-		res.Request = req
+	ended := make(chan result, 1)
+	takeover := time.AfterFunc(c.t.hedgeDelay(), func() {
+		res, err := c.run(ctx, time.Now())
+		ended <- result{res, err}
+		cancel()
+	})
+	o := outcome{f, c.t.put(attempt, c.q, n, m), time.Since(c.begun)}
+	if !takeover.Stop() {
+		c.outcomes <- o // there is always room for it
+		r := <-ended
+		return r.res, r.err
 	}
-	return res, err
+	if res, err, done := c.settle(ctx, o); done {
+		return res, err
+	}
+	return c.run(ctx, time.Time{})
 }
 
 // question reads the request's body, which a RoundTripper has to close, and
@@ -109,10 +108,12 @@ func readAll(req *http.Request) ([]byte, error) {
 }
 
 // run makes attempts until one is answered or there is nothing left to try.
-func (c *call) run(ctx context.Context) (*http.Response, error) {
+// hedgeAt is when those under way have lasted unusually long.
+func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var hedgeAt time.Time
 	for {
 		v := c.t.view.Load()
 		if n, m := c.next(v); n != nil {
@@ -127,7 +128,7 @@ func (c *call) run(ctx context.Context) (*http.Response, error) {
 		timer.Reset(c.sleep(v, hedgeAt))
 		select {
 		case o := <-c.outcomes:
-			if res, err, done := c.settle(o); done {
+			if res, err, done := c.settle(ctx, o); done {
 				return res, err
 			}
 		case <-timer.C:
@@ -137,12 +138,19 @@ func (c *call) run(ctx context.Context) (*http.Response, error) {
 			}
 		case <-v.changed:
 		case <-ctx.Done():
-			c.leave(ctx)
-			return nil, c.failure(ctx.Err())
+			return nil, c.leave(ctx)
 		case <-c.t.ctx.Done():
 			return nil, ErrClosed
 		}
 	}
+}
+
+// bounded ends with the call, at the latest at the deadline of the request.
+func (c *call) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, c.begun.Add(c.t.cfg.budget()))
 }
 
 // next chooses the node to send to now, or none.
@@ -211,7 +219,9 @@ func (c *call) launch(ctx context.Context, n *node, m mode) {
 	c.inFlight = append(c.inFlight, f)
 	go func() {
 		begun := time.Now()
-		r := c.t.put(ctx, c.q, n, m)
+		attempt, cancel := context.WithTimeout(ctx, c.t.cfg.Timeout)
+		defer cancel()
+		r := c.t.put(attempt, c.q, n, m)
 		select {
 		case c.outcomes <- outcome{f, r, time.Since(begun)}:
 		case <-ctx.Done():
@@ -241,7 +251,10 @@ func (c *call) hedge(ctx context.Context) {
 }
 
 // settle takes in how an attempt ended. done means that the call has ended too.
-func (c *call) settle(o outcome) (res *http.Response, err error, done bool) {
+func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err error, done bool) {
+	if o.verdict != answered && ctx.Err() != nil {
+		return nil, c.leave(ctx), true // it failed because of that
+	}
 	for i, f := range c.inFlight {
 		if f == o.flight {
 			c.inFlight = append(c.inFlight[:i], c.inFlight[i+1:]...)
@@ -271,15 +284,16 @@ func (c *call) settle(o outcome) (res *http.Response, err error, done bool) {
 	return nil, nil, false
 }
 
-// leave is called when time has run out: a node that is silent until then may be
-// down, also when it was given too little time to show it.
-func (c *call) leave(ctx context.Context) {
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return
+// leave ends the call because its context has ended. A node that was silent
+// until the deadline may be down, also when it was given too little time to
+// show it.
+func (c *call) leave(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		for _, f := range c.inFlight {
+			c.t.check(f.n)
+		}
 	}
-	for _, f := range c.inFlight {
-		c.t.check(f.n)
-	}
+	return c.failure(ctx.Err())
 }
 
 // superseded reports whether waiting for an attempt has become pointless: a

@@ -33,6 +33,7 @@ func TestFaults_killedLeader(t *testing.T) {
 		r := reportOn(samples, begun, time.Now())
 		t.Logf("F1 kill -9 leader: %s", r)
 		firstErrors(t, samples)
+		requireOnlyUnrepeatable(t, samples)
 		if r.gap > 4*time.Second {
 			t.Errorf("the gap of %s is longer than 4 s", r.gap)
 		}
@@ -51,6 +52,7 @@ func TestFaults_stoppedLeader(t *testing.T) {
 		r := reportOn(samples, begun, time.Now())
 		t.Logf("F2 SIGTERM leader: %s", r)
 		firstErrors(t, samples)
+		requireOnlyUnrepeatable(t, samples)
 		if r.gap > 500*time.Millisecond {
 			t.Errorf("the gap of %s is longer than 0.5 s", r.gap)
 		}
@@ -80,6 +82,7 @@ func TestFaults_frozenLeader(t *testing.T) {
 		t.Logf("F3 freeze leader: from 5 s on, still frozen: %s", settled)
 		t.Logf("F3 freeze leader: after thaw: %s", after)
 		firstErrors(t, samples)
+		requireOnlyUnrepeatable(t, samples)
 		if fault.gap > 4*time.Second {
 			t.Errorf("the gap of %s is longer than 4 s", fault.gap)
 		}
@@ -118,6 +121,7 @@ func TestFaults_frozenFollower(t *testing.T) {
 			}
 		}
 		firstErrors(t, samples)
+		requireOnlyUnrepeatable(t, samples)
 		l.requireNothingLost(t)
 	})
 }
@@ -205,6 +209,7 @@ func TestFaults_frozenNodeAtStart(t *testing.T) {
 		r := reportOn(samples, begun, time.Now())
 		t.Logf("F9 one frozen at start: %s", r)
 		firstErrors(t, samples)
+		requireOnlyUnrepeatable(t, samples)
 		if r.failed > 0 {
 			t.Errorf("%d requests failed", r.failed)
 		}

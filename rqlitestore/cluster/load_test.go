@@ -32,6 +32,7 @@ type load struct {
 type sample struct {
 	begun, ended time.Time
 	write        bool
+	once         bool // it must not be repeated
 	err          error
 }
 
@@ -113,7 +114,7 @@ func (l *load) write(ctx context.Context, sql string) {
 	defer cancel()
 	begun := time.Now()
 	_, err := l.conn.WriteOneParameterizedContext(call, gorqlite.ParameterizedStatement{Query: sql, Arguments: []any{id}})
-	l.note(ctx, sample{begun: begun, ended: time.Now(), write: true, err: err}, id)
+	l.note(ctx, sample{begun: begun, ended: time.Now(), write: true, once: !idempotent.Is(ctx), err: err}, id)
 }
 
 func (l *load) read(ctx context.Context) {
@@ -228,6 +229,21 @@ func run(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-t.Context().Done():
+	}
+}
+
+// requireOnlyUnrepeatable checks that nothing failed but writes that were under
+// way when the fault struck and must not be repeated.
+func requireOnlyUnrepeatable(t *testing.T, samples []sample) {
+	t.Helper()
+	failed := 0
+	for _, s := range samples {
+		if s.err != nil && !s.once {
+			failed++
+		}
+	}
+	if failed > 0 {
+		t.Errorf("%d requests failed that may be repeated", failed)
 	}
 }
 

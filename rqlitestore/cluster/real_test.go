@@ -130,5 +130,6 @@ func TestTransport_survivesARollingRestart(t *testing.T) {
 	r := reportOn(samples, begun, time.Now())
 	t.Logf("rolling restart: %s", r)
 	firstErrors(t, samples)
+	requireOnlyUnrepeatable(t, samples)
 	l.requireNothingLost(t)
 }
