@@ -16,39 +16,33 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
-// The tests of this file run the test binary once more as another process. This variable tells it what to be.
-const (
-	roleVariable = "EMBEDDED_TEST_ROLE"
-	writerRole   = "writer"
-	holderRole   = "holder"
-)
+// roleVariable tells the test binary, when a test runs it once more as another process, what to be.
+const roleVariable = "EMBEDDED_TEST_ROLE"
 
-func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case writerRole:
-		exitWith(writeForever(os.Args[1], os.Args[2]))
-	case holderRole:
-		exitWith(hold(os.Args[1]))
-	default:
-		os.Exit(m.Run())
-	}
+var roles = map[string]func(args []string) error{
+	"writer": writeForever,
+	"holder": hold,
 }
 
-func exitWith(err error) {
-	if err != nil {
+func TestMain(m *testing.M) {
+	role, ok := roles[os.Getenv(roleVariable)]
+	if !ok {
+		os.Exit(m.Run())
+	}
+	if err := role(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(0)
 }
 
-// writeForever stores numbers from first on and prints each when it is acknowledged.
-func writeForever(file, first string) error {
-	next, err := strconv.Atoi(first)
+// writeForever stores numbers in a file, from the given one on, and prints each when it is acknowledged. It ends when
+// a write fails.
+func writeForever(args []string) error {
+	next, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
-	conn, err := embedded.Connect(file)
+	conn, err := embedded.Connect(args[0])
 	if err != nil {
 		return err
 	}
@@ -56,9 +50,9 @@ func writeForever(file, first string) error {
 		return err
 	}
 	var mu sync.Mutex
-	failed := make(chan error)
+	var wg sync.WaitGroup
 	for range 4 {
-		go func() {
+		wg.Go(func() {
 			for {
 				mu.Lock()
 				n := next
@@ -68,21 +62,22 @@ func writeForever(file, first string) error {
 					fmt.Sprintf("INSERT INTO t VALUES(%d, 0)", n),
 					fmt.Sprintf("UPDATE t SET twice = %d WHERE a = %d", 2*n, n),
 				}); err != nil {
-					failed <- err
+					fmt.Fprintln(os.Stderr, err)
 					return
 				}
 				mu.Lock()
 				fmt.Println(n)
 				mu.Unlock()
 			}
-		}()
+		})
 	}
-	return <-failed
+	wg.Wait()
+	return nil
 }
 
-// hold opens the file, says so, and closes it when its input ends.
-func hold(file string) error {
-	n := embedded.New(file, embedded.Options{})
+// hold opens a file, says so, and closes it when its input ends.
+func hold(args []string) error {
+	n := embedded.New(args[0], embedded.Options{})
 	if err := n.Open(); err != nil {
 		return err
 	}
@@ -142,7 +137,7 @@ func TestCrash_losesNothingThatWasAcknowledged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sessions.db")
 	acknowledged := map[int]bool{}
 	for round, rows := range []int{1, 40, 150, 7, 300} {
-		p := startProcess(t, writerRole, file, strconv.Itoa(round*1_000_000))
+		p := startProcess(t, "writer", file, strconv.Itoa(round*1_000_000))
 		var lines []string
 		for len(lines) < rows && p.out.Scan() {
 			lines = append(lines, p.out.Text())
@@ -151,18 +146,24 @@ func TestCrash_losesNothingThatWasAcknowledged(t *testing.T) {
 		if len(lines) < rows {
 			t.Fatalf("round %d: the writer ended after %d rows: %s", round, len(lines), p.err.String())
 		}
-		for _, line := range lines {
-			n, err := strconv.Atoi(line)
-			if err != nil {
-				t.Fatal(err)
-			}
-			acknowledged[n] = true
-		}
+		addNumbers(t, acknowledged, lines)
 		checkAcknowledged(t, file, acknowledged)
 	}
 }
 
-func checkAcknowledged(t *testing.T, file string, acknowledged map[int]bool) {
+func addNumbers(t *testing.T, set map[int]bool, lines []string) {
+	t.Helper()
+	for _, line := range lines {
+		n, err := strconv.Atoi(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set[n] = true
+	}
+}
+
+// checkAcknowledged checks that what was acknowledged is there, and returns all that is.
+func checkAcknowledged(t *testing.T, file string, acknowledged map[int]bool) (there map[int]bool) {
 	t.Helper()
 	n := embedded.New(file, embedded.Options{})
 	conn := connect(t, n)
@@ -175,7 +176,7 @@ func checkAcknowledged(t *testing.T, file string, acknowledged map[int]bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[int]bool{}
+	there = map[int]bool{}
 	for rows.Next() {
 		var a, twice int
 		if err := rows.Scan(&a, &twice); err != nil {
@@ -196,12 +197,13 @@ func checkAcknowledged(t *testing.T, file string, acknowledged map[int]bool) {
 	} else if m, _ := got.Map(); m["integrity_check"] != "ok" {
 		t.Errorf("integrity check: %v", m)
 	}
+	return there
 }
 
 func TestLock_keepsOutAnotherProcess(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sessions.db")
-	holder := startProcess(t, holderRole, file)
+	holder := startProcess(t, "holder", file)
 	if !holder.out.Scan() || holder.out.Text() != "open" {
 		t.Fatalf("the holder did not open: %s", holder.err.String())
 	}
@@ -225,7 +227,8 @@ func TestLock_keepsOutAnotherProcess(t *testing.T) {
 		t.Error("the lock is free and the node did not heal")
 	}
 
-	other := startProcess(t, holderRole, file)
+	other := startProcess(t, "holder", file)
+	other.in.Close()
 	if err := other.Wait(); err == nil || !strings.Contains(other.err.String(), embedded.ErrLocked.Error()) {
 		t.Errorf("the other process beside this one: %v: %s", err, other.err.String())
 	}
@@ -234,7 +237,7 @@ func TestLock_keepsOutAnotherProcess(t *testing.T) {
 func TestLock_isFreeAfterACrash(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sessions.db")
-	holder := startProcess(t, holderRole, file)
+	holder := startProcess(t, "holder", file)
 	if !holder.out.Scan() {
 		t.Fatalf("the holder did not open: %s", holder.err.String())
 	}

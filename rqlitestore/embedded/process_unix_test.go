@@ -1,0 +1,45 @@
+//go:build unix
+
+package embedded_test
+
+import (
+	"maps"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func init() { roles["limited writer"] = writeLimited }
+
+// writeLimited does what writeForever does until no file can grow any more, as on a full disk.
+func writeLimited(args []string) error {
+	signal.Ignore(syscall.SIGXFSZ) // so that the write is an error
+	limit := syscall.Rlimit{Cur: 300 << 10, Max: 300 << 10}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	return writeForever(args)
+}
+
+func TestCrash_fullDiskStoresExactlyWhatItAcknowledges(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	p := startProcess(t, "limited writer", file, "0")
+	var lines []string
+	for p.out.Scan() {
+		lines = append(lines, p.out.Text())
+	}
+	if err := p.Wait(); err != nil || len(lines) < 4 {
+		t.Fatalf("after %d rows: %v: %s", len(lines), err, p.err.String())
+	}
+	if got := p.err.String(); !strings.Contains(got, "disk") {
+		t.Errorf("the error is %s", got)
+	}
+	acknowledged := map[int]bool{}
+	addNumbers(t, acknowledged, lines)
+	if there := checkAcknowledged(t, file, acknowledged); !maps.Equal(there, acknowledged) {
+		t.Errorf("%d rows are there, %d were acknowledged", len(there), len(acknowledged))
+	}
+}
