@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -32,4 +34,31 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.Request = req
 	}
 	return res, err
+}
+
+// question reads the request's body, which a RoundTripper has to close, and
+// adds the credentials.
+func (t *Transport) question(req *http.Request) (*question, error) {
+	q := &question{request: req, header: t.cfg.withCredentials(req.Header)}
+	if req.Body != nil {
+		body, err := readAll(req)
+		if err != nil {
+			return nil, fmt.Errorf("cluster: read the request: %w", err)
+		}
+		q.body = body
+	}
+	if t.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	return q, nil
+}
+
+func readAll(req *http.Request) ([]byte, error) {
+	defer req.Body.Close()
+	var buffer bytes.Buffer
+	if req.ContentLength > 0 {
+		buffer.Grow(int(req.ContentLength) + bytes.MinRead)
+	}
+	_, err := buffer.ReadFrom(req.Body)
+	return buffer.Bytes(), err
 }
