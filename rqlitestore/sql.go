@@ -3,9 +3,9 @@ package rqlitestore
 import "strings"
 
 // statements is the SQL of one table. Values are parameters, without exception;
-// ?1 is JSON with a row for each caller, so that a statement is the
-// same for one row and for hundreds. No SQL function gives the time: on the
-// nodes of a cluster it would not be the same.
+// ?1 is JSON with a row for each caller, so that a statement is the same for two
+// rows and for hundreds. No SQL function gives the time: on the nodes of a
+// cluster it would not be the same.
 //
 // Statements that write choose their rows by key or in a fixed order, so that
 // every node chooses the same.
@@ -13,23 +13,23 @@ type statements struct {
 	find, load         reading
 	current            reading
 	create, touch      string
-	save, saveAll      saving
+	save, saveAll      writing
 	supersede, follow  string
 	renew, resolve     string
 	destroy            string
 	endOlder, endAlias string
-	commit             string
+	commit             writing
 	note, remove       string
 	page               string
 	hasExpired         [2]string
 	deleteExpired      [2]string
 }
 
-// reading and saving have a statement of their own for a lone call. SQLite
-// prepares it in less time than it takes to run the one for many.
+// reading and writing have a statement of their own for a lone call: SQLite
+// takes longer to prepare the one for many than to run it once.
 type (
 	reading struct{ one, many string }
-	saving  struct{ one, many string }
+	writing struct{ one, many string }
 )
 
 func newStatements(table string, reviveDeleted bool) statements {
@@ -39,6 +39,7 @@ func newStatements(table string, reviveDeleted bool) statements {
 		current: readingSQL(recordSQL, "p.id={key} AND p.superseded IS NULL"),
 		save:    savingSQL(""),
 		saveAll: savingSQL(",expiry={expiry},principal={principal}"),
+		commit:  commitSQL(reviveDeleted),
 
 		create: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights)
 SELECT {newtoken},unhex(j.value->>9),j.value->>4,{id},1,j.value->>8,{principal},j.value->>7
@@ -85,11 +86,6 @@ WHERE id=` + textSQL("?1") + ` AND alias<>'' AND token<>` + textSQL("?2") + `
 AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + `),1e9)`,
 		endAlias: `UPDATE {sessions} SET alias=NULL WHERE token=` + textSQL("?2") + ` AND id=` + textSQL("?1") + ` AND superseded IS NULL`,
 
-		commit: `INSERT INTO {sessions}(token,data,expiry) SELECT {name},unhex(substr(j.value,19)),substr(j.value,1,18)
-FROM json_each(?1) j WHERE NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={name})
-ON CONFLICT(token) DO UPDATE SET data=excluded.data,expiry=excluded.expiry,
-version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'||coalesce(writes,''),1,64))`,
-
 		note: `INSERT INTO {ended}(token,expiry)
 SELECT {value},max(?2,coalesce((SELECT s.expiry FROM {sessions} s WHERE s.token={value}),0)) FROM json_each(?1) j WHERE true
 ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
@@ -101,13 +97,12 @@ SELECT *,sum(length(data)) OVER (ORDER BY token ROWS UNBOUNDED PRECEDING)-length
 SELECT * FROM {sessions} WHERE token>=` + textSQL("?1") + ` AND superseded IS NULL AND expiry>?2 ORDER BY token LIMIT ?3)) p
 WHERE before<?4`,
 	}
-	if reviveDeleted {
-		st.commit = strings.Replace(st.commit, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={name})", "true", 1)
-	}
 	for i, t := range []string{"{sessions}", "{ended}"} {
 		st.hasExpired[i] = `SELECT EXISTS(SELECT 1 FROM ` + t + ` WHERE expiry<=?1)||''`
-		st.deleteExpired[i] = `DELETE FROM ` + t + ` WHERE token IN
-(SELECT token FROM ` + t + ` WHERE expiry<=?1 ORDER BY expiry,token LIMIT ?2)`
+		// Up to the expiry of the last row of the batch: the index has that in
+		// order, and every node chooses the same rows.
+		st.deleteExpired[i] = `DELETE FROM ` + t + ` WHERE expiry<=min(?1,coalesce(
+(SELECT expiry FROM ` + t + ` WHERE expiry<=?1 ORDER BY expiry LIMIT 1 OFFSET ?2-1),?1))`
 	}
 	st.each(strings.NewReplacer(
 		"{sessions}", `"`+table+`"`,
@@ -129,7 +124,7 @@ func (st *statements) each(f func(string) string) {
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
 		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.endOlder, &st.endAlias,
-		&st.commit, &st.note, &st.remove, &st.page,
+		&st.commit.one, &st.commit.many, &st.note, &st.remove, &st.page,
 		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
 	} {
 		*sql = f(*sql)
@@ -174,10 +169,26 @@ var (
 // savingSQL makes the statements that save a row where it still has the version
 // that was read. What did not change is left alone: an index on a column that is
 // set costs as much as all the rest.
-func savingSQL(also string) saving {
+func savingSQL(also string) writing {
 	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes=substr({writes}||coalesce(s.writes,''),1,64)` + also + `
 {from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?2`
-	return saving{one: loneRow.Replace(sql), many: rowOfMany.Replace(sql)}
+	return writing{one: loneRow.Replace(sql), many: rowOfMany.Replace(sql)}
+}
+
+// commitSQL makes the statements of Commit, an upsert. A token that was deleted
+// is left out, unless it may be revived.
+func commitSQL(reviveDeleted bool) writing {
+	sql := `INSERT INTO {sessions}(token,data,expiry) SELECT {token},{data},{expiry}{from}
+WHERE NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})
+ON CONFLICT(token) DO UPDATE SET data=excluded.data,expiry=excluded.expiry,
+version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'||coalesce(writes,''),1,64))`
+	if reviveDeleted {
+		sql = strings.Replace(sql, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})", "true", 1)
+	}
+	many := strings.NewReplacer("{token}", textSQL("j.key"), "{data}", "unhex(substr(j.value,19))",
+		"{expiry}", "substr(j.value,1,18)", "{from}", " FROM json_each(?1) j")
+	one := strings.NewReplacer("{token}", textSQL("?1"), "{data}", "unhex(?3)", "{expiry}", "?2", "{from}", "")
+	return writing{one: one.Replace(sql), many: many.Replace(sql)}
 }
 
 // textSQL is the SQL expression for the text that hex holds.

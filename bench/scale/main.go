@@ -123,7 +123,7 @@ func fill(ctx context.Context, conn *gorqlite.Connection, table string) error {
 	for from := 0; from < *rows; from += batch {
 		_, err := conn.WriteParameterizedContext(ctx, []gorqlite.ParameterizedStatement{{
 			Query: `WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i+1 FROM n WHERE i<?2-1)
-INSERT INTO ` + table + `(token,data,expiry,id,version) SELECT printf('%043d',(i*2654435761)%4294967296),zeroblob(257),?3,printf('%022d',i),1 FROM n`,
+INSERT INTO ` + table + `(token,data,expiry,id,version) SELECT printf('%043d',(i*2654435761)%4294967296),zeroblob(257),?3+(i%3600000)/86400000.0,printf('%022d',i),1 FROM n`,
 			Arguments: []any{from, min(from+batch, *rows), expiry},
 		}})
 		if err != nil {
