@@ -1,0 +1,145 @@
+package caddysession_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const originSites = `
+(site) {
+	handle /login {
+		session_edit put user alice
+		respond ok
+	}
+	handle /app* {
+		reverse_proxy $APP
+	}
+	handle_errors {
+		respond "{err.status_code} {err.message}"
+	}
+}
+$SITE {
+	session
+	import site
+}
+$SITE2 {
+	session {
+		cross_origin deny https://app.example.com
+	}
+	import site
+}
+$SITE3 {
+	session {
+		cross_origin allow
+	}
+	import site
+}`
+
+func TestCrossOrigin_unsafeRequestsNeedTheSiteItself(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, originSites, "APP", app.address())
+	for name, test := range map[string]struct {
+		headers         []string
+		denied, trusted bool // refused by deny; by deny with an origin that is trusted
+	}{
+		"no browser":           {nil, false, false},
+		"same origin":          {[]string{"Sec-Fetch-Site", "same-origin"}, false, false},
+		"typed":                {[]string{"Sec-Fetch-Site", "none"}, false, false},
+		"cross site":           {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, true, true},
+		"same site":            {[]string{"Sec-Fetch-Site", "same-site", "Origin", "https://other.example.com"}, true, true},
+		"trusted origin":       {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example.com"}, true, false},
+		"trusted, other port":  {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example.com:8443"}, true, true},
+		"old browser, foreign": {[]string{"Origin", "https://evil.example"}, true, true},
+		"old browser, null":    {[]string{"Origin", "null"}, true, true},
+		"old browser, own":     {[]string{"Origin", "http://$HOST"}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for site, refused := range map[string]bool{"$SITE": test.denied, "$SITE2": test.trusted, "$SITE3": false} {
+				host := strings.TrimSuffix(strings.TrimPrefix(s.url(site+"/"), "http://"), "/")
+				headers := make([]string, len(test.headers))
+				for i, h := range test.headers {
+					headers[i] = strings.Replace(h, "$HOST", host, 1)
+				}
+				member := s.visitorWith(t)
+				member.get(site+"/login").want(t, http.StatusOK, "ok")
+				guest := s.visitorWith(t)
+				for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch} {
+					before := len(app.requests())
+					a := member.do(method, site+"/app", headers...)
+					if got := a.StatusCode == http.StatusForbidden; got != refused {
+						t.Errorf("%s %s is answered by %d %q", method, site, a.StatusCode, a.body)
+					}
+					if refused && (!strings.Contains(a.body, "cross_origin deny <origin>") || len(app.requests()) != before) {
+						t.Errorf("%s %s: the answer is %q, and the application was asked %d times", method, site, a.body, len(app.requests())-before)
+					}
+					guest.do(method, site+"/app", headers...).want(t, http.StatusOK, "app")
+				}
+				for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+					if a := member.do(method, site+"/app", headers...); a.StatusCode != http.StatusOK {
+						t.Errorf("%s %s is answered by %d", method, site, a.StatusCode)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestCrossOrigin_websocketsNeedTheSiteItself(t *testing.T) {
+	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\nSession-Set: {}\r\n\r\n")
+		_ = buffered.Flush()
+	})
+	s := start(t, originSites, "APP", app.address())
+	for _, test := range []struct {
+		site, origin string
+		cookie       bool
+		want         int
+	}{
+		{"$SITE", "", true, http.StatusSwitchingProtocols},
+		{"$SITE", "http://$HOST", true, http.StatusSwitchingProtocols},
+		{"$SITE", "https://evil.example", true, http.StatusForbidden},
+		{"$SITE", "https://evil.example", false, http.StatusSwitchingProtocols},
+		{"$SITE2", "https://evil.example", true, http.StatusForbidden},
+		{"$SITE2", "https://app.example.com", true, http.StatusSwitchingProtocols},
+		{"$SITE3", "https://evil.example", true, http.StatusSwitchingProtocols},
+	} {
+		t.Run(fmt.Sprint(test.site, test.origin, test.cookie), func(t *testing.T) {
+			host := strings.TrimSuffix(strings.TrimPrefix(s.url(test.site+"/"), "http://"), "/")
+			header := ""
+			if test.origin != "" {
+				header += "Origin: " + strings.Replace(test.origin, "$HOST", host, 1) + "\r\n"
+			}
+			if test.cookie {
+				header += "Cookie: session=" + s.visitorWith(t).get(test.site+"/login").cookie(t).Value + "\r\n"
+			}
+			conn, err := net.Dial("tcp", host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
+			_, err = io.WriteString(conn, "GET /app HTTP/1.1\r\nHost: "+host+"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.StatusCode != test.want {
+				t.Errorf("the handshake is answered by %d, want %d", res.StatusCode, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package caddysession_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPlaceholders_whereCaddyReplacesThem(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	log {
+		output file $DIR/access.log
+	}
+	session
+	handle /put {
+		in_go $CODE
+	}
+	vars user {http.session.data.user}
+	map {http.session.data.role} {may} {
+		editor write
+		default read
+	}
+	log_append role {http.session.data.role}
+	redir /redir /of/{http.session.data.user}
+	handle /respond {
+		respond {http.session.data.user}
+	}
+	handle /vars {
+		respond {vars.user}
+	}
+	handle /map {
+		respond {may}
+	}
+	handle /proxy {
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+			header_up X-Cart {http.session.data.cart}
+		}
+	}
+	handle /header {
+		header X-User {http.session.data.user}
+		respond ok
+	}
+	handle /templates {
+		templates {
+			mime text/plain
+		}
+		header Content-Type text/plain
+		respond "{{placeholder \"http.session.data.user\"}} and {{placeholder \"http.session.data.address.city\"}}."
+	}
+	handle /kinds {
+		respond "{http.session.data.n} {http.session.data.f} {http.session.data.on} {http.session.data.cart} {http.session.data.address} {http.session.data.address.city} [{http.session.data.none}] [{http.session.data.nothing}] [{http.session.data.__created}]"
+	}
+	handle /about {
+		respond "{http.session.id} {http.session.is_new} {http.session.created} {http.session.expires}"
+	}
+	handle /file/* {
+		root $DIR/{http.session.data.user}
+		file_server
+	}
+}`, "APP", app.address(), "CODE", puts(t))
+	if err := os.MkdirAll(filepath.Join(s.names["DIR"], "alice", "file"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.names["DIR"], "alice", "file", "a.txt"), []byte("of alice"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := s.visitor()
+	v.get("/respond").want(t, http.StatusOK, "")
+	v.get("/map").want(t, http.StatusOK, "read")
+	v.get("/about").want(t, http.StatusOK, " true  ")
+	s.table().wantRows(0)
+
+	before := time.Now().Add(-time.Second)
+	v.put(`{"user":"alice","role":"editor","n":9007199254740993,"f":0.5,"on":false,"cart":["a",{"b":"c"}],"address":{"city":"Köln"},"nothing":null}`)
+	v.get("/respond").want(t, http.StatusOK, "alice")
+	v.get("/vars").want(t, http.StatusOK, "alice")
+	v.get("/map").want(t, http.StatusOK, "write")
+	v.get("/templates").want(t, http.StatusOK, "alice and Köln.")
+	v.get("/file/a.txt").want(t, http.StatusOK, "of alice")
+	v.get("/kinds").want(t, http.StatusOK, `9007199254740993 0.5 false ["a",{"b":"c"}] {"city":"Köln"} Köln [] [] []`)
+	if to := v.get("/redir").Header.Get("Location"); to != "/of/alice" {
+		t.Errorf("redir leads to %q", to)
+	}
+	if user := v.get("/header").Header.Get("X-User"); user != "alice" {
+		t.Errorf("the header is %q", user)
+	}
+	v.get("/proxy").want(t, http.StatusOK, "app")
+	if h := app.last(t).Header; h.Get("X-User") != "alice" || h.Get("X-Cart") != `["a",{"b":"c"}]` {
+		t.Errorf("the application is sent %v", h)
+	}
+
+	about := strings.Fields(v.get("/about").body)
+	if len(about) != 4 || about[0] != s.table().only().id || about[1] != "false" {
+		t.Fatalf("the session is %q", about)
+	}
+	created, err1 := time.Parse(time.RFC3339, about[2])
+	expires, err2 := time.Parse(time.RFC3339, about[3])
+	if err1 != nil || err2 != nil || created.Before(before) || expires.Sub(created).Round(time.Minute) != 24*time.Hour {
+		t.Errorf("created %s, expires %s", about[2], about[3])
+	}
+
+	eventually(t, "the access log", func() bool {
+		log, err := os.ReadFile(filepath.Join(s.names["DIR"], "access.log"))
+		return err == nil && strings.Contains(string(log), `"session_id":"`+about[0]+`"`) && strings.Contains(string(log), `"role":"editor"`)
+	})
+}
