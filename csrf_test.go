@@ -1,0 +1,176 @@
+package caddysession_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+const csrfSite = `
+$SITE {
+	session
+	handle /login {
+		session_edit {
+			renew
+			put user {query.user}
+		}
+		respond {http.session.csrf_token}
+	}
+	handle /form {
+		respond {http.session.csrf_token}
+	}
+	handle {
+		session_csrf $FIELD
+		reverse_proxy $APP
+	}
+}`
+
+// upload is an application that gives back what it is sent.
+func upload(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_, _ = w.Write(body)
+}
+
+// posting is a request with a body, and what is to become of it.
+type posting struct {
+	kind   string
+	body   []byte
+	token  string // in the header
+	status int
+}
+
+func (v *visitor) send(kind string, body []byte, headers ...string) *answer {
+	v.t.Helper()
+	r := v.request(http.MethodPost, "/", append(headers, "Content-Type", kind)...)
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	res, err := v.http.Do(r)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return &answer{Response: res, body: string(text), err: err}
+}
+
+func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(upload))
+	t.Cleanup(app.Close)
+	s := start(t, csrfSite, "APP", app.URL, "FIELD", "token")
+	guest := s.visitor()
+	guest.send("text/plain", []byte("from a guest")).want(t, http.StatusOK, "from a guest")
+	if body := guest.get("/form").body; body != "" {
+		t.Errorf("a guest's token is %q", body)
+	}
+
+	v, other := s.visitor(), s.visitor()
+	v.get("/login?user=alice")
+	other.get("/login?user=mallory")
+	token, again, foreign := v.get("/form").body, v.get("/form").body, other.get("/form").body
+	if token == "" || token == again {
+		t.Errorf("the tokens are %q and %q, want two that differ", token, again)
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+		if a := v.do(method, "/"); a.StatusCode != http.StatusOK {
+			t.Errorf("%s without a token: %d", method, a.StatusCode)
+		}
+	}
+
+	form := func(field, token string) []byte {
+		return []byte(url.Values{"a": {"1"}, field: {token}, "z": {"Zoë"}}.Encode())
+	}
+	const urlencoded = "application/x-www-form-urlencoded"
+	for name, test := range map[string]posting{
+		"nothing":             {"text/plain", []byte("x"), "", http.StatusForbidden},
+		"header":              {"application/json", []byte(`{"a":1}`), token, http.StatusOK},
+		"the other token":     {"application/json", []byte(`{"a":1}`), again, http.StatusOK},
+		"wrong header":        {"application/json", []byte(`{}`), "x" + token[1:], http.StatusForbidden},
+		"short header":        {"application/json", []byte(`{}`), token[:20], http.StatusForbidden},
+		"no base64":           {"application/json", []byte(`{}`), "!" + token, http.StatusForbidden},
+		"of another session":  {"application/json", []byte(`{}`), foreign, http.StatusForbidden},
+		"form":                {urlencoded, form("token", token), "", http.StatusOK},
+		"form with charset":   {urlencoded + "; charset=UTF-8", form("token", token), "", http.StatusOK},
+		"form of another":     {urlencoded, form("token", foreign), "", http.StatusForbidden},
+		"form, other field":   {urlencoded, form("csrf_token", token), "", http.StatusForbidden},
+		"a broken form":       {urlencoded, []byte("%zz;" + string(form("token", token))), "", http.StatusForbidden},
+		"multipart":           multipartOf(t, "token", token, 0),
+		"multipart, no token": multipartOf(t, "no", token, 0),
+		"upload":              multipartOf(t, "token", token, 3<<20),
+		"upload, no token":    multipartOf(t, "no", token, 3<<20),
+		"field in JSON":       {"application/json", []byte(`{"token":"` + token + `"}`), "", http.StatusForbidden},
+		"multipart, cut off":  {"multipart/form-data; boundary=x", []byte("--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb"), "", http.StatusForbidden},
+		"no boundary":         {"multipart/form-data", []byte("x"), "", http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var headers []string
+			if test.token != "" {
+				headers = []string{"X-CSRF-Token", test.token}
+			}
+			a := v.send(test.kind, test.body, headers...)
+			if a.StatusCode != test.status {
+				t.Fatalf("the answer is %d, want %d", a.StatusCode, test.status)
+			}
+			if test.status == http.StatusOK && a.body != string(test.body) {
+				t.Errorf("the application got %d bytes that differ from the %d that were sent", len(a.body), len(test.body))
+			}
+		})
+	}
+
+	t.Run("a login makes older tokens worthless", func(t *testing.T) {
+		fresh := v.get("/login?user=bob").body
+		if a := v.send("text/plain", nil, "X-CSRF-Token", token); a.StatusCode != http.StatusForbidden {
+			t.Errorf("the token from before the login: %d", a.StatusCode)
+		}
+		v.send("text/plain", []byte("x"), "X-CSRF-Token", fresh).want(t, http.StatusOK, "x")
+	})
+}
+
+// multipartOf makes a form with a field, then a file of some bytes, and says what becomes of it.
+func multipartOf(t testing.TB, field, token string, size int) posting {
+	t.Helper()
+	var b bytes.Buffer
+	form := multipart.NewWriter(&b)
+	file := make([]byte, size)
+	_, _ = rand.Read(file)
+	err := form.WriteField("first", "Zoë")
+	if err == nil {
+		err = form.WriteField(field, token)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := form.CreateFormFile("file", "a.bin")
+	if err == nil {
+		_, err = part.Write(file)
+	}
+	if err == nil {
+		err = form.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := posting{form.FormDataContentType(), b.Bytes(), "", http.StatusForbidden}
+	if field == "token" {
+		p.status = http.StatusOK
+	}
+	return p
+}
+
+func TestCSRF_fieldIsCSRFTokenUnlessNamed(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(upload))
+	t.Cleanup(app.Close)
+	s := start(t, strings.Replace(csrfSite, "$FIELD", "", 1), "APP", app.URL)
+	v := s.visitor()
+	v.get("/login?user=alice")
+	body := url.Values{"csrf_token": {v.get("/form").body}}.Encode()
+	v.send("application/x-www-form-urlencoded", []byte(body)).want(t, http.StatusOK, body)
+}
