@@ -85,6 +85,20 @@ var batchCases = []storeCase{
 			t.Errorf("one token was found with %d different data: %v", len(seen), seen)
 		}
 	}},
+	{"Batch_touchesOfOneSessionDoNotHideEachOther", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		together(20, g, func(i int) {
+			if err := s.Touch(context.Background(), "id", rec.Expiry.Add(time.Duration(i)*time.Minute)); err != nil {
+				t.Error(err)
+			}
+		})
+		if got := mustLoad(t, s, "token").Expiry.Sub(rec.Expiry); got != 19*time.Minute {
+			t.Errorf("the farthest of the touches was lost: %v", got)
+		}
+	}},
 	{"Batch_errorReachesItsCallerOnly", func(t *testing.T, e *env) {
 		e.exec(t, `CREATE TABLE {t}(token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL,CHECK(token NOT LIKE 'poison%'))`)
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
@@ -116,19 +130,22 @@ var batchCases = []storeCase{
 		ctx, cancel := context.WithCancelCause(context.Background())
 		why := errors.New("client went away")
 		errs := make(chan error)
-		go func() { errs <- s.CommitCtx(ctx, "sent", []byte("data"), inAnHour()) }()
-		<-g.held // its request is under way
+		for _, token := range []string{"sent", "sent too"} {
+			go func() { errs <- s.CommitCtx(ctx, token, []byte("data"), inAnHour()) }()
+			<-g.held // its request is under way
+		}
 		go func() { errs <- s.CommitCtx(ctx, "waiting", []byte("data"), inAnHour()) }()
 		go func() { errs <- s.Commit("other", []byte("data"), inAnHour()) }()
 		cancel(why)
-		for range 2 {
+		for range 3 {
 			if err := <-errs; !errors.Is(err, why) {
 				t.Errorf("a caller that gave up got %v", err)
 			}
 		}
 		g.release()
 		must(t, <-errs)
-		for token, want := range map[string]bool{"sent": true, "waiting": false, "other": true} {
+		eventually(t, "what was sent is stored", func() bool { return e.number(t, "SELECT count(*) FROM {t}") == 3 })
+		for token, want := range map[string]bool{"sent": true, "sent too": true, "waiting": false, "other": true} {
 			if _, ok, err := s.Find(token); ok != want || err != nil {
 				t.Errorf("%s: found %v, want %v, %v", token, ok, want, err)
 			}
@@ -175,7 +192,7 @@ var batchCases = []storeCase{
 		})
 		must(t, e.store(t).Prepare(context.Background()))
 		must(t, s.Prepare(context.Background()))
-		data := make([]byte, 20<<10)
+		data := make([]byte, 14<<10)
 		together(40, g, func(i int) {
 			if err := s.Commit(fmt.Sprint("token", i), data, inAnHour()); err != nil {
 				t.Error(err)
@@ -184,7 +201,6 @@ var batchCases = []storeCase{
 		if b := biggest.Load(); b > 1<<20+4096 {
 			t.Errorf("the biggest request has %d bytes", b)
 		}
-		must(t, s.Commit("big", make([]byte, 600<<10), inAnHour())) // alone more than a request has
 	}},
 	{"Repeatable_isMarkedForTheTransport", func(t *testing.T, e *env) {
 		var marked, unmarked atomic.Int64

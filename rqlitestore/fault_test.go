@@ -13,49 +13,55 @@ import (
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 var faultCases = []storeCase{
 	{"Lost_repliesNeverApplyAnUpdateTwice", func(t *testing.T, e *env) {
-		const sessions, each = 20, 50
-		s := e.store(t, loser{there: 0.15, back: 0.35}.wrap)
-		quiet := e.store(t)
-		must(t, quiet.Prepare(context.Background()))
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		var wg sync.WaitGroup
-		for i := range sessions {
-			rec := mustCreate(t, quiet, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i)})
-			wg.Go(func() {
-				for n := range each {
-					var err error
-					rec, err = s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
-						if n%10 == 9 {
-							cur.Token = fmt.Sprintf("token%d.%d", i, n)
-						}
-						return increment(cur)
-					})
-					if err != nil {
-						t.Error(err)
-						return
+		const sessions, each = 10, 50
+		lossy(t, e, sessions, each, func(ctx context.Context, s *rqlitestore.RqliteStore, rec rqlitestore.Record) error {
+			for n := range each {
+				var err error
+				rec, err = s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+					if n%10 == 9 {
+						cur.Token = fmt.Sprintf("%s.%d", cur.ID, n)
 					}
-					if rec.Version != int64(n+2) || string(rec.Data) != fmt.Sprint(n+1) {
-						t.Errorf("update %d is version %d with data %s", n, rec.Version, rec.Data)
-						return
-					}
+					return increment(cur)
+				})
+				if err != nil {
+					return err
 				}
-			})
-		}
-		wg.Wait()
-		for i := range sessions {
-			cur, ok, err := quiet.Current(ctx, fmt.Sprint("id", i))
-			if err != nil || !ok || cur.Version != each+1 || string(cur.Data) != fmt.Sprint(each) {
-				t.Errorf("session %d: %v, %v, version %d, data %s", i, ok, err, cur.Version, cur.Data)
+				if rec.Version != int64(n+2) || string(rec.Data) != fmt.Sprint(n+1) {
+					return fmt.Errorf("update %d is version %d with data %s", n, rec.Version, rec.Data)
+				}
 			}
-		}
-		if n := e.number(t, "SELECT count(*) FROM {t} WHERE superseded IS NULL"); n != sessions {
-			t.Errorf("%d current rows of %d sessions", n, sessions)
-		}
+			return nil
+		})
+	}},
+	{"Lost_repliesNeverApplyChainedUpdatesTwice", func(t *testing.T, e *env) {
+		const sessions, writers, each = 10, 5, 10
+		lossy(t, e, sessions, writers*each, func(ctx context.Context, s *rqlitestore.RqliteStore, rec rqlitestore.Record) error {
+			errs := make(chan error, writers)
+			for w := range writers {
+				go func() {
+					rec, err := rec, error(nil)
+					for n := 0; n < each && err == nil; n++ {
+						rec, err = s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+							if n == w {
+								cur.Token, cur.Alias = fmt.Sprintf("%s.%d", cur.ID, w), true
+							}
+							return increment(cur)
+						})
+					}
+					errs <- err
+				}()
+			}
+			var all []error
+			for range writers {
+				all = append(all, <-errs)
+			}
+			return errors.Join(all...)
+		})
 	}},
 	{"Lost_replyOfCreateIsResolved", func(t *testing.T, e *env) {
 		var lose atomic.Bool
@@ -160,37 +166,58 @@ var faultCases = []storeCase{
 		check(0)
 	}},
 	{"Unknown_outcomeIsAnErrorWhenNobodyCanTell", func(t *testing.T, e *env) {
-		other := e.store(t)
-		rec := mustCreate(t, other, rqlitestore.Record{Token: "token", ID: "id"})
-		resolving := newGate(t, func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/db/request") })
-		var once sync.Once
-		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
-			lost := loser{back: 1}.wrap(next)
-			return roundTripper(func(r *http.Request) (*http.Response, error) {
-				to := next
-				if strings.HasPrefix(r.URL.Path, "/db/execute") {
-					once.Do(func() { to = lost })
+		nineSaves := func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+			for range 9 {
+				cur = mustUpdate(t, s, cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+			}
+		}
+		for name, steps := range map[string][]step{
+			"the question comes late":         {loseReply, wait, pass},
+			"the question is lost":            {loseReply, loseReply, wait, pass},
+			"the transport repeats by itself": {loseAndRepeat, pass},
+		} {
+			got, err := e.meanwhile(t, name, steps, nineSaves)
+			if err == nil {
+				t.Errorf("%s: an outcome that nobody can tell is no error", name)
+			}
+			if string(got.Data) != "10" {
+				t.Errorf("%s: data %s: an update was applied twice", name, got.Data)
+			}
+		}
+	}},
+	{"Unknown_outcomeIsFoundAmongLaterSaves", func(t *testing.T, e *env) {
+		got, err := e.meanwhile(t, "chained", []step{loseReply, wait, pass}, func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+			g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+			chained := e.storeWith(t, rqlitestore.Options{Table: e.table + "_chained"}, g.wrap)
+			must(t, chained.Prepare(context.Background()))
+			together(4, g, func(int) {
+				if _, err := chained.Update(context.Background(), cur, increment); err != nil {
+					t.Error(err)
 				}
-				return to.RoundTrip(r)
 			})
-		}, resolving.wrap)
-		must(t, s.Prepare(context.Background()))
-		done := make(chan error)
-		go func() {
-			_, err := s.Update(context.Background(), rec, increment)
-			done <- err
-		}()
-		<-resolving.held // stored, the reply is lost, and before it can ask others save
-		cur := mustLoad(t, other, "token")
-		for range 9 {
-			cur = mustUpdate(t, other, cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+		})
+		if err != nil || string(got.Data) != "5" || got.Version != 6 {
+			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
-		resolving.release()
-		if err := <-done; err == nil {
-			t.Error("an outcome that nobody can tell is no error")
+		got, err = e.meanwhile(t, "renewed", []step{loseReply, wait, pass}, func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+			cur = mustUpdate(t, s, cur, rotate("rotated"))
+			mustUpdate(t, s, cur, func(r *rqlitestore.Record) { r.Token = "renewed" })
+		})
+		if err != nil || string(got.Data) != "1" || got.Version != 4 {
+			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
-		if got := mustLoad(t, other, "token"); string(got.Data) != "10" {
-			t.Errorf("got data %s: an update was applied twice", got.Data)
+	}},
+	{"Renewal_addsNoRowToWhatOthersRenewed", func(t *testing.T, e *env) {
+		s := e.store(t)
+		old := mustCreate(t, s, rqlitestore.Record{Token: "old", ID: "id"})
+		mustUpdate(t, e.store(t), old, func(r *rqlitestore.Record) { r.Token = "theirs" })
+		must(t, s.Delete("theirs"))
+		_, err := s.Update(context.Background(), old, func(r rqlitestore.Record) (rqlitestore.Record, error) {
+			r.Token = "mine"
+			return r, nil
+		})
+		if !errors.Is(err, rqlitestore.ErrGone) || found(t, s, "mine") {
+			t.Errorf("got %v, want ErrGone", err)
 		}
 	}},
 	{"Garbage_isAnErrorAndNoPanic", func(t *testing.T, e *env) {
@@ -228,6 +255,106 @@ var faultCases = []storeCase{
 			cancel()
 		}
 	}},
+}
+
+// lossy runs update for each session, in parallel, over a connection that loses
+// half of the requests or replies. Afterwards each session must have been
+// incremented so many times.
+func lossy(t *testing.T, e *env, sessions, times int, update func(context.Context, *rqlitestore.RqliteStore, rqlitestore.Record) error) {
+	t.Helper()
+	s, quiet := e.store(t, loser{there: 0.15, back: 0.35}.wrap), e.store(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	must(t, quiet.Prepare(ctx))
+	var wg sync.WaitGroup
+	for i := range sessions {
+		wg.Go(func() {
+			rec := rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Version: 1, Expiry: inAnHour()}
+			err := quiet.Create(ctx, rec)
+			if err == nil {
+				err = update(ctx, s, rec)
+			}
+			if err != nil {
+				t.Errorf("session %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range sessions {
+		cur, ok, err := quiet.Current(ctx, fmt.Sprint("id", i))
+		if err != nil || !ok || cur.Version != int64(times+1) || string(cur.Data) != fmt.Sprint(times) {
+			t.Errorf("session %d: %v, %v, version %d, data %s", i, ok, err, cur.Version, cur.Data)
+		}
+	}
+	if n := e.number(t, "SELECT count(*) FROM {t} WHERE superseded IS NULL"); n != sessions {
+		t.Errorf("%d current rows of %d sessions", n, sessions)
+	}
+}
+
+// step is what becomes of one write on its way.
+type step int
+
+const (
+	pass          step = iota
+	wait               // until the others are done
+	loseReply          // it is applied
+	loseAndRepeat      // it is applied, and sent again when the others are done
+)
+
+// meanwhile updates a session of its own while its writes meet with the steps;
+// the others do their work at the step that waits. It returns the session as it
+// is then, and the outcome.
+func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(*rqlitestore.RqliteStore, rqlitestore.Record)) (rqlitestore.Record, error) {
+	t.Helper()
+	table := e.table + "_" + strings.ReplaceAll(name, " ", "_")
+	other := e.storeWith(t, rqlitestore.Options{Table: table})
+	rec := mustCreate(t, other, rqlitestore.Record{Token: "token", ID: "id"})
+	waiting, done := make(chan struct{}), make(chan struct{})
+	s := e.storeWith(t, rqlitestore.Options{Table: table}, func(next http.RoundTripper) http.RoundTripper {
+		lost := loser{back: 1}.wrap(next)
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if isQuery(r) || len(steps) == 0 {
+				return next.RoundTrip(r)
+			}
+			st := steps[0]
+			steps = steps[1:]
+			idempotent.Sending(r.Context())
+			switch st {
+			case wait:
+				close(waiting)
+				<-done
+			case loseReply:
+				return lost.RoundTrip(r)
+			case loseAndRepeat:
+				again, err := r.GetBody()
+				must(t, err)
+				_, _ = lost.RoundTrip(r)
+				close(waiting)
+				<-done
+				r = r.Clone(r.Context())
+				r.Body = again
+				idempotent.Sending(r.Context())
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	must(t, s.Prepare(context.Background()))
+	outcome := make(chan error)
+	go func() {
+		_, err := s.Update(context.Background(), rec, increment)
+		outcome <- err
+	}()
+	<-waiting
+	cur, ok, err := other.Current(context.Background(), "id")
+	if err != nil || !ok {
+		t.Fatalf("%s: found %v, %v", name, ok, err)
+	}
+	others(other, cur)
+	close(done)
+	err = <-outcome
+	cur, _, readErr := other.Current(context.Background(), "id")
+	must(t, readErr)
+	return cur, err
 }
 
 func hexOf(s string) string { return fmt.Sprintf("%x", s) }

@@ -173,6 +173,13 @@ func commitRow(token string, data []byte, expiry time.Time) []byte {
 	return append(b, '"')
 }
 
+// splitCommitRow takes a row of commitRow apart, into the parameters of a
+// statement that commits one row.
+func splitCommitRow(row []byte) []any {
+	token, rest, _ := strings.Cut(string(row[1:len(row)-1]), `":"`)
+	return []any{token, rest[:18], rest[18:]}
+}
+
 // saveRow is "token": "expiry version steps writeid length principal data": the
 // version that is there now, by how much it grows, and how long the principal's
 // hex is. rowOfMany has the places.

@@ -54,7 +54,7 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 }
 
 // sendSaves makes the sender of a lane of saves.
-func (s *RqliteStore) sendSaves(sql saving) func(context.Context, []*call[outcome]) error {
+func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outcome]) error {
 	return func(ctx context.Context, calls []*call[outcome]) error {
 		ctx = idempotent.With(ctx)
 		st := statement{Query: sql.one}

@@ -82,7 +82,7 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 		destroy: `DELETE FROM {sessions} WHERE id IN (SELECT {value} FROM json_each(?1) j)`,
 
 		endOlder: `UPDATE {sessions} SET expiry=min(expiry,?3)
-WHERE id=` + textSQL("?1") + ` AND alias<>'' AND token<>` + textSQL("?2") + `
+WHERE id=` + textSQL("?1") + ` AND alias<>''
 AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + `),1e9)`,
 		endAlias: `UPDATE {sessions} SET alias=NULL WHERE token=` + textSQL("?2") + ` AND id=` + textSQL("?1") + ` AND superseded IS NULL`,
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 )
@@ -253,8 +252,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
 	var l *lane[outcome]
 	switch {
 	case next.Token != cur.Token:
-		steps := min(next.Version-cur.Version, keptWriteIDs) // one id for each version
-		l, c.row = s.renewals, fullRow(cur, next, strings.Repeat(id, int(steps)))
+		l, c.row = s.renewals, fullRow(cur, next, id)
 	case next.Expiry.Equal(cur.Expiry) && next.Principal == cur.Principal:
 		l, c.row = s.saves, saveRow(cur, next, id)
 	default:

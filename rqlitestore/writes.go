@@ -40,8 +40,14 @@ func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}])
 }
 
 func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) error {
+	st := statement{Query: s.sql.commit.one}
+	if len(calls) == 1 {
+		st.Arguments = splitCommitRow(calls[0].row)
+	} else {
+		st = statement{Query: s.sql.commit.many, Arguments: []any{joinRows(calls, jsonObject)}}
+	}
 	// Not repeatable: a late upsert would overwrite a newer one.
-	_, err := s.execute(ctx, statement{Query: s.sql.commit, Arguments: []any{joinRows(calls, jsonObject)}})
+	_, err := s.execute(ctx, st)
 	return err
 }
 
