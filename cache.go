@@ -31,7 +31,7 @@ type readCache struct {
 // that what was read before that time is out of date.
 type cacheEntry struct {
 	rec rqlitestore.Record // without ID: the token was ended or renewed by this process
-	at  time.Time          // when the read began, or the write was done
+	at  time.Time          // when the read or the write began; when the end was done
 }
 
 func newReadCache() *readCache {
@@ -51,17 +51,30 @@ func (c *readCache) get(token string, maxAge time.Duration) (rqlitestore.Record,
 	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
 		return rqlitestore.Record{}, false
 	}
+	if ended, ok := c.entries.GetIfPresent(e.rec.ID); ok && !e.at.After(ended.at) {
+		return rqlitestore.Record{}, false
+	}
 	return e.rec, true
 }
 
-// put notes what a token leads to. What is known from a later time stays.
-func (c *readCache) put(token string, rec rqlitestore.Record, at time.Time) {
+// put notes what a token leads to, as a read or a write found it that began at
+// a time. What is newer stays: of two records the one with the higher version,
+// and an end that was done after the read or the write began, for it may have
+// come between that and now.
+func (c *readCache) put(token string, rec rqlitestore.Record, began time.Time) {
 	c.entries.Compute(token, func(known cacheEntry, found bool) (cacheEntry, otter.ComputeOp) {
-		if found && (at.Before(known.at) || rec.ID != "" && rec.Version < known.rec.Version) {
+		timeTells := known.rec.ID == "" || rec.Version == known.rec.Version
+		if found && (rec.Version < known.rec.Version || timeTells && !began.After(known.at)) {
 			return known, otter.CancelOp
 		}
-		return cacheEntry{rec, at}, otter.WriteOp
+		return cacheEntry{rec, began}, otter.WriteOp
 	})
+}
+
+// end notes that a token leads to nothing that is known, or that a session has
+// ended by its id, whatever tokens lead to it: an id is shorter than any token.
+func (c *readCache) end(token string) {
+	c.entries.Set(token, cacheEntry{at: time.Now()})
 }
 
 // useCache decides how old an answer to this handler may be, and makes the
@@ -71,7 +84,7 @@ func (h *Handler) useCache() {
 		h.cacheAge = max(h.cacheAge, nodeCacheAge)
 	}
 	if h.cacheAge > 0 {
-		h.backend.cache.CompareAndSwap(nil, newReadCache())
+		h.backend.making.Do(func() { h.backend.cache.Store(newReadCache()) })
 	}
 }
 
@@ -100,21 +113,24 @@ func cacheable(rec rqlitestore.Record) bool {
 	return rec.Superseded.IsZero() && !rec.Aliased
 }
 
-// wrote makes what this process stored known to its own reads at once.
-func (b *backend) wrote(rec rqlitestore.Record) {
+// wrote makes what this process stored, in a write that began at a time, known
+// to its own reads at once.
+func (b *backend) wrote(rec rqlitestore.Record, began time.Time) {
 	if !cacheable(rec) {
 		b.ended(rec.Token)
 		return
 	}
 	if cache := b.cache.Load(); cache != nil {
-		cache.put(rec.Token, rec, time.Now())
+		cache.put(rec.Token, rec, began)
 	}
 }
 
-// ended makes the end of a token known to this process's own reads at once.
+// ended makes the end of a token known to this process's own reads at once. It
+// is called when the store has done it: what was read before then is forgotten,
+// what is read from then on is not.
 func (b *backend) ended(token string) {
 	if cache := b.cache.Load(); cache != nil {
-		cache.put(token, rqlitestore.Record{}, time.Now())
+		cache.end(token)
 	}
 }
 

@@ -63,8 +63,10 @@ func (s *Session) end(ctx context.Context) error {
 		return nil
 	}
 	if id != "" {
+		err := s.h.backend.store.Destroy(ctx, id)
 		s.h.backend.ended(token)
-		if err := s.h.backend.store.Destroy(ctx, id); err != nil {
+		s.h.backend.ended(id) // in its grace a token is not the only one
+		if err != nil {
 			return s.storeFailed("ending", err)
 		}
 	}
@@ -201,17 +203,18 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 		id = newID()
 	}
 	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.expiry(deadline), Version: 1, Principal: owner}
+	began := time.Now()
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed("storing", err)
 	}
-	s.stored(rec, token, data)
+	s.stored(rec, token, data, began)
 	s.logID(id)
 	return nil
 }
 
 // update stores what this request did to a row that others may have changed since it was read.
 func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
-	read := rec
+	read, began := rec, time.Now()
 	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		if current.Principal != read.Principal {
 			return current, errDropped
@@ -233,20 +236,20 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 	if err != nil {
 		return err
 	}
-	s.stored(saved, token, data)
+	s.stored(saved, token, data, began)
 	return nil
 }
 
 // stored notes what the row is now. The base for later changes is what this
 // request wrote, not what it was merged with.
-func (s *Session) stored(rec rqlitestore.Record, token string, data []byte) {
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, began time.Time) {
 	s.h.backend.noteError(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rec.Token != "" && s.rec.Token != rec.Token {
 		s.h.backend.ended(s.rec.Token)
 	}
-	s.h.backend.wrote(rec)
+	s.h.backend.wrote(rec, began)
 	s.cached = false
 	s.issue = s.issue || token != s.token
 	s.rec, s.token, s.base, s.edits = rec, token, data, nil

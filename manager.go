@@ -111,7 +111,7 @@ func (s scsStore) CommitCtx(ctx context.Context, token string, data []byte, dead
 
 // replace is a commit outside of any request: the last one wins.
 func (s scsStore) replace(ctx context.Context, token string, data []byte, deadline time.Time) error {
-	store := s.h.backend.store
+	store, began := s.h.backend.store, time.Now()
 	rec, found, err := store.Load(ctx, token)
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 		return current, nil
 	})
 	if err == nil {
-		s.h.backend.wrote(rec)
+		s.h.backend.wrote(rec, began)
 	}
 	return err
 }
@@ -139,8 +139,10 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 	if err != nil || !found {
 		return err
 	}
+	err = s.h.backend.store.Destroy(ctx, rec.ID)
 	s.h.backend.ended(rec.Token)
-	return s.h.backend.store.Destroy(ctx, rec.ID)
+	s.h.backend.ended(rec.ID)
+	return err
 }
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {

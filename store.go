@@ -29,6 +29,7 @@ type backend struct {
 	cluster *cluster.Transport        // nil with the embedded node
 	file    string                    // of the embedded node
 	cache   atomic.Pointer[readCache] // nil while no handler wants one
+	making  sync.Once                 // of the cache
 	strict  bool                      // a read sees every acknowledged write
 	name    string
 	logger  *zap.Logger
@@ -36,6 +37,7 @@ type backend struct {
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
 	touches sync.WaitGroup
+	upkeep  sync.Map // what is being done in the background
 }
 
 // node is an embedded node in its pool.
@@ -120,6 +122,9 @@ func (b *backend) release(key string) error {
 func (b *backend) Destruct() error {
 	b.store.StopCleanup()
 	b.touches.Wait()
+	if cache := b.cache.Load(); cache != nil {
+		cache.entries.StopAllGoroutines()
+	}
 	if b.cluster != nil {
 		b.cluster.Close()
 		return nil

@@ -35,10 +35,14 @@ func (s *Session) touch(deadline time.Time) {
 		return
 	}
 	expiry := s.expiry(deadline)
-	if expiry.Sub(rec.Expiry) < s.h.touch {
+	least := s.h.touch
+	if expiry.Equal(deadline) {
+		least = min(least, 10*time.Millisecond) // the last one, or it would end that much before its lifetime
+	}
+	if expiry.Sub(rec.Expiry) < least {
 		return
 	}
-	s.background("noting the use of", func(ctx context.Context) error {
+	s.background("noting the use of", rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
 			s.h.backend.touched(rec.Token, expiry)
@@ -55,7 +59,7 @@ func (s *Session) retireAliases() {
 	if rec.ID == "" || grace || rec.Alias || !rec.Aliased {
 		return
 	}
-	s.background("retiring the older tokens of", func(ctx context.Context) error {
+	s.background("retiring the older tokens of", rec.ID, func(ctx context.Context) error {
 		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
 	})
 }
@@ -70,8 +74,15 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 	return s.h.expiry(deadline)
 }
 
-func (s *Session) background(doing string, work func(context.Context) error) {
+// background does work off the request's path. Requests of one session that
+// come while another one has it done leave it at that.
+func (s *Session) background(doing, id string, work func(context.Context) error) {
+	what := doing + id
+	if _, busy := s.h.backend.upkeep.LoadOrStore(what, nil); busy {
+		return
+	}
 	s.h.backend.touches.Go(func() {
+		defer s.h.backend.upkeep.Delete(what)
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
 		if err := work(ctx); err != nil {
