@@ -35,6 +35,8 @@ type database struct {
 	// reading has room for as many readers as there may be at a time.
 	reading chan struct{}
 
+	log walLog
+
 	closed chan struct{} // closed when the database is
 
 	mu   sync.Mutex
@@ -43,7 +45,7 @@ type database struct {
 }
 
 // openDatabase locks and opens file, and makes it and its directory where they do not exist.
-func openDatabase(file string, o Options) (db *database, err error) {
+func openDatabase(file string, o Options, checkpointPages int) (db *database, err error) {
 	if file, err = resolve(file); err != nil {
 		return nil, err
 	}
@@ -57,13 +59,26 @@ func openDatabase(file string, o Options) (db *database, err error) {
 		reading: make(chan struct{}, max(4, 2*runtime.GOMAXPROCS(0))),
 		all:     make(map[*sqlite.Conn]bool),
 		closed:  make(chan struct{}),
+		log:     newLog(checkpointPages),
 	}
-	conn, err := openWriter(file, o)
-	if err != nil {
+	if err := db.connect(o); err != nil {
 		return nil, errors.Join(openError(file, err), lock.Unlock())
 	}
-	db.writer <- conn
+	go db.checkpoints()
 	return db, nil
+}
+
+// connect opens the connection that writes and the one for checkpoints.
+func (db *database) connect(o Options) error {
+	writer, err := openWriter(db.file, o)
+	if err != nil {
+		return err
+	}
+	if db.log.conn, err = sqlite.Open(db.file, false, busyTimeout); err != nil {
+		return errors.Join(err, writer.Close())
+	}
+	db.writer <- writer
+	return nil
 }
 
 func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
@@ -91,6 +106,10 @@ func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
 			conn.Close()
 			return nil, err
 		}
+	}
+	if err := conn.CountWAL(); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	return conn, nil
 }
@@ -192,9 +211,11 @@ func (db *database) close() error {
 	}
 	writer := <-db.writer // a write is bounded by the context of its request
 	close(db.closed)
+	<-db.log.done
 	for conn := range db.all {
 		conn.Close()
 	}
+	db.log.conn.Close()
 	_, err := writer.Int("PRAGMA wal_checkpoint(TRUNCATE)")
 	if err = errors.Join(err, writer.Close(), db.lock.Unlock()); err != nil {
 		// Nothing is lost: the log stays and is read when the file is opened again.

@@ -89,6 +89,7 @@ func (db *database) write(j *job) error {
 		case conn := <-db.writer:
 			if !j.finished() { // or it waits here for the work of others
 				runGroup(conn, db.queue.pop())
+				db.log.count(conn.WALPages())
 			}
 			db.putWriter(conn)
 			if j.finished() {

@@ -31,8 +31,10 @@ type Node struct {
 	options Options
 	start   time.Time
 
-	maxBody   int64
-	maxResult int
+	// What tests make small.
+	maxBody         int64
+	maxResult       int
+	checkpointPages int
 
 	mu     sync.Mutex // held while opening and closing
 	closed bool
@@ -41,7 +43,10 @@ type Node struct {
 
 // New makes a Node for the database in file. It does no I/O: the file is opened by Open or the first request.
 func New(file string, o Options) *Node {
-	return &Node{file: file, options: o, start: time.Now(), maxBody: maxBody, maxResult: maxResult}
+	return &Node{
+		file: file, options: o, start: time.Now(),
+		maxBody: maxBody, maxResult: maxResult, checkpointPages: checkpointPages,
+	}
 }
 
 // Connect opens the database in file and returns a connection to it, for programs that use the store as
@@ -78,7 +83,7 @@ func (n *Node) open() (*database, error) {
 	if db := n.db.Load(); db != nil {
 		return db, nil
 	}
-	db, err := openDatabase(n.file, n.options)
+	db, err := openDatabase(n.file, n.options, n.checkpointPages)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ type Conn struct {
 	db  uintptr
 	// out is room for the two pointers that sqlite3_prepare_v3 gives back.
 	out uintptr
+	// frames is where the pages in the log are counted, see CountWAL.
+	frames uintptr
 
 	cache cache
 
@@ -89,8 +91,9 @@ func (c *Conn) Close() error {
 		err = c.failure(rc)
 	}
 	libc.Xfree(c.tls, c.out)
+	libc.Xfree(c.tls, c.frames)
 	c.tls.Close()
-	c.db, c.out, c.tls = 0, 0, nil
+	c.db, c.out, c.frames, c.tls = 0, 0, 0, nil
 	return err
 }
 
