@@ -1,7 +1,9 @@
 package caddysession_test
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"testing"
@@ -87,4 +89,10 @@ func (s *table) current() (found []row, err error) {
 		found = append(found, r)
 	}
 	return found, rows.Err()
+}
+
+// hashOf is what the table holds of a token.
+func hashOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

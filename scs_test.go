@@ -1,0 +1,196 @@
+package caddysession_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+// scsSite runs a function of the test, by the path, on scs's own manager.
+func scsSite(t *testing.T, paths map[string]http.HandlerFunc) *server {
+	return start(t, `
+$SITE {
+	session
+	in_go $RUN
+}`, "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		run, ok := paths[r.URL.Path]
+		if !ok {
+			return caddyhttp.Error(http.StatusNotFound, errors.New("no such path"))
+		}
+		run(w, r)
+		return nil
+	}))
+}
+
+func TestManager_worksDownstreamAsItIs(t *testing.T) {
+	at := time.Date(2026, 11, 24, 20, 0, 0, 123456789, time.UTC)
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/put": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.Put(r.Context(), "string", "text")
+			m.Put(r.Context(), "int", 1<<60)
+			m.Put(r.Context(), "int64", int64(1<<60))
+			m.Put(r.Context(), "float", 1.5)
+			m.Put(r.Context(), "bool", true)
+			m.Put(r.Context(), "bytes", []byte{0, 255})
+			m.Put(r.Context(), "time", at)
+			m.Put(r.Context(), "popped", "once")
+		},
+		"/get": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			ctx := r.Context()
+			fmt.Fprint(w, m.GetString(ctx, "string"), m.GetInt(ctx, "int") == 1<<60, m.GetInt64(ctx, "int64") == 1<<60,
+				m.GetFloat(ctx, "float"), m.GetBool(ctx, "bool"), m.GetBytes(ctx, "bytes"), m.GetTime(ctx, "time").Equal(at),
+				m.Exists(ctx, "nothing"), m.GetString(ctx, "nothing"))
+		},
+		"/pop": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			fmt.Fprint(w, m.PopString(r.Context(), "popped"), m.Status(r.Context()))
+		},
+		"/remove": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.Remove(r.Context(), "string")
+		},
+		"/renew": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			if err := m.RenewToken(r.Context()); err != nil {
+				t.Error(err)
+			}
+			m.Put(r.Context(), "int", 7)
+		},
+		"/token": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).Manager().Token(r.Context()))
+		},
+		"/destroy": func(w http.ResponseWriter, r *http.Request) {
+			if err := caddysession.FromContext(r.Context()).Manager().Destroy(r.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"/iterate": func(w http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			err := m.Iterate(r.Context(), func(ctx context.Context) error {
+				_, err := fmt.Fprint(w, m.GetString(ctx, "string"), ";")
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		},
+		"/clear": func(w http.ResponseWriter, r *http.Request) {
+			if err := caddysession.FromContext(r.Context()).Manager().Clear(r.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	})
+	v := s.visitor()
+	token := v.get("/put").cookie(t).Value
+	want := "text true true1.5 true[0 255] true false"
+	squeeze := func(s string) string { return strings.ReplaceAll(s, " ", "") }
+	for range 2 {
+		if got := squeeze(v.get("/get").body); got != squeeze(want) {
+			t.Errorf("got %q, want %q", got, squeeze(want))
+		}
+	}
+	v.get("/token").want(t, http.StatusOK, token)
+	v.get("/pop").want(t, http.StatusOK, "once1")
+	v.get("/pop").want(t, http.StatusOK, "0")
+	s.visitor().get("/put")
+	v.get("/iterate").want(t, http.StatusOK, "text;text;")
+
+	id := sessionID(t, s, v)
+	renewed := v.get("/renew").cookie(t).Value
+	if renewed == token {
+		t.Error("RenewToken keeps the token")
+	}
+	if now := sessionID(t, s, v); now != id {
+		t.Errorf("RenewToken changed the public id from %s to %s", id, now)
+	}
+	if a := v.get("/get"); !strings.HasPrefix(a.body, "text") {
+		t.Errorf("after RenewToken: %q", a.body)
+	}
+	v.get("/remove")
+	if a := v.get("/get"); strings.HasPrefix(a.body, "text") {
+		t.Errorf("after Remove: %q", a.body)
+	}
+	if c := v.get("/destroy").cookie(t); c.MaxAge >= 0 || c.Value != "" {
+		t.Errorf("Destroy does not remove the cookie: %v", c)
+	}
+	for _, old := range []string{token, renewed} {
+		if a := s.visitor().withoutJar().get("/get", "Cookie", "session="+old); strings.Contains(a.body, "1.5") {
+			t.Errorf("a token works after Destroy: %q", a.body)
+		}
+	}
+}
+
+func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/put": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			if err := errors.Join(
+				session.Put("user", "alice"), session.Put("profile", map[string]any{"plan": "pro"}), session.Increment("n", 2),
+			); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(w, session.ID())
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			plan, ok := session.Lookup("profile.plan")
+			fmt.Fprint(w, session.IsNew(), " ", session.Keys(), " ", session.Get("user"), " ", plan, ok, " ", session.Get("n"), " ",
+				session.Get("missing"), " ", session.Created().IsZero(), session.Expires().IsZero())
+		},
+		"/id": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).ID())
+		},
+		"/late": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprint(w, session.Put("user", "too late") != nil, session.Get("user"))
+		},
+		"/destroy": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			if err := errors.Join(session.Destroy(), session.Put("user", "bob")); err != nil {
+				t.Error(err)
+			}
+		},
+	})
+	if caddysession.FromContext(t.Context()) != nil {
+		t.Error("there is a session where no `session` encloses the code")
+	}
+	v := s.visitor()
+	v.get("/read").want(t, http.StatusOK, "true [] <nil> <nil> false <nil> <nil> true true")
+	v.get("/late").want(t, http.StatusOK, "true <nil>")
+	a := v.get("/put")
+	a.cookie(t)
+	if id := s.table().only().id; a.body != id {
+		t.Errorf("the id that a new session says is %q, stored is %q", a.body, id)
+	}
+	v.get("/id").want(t, http.StatusOK, a.body)
+	v.get("/read").want(t, http.StatusOK, "false [n profile user] alice protrue 2 <nil> false false")
+	b := v.get("/destroy")
+	if b.cookie(t).Value == a.cookie(t).Value {
+		t.Error("what is stored after Destroy keeps the token")
+	}
+	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") {
+		t.Errorf("what is stored after Destroy is %+v", row)
+	}
+}
+
+func sessionID(t *testing.T, s *server, v *visitor) string {
+	t.Helper()
+	token := v.get("/token").body
+	id := ""
+	err := s.table().db.QueryRow("SELECT id FROM sessions WHERE token = ?", hashOf(token)).Scan(&id)
+	if err != nil {
+		t.Fatalf("looking for the session: %v", err)
+	}
+	return id
+}

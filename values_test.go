@@ -1,0 +1,218 @@
+package caddysession_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestValues_unchangedOnesAreNotWritten(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /put {
+		session_edit {
+			put user {query.user}
+			put_json roles ["admin",{"of":{"n":9007199254740993}}]
+			remember off
+		}
+		respond "put"
+	}
+	handle /same {
+		session_edit {
+			put user {query.user}
+			put_json roles ["admin",{"of":{"n":9007199254740993}}]
+		}
+		respond "same"
+	}
+	handle /there-and-back {
+		session_edit {
+			put user someone
+			put user {query.user}
+			remove nothing
+		}
+		respond "back"
+	}
+	handle /read {
+		respond "{http.session.data.user} {http.session.data.roles} {http.session.id} {http.session.is_new}"
+	}
+}`)
+	v := s.visitor()
+	v.get("/put?user=alice")
+	table := s.table()
+	before := table.only()
+	for _, path := range []string{"/same?user=alice", "/there-and-back?user=alice", "/read"} {
+		a := v.get(path)
+		if a.StatusCode != http.StatusOK || a.Header["Set-Cookie"] != nil {
+			t.Errorf("%s: %d %v", path, a.StatusCode, a.Header["Set-Cookie"])
+		}
+		if now := table.only(); now != before {
+			t.Errorf("%s wrote the row: %+v, before %+v", path, now, before)
+		}
+	}
+	v.get("/read").want(t, http.StatusOK, `alice ["admin",{"of":{"n":9007199254740993}}] `+before.id+" false")
+	a := v.get("/same?user=bob")
+	if a.Header["Set-Cookie"] != nil {
+		t.Errorf("a changed value gives out the cookie anew: %v", a.Header["Set-Cookie"])
+	}
+	if now := table.only(); now.version != before.version+1 || now.token != before.token || now.id != before.id {
+		t.Errorf("a changed value: %+v, before %+v", now, before)
+	}
+}
+
+func TestValues_areEditedInPlace(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /edit {
+		session_edit {
+			put a {query.a}
+			put_json cart {"items":[{"sku":"{query.a}","n":1}],"total":1.5,"gift":true,"note":null}
+			increment visits
+			increment points 10
+			increment left -3
+		}
+		respond <<TEXT
+			{http.session.data.a}|{http.session.data.cart}|{http.session.data.cart.total}|{http.session.data.cart.gift}|{http.session.data.cart.note}|{http.session.data.visits} {http.session.data.points} {http.session.data.left}
+			TEXT
+	}
+	handle /remove {
+		session_edit remove a visits nothing
+		respond "{http.session.data.a}|{http.session.data.visits}|{http.session.data.points}"
+	}
+	handle /clear {
+		session_edit clear
+		respond "{http.session.data.points}|{http.session.id}"
+	}
+	handle /times {
+		respond "{http.session.created} {http.session.expires}"
+	}
+}`)
+	v := s.visitor()
+	v.get("/edit?a=%22%5D%7D").want(t, http.StatusOK, `"]}|{"gift":true,"items":[{"n":1,"sku":"\"]}"}],"note":null,"total":1.5}|1.5|true||1 10 -3`)
+	id := s.table().only().id
+	v.get("/edit?a=2").want(t, http.StatusOK, `2|{"gift":true,"items":[{"n":1,"sku":"2"}],"note":null,"total":1.5}|1.5|true||2 20 -6`)
+	times := strings.Fields(v.get("/times").body)
+	if len(times) != 2 {
+		t.Fatalf("the times are %q", times)
+	}
+	created, err := time.Parse(time.RFC3339, times[0])
+	if err != nil || time.Since(created).Abs() > time.Minute {
+		t.Errorf("created at %s (%v)", times[0], err)
+	}
+	expires, err := time.Parse(time.RFC3339, times[1])
+	if err != nil || expires.Sub(created) < 24*time.Hour-2*time.Second || expires.Sub(created) > 24*time.Hour+2*time.Second {
+		t.Errorf("expires at %s (%v), a day after %s is expected", times[1], err, times[0])
+	}
+	v.get("/remove").want(t, http.StatusOK, "||20")
+	v.get("/clear").want(t, http.StatusOK, "|"+id)
+	if data := s.table().only().data; strings.Contains(data, "points") {
+		t.Errorf("after clear the row holds %s", data)
+	}
+}
+
+func TestValues_matchersSeeWhatEditsStored(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /put {
+		session_edit {
+			put user alice
+			put_json roles ["editor","author"]
+			put_json profile {"plan":{"name":"pro"},"age":30}
+			put_json admin false
+		}
+		respond "put"
+	}
+	@member session user
+	@guest not session user
+	@alice session user bob alice
+	@bob session user bob
+	@editor session roles admin editor
+	@both {
+		session user alice
+		session roles admin
+	}
+	@nested session profile.plan.name pro
+	@age session profile.age 30
+	@self session user {query.user}
+	@flag session admin false
+	@cel expression session('user') && session('roles', 'author') && {http.session.data.profile.plan.name} == 'pro'
+	@celnot expression session('user', 'bob') || session('nothing')
+	header @member X-Matches +member
+	header @guest X-Matches +guest
+	header @alice +X-Matches alice
+	header @bob +X-Matches bob
+	header @editor +X-Matches editor
+	header @both +X-Matches both
+	header @nested +X-Matches nested
+	header @age +X-Matches age
+	header @self +X-Matches self
+	header @flag +X-Matches flag
+	header @cel +X-Matches cel
+	header @celnot +X-Matches celnot
+	respond "ok"
+}`)
+	matches := func(a *answer) string {
+		return strings.ReplaceAll(strings.Join(a.Header["X-Matches"], " "), "+", "")
+	}
+	v := s.visitor()
+	if got := matches(v.get("/")); got != "guest" {
+		t.Errorf("a guest matches %q", got)
+	}
+	v.get("/put")
+	if got, want := matches(v.get("/?user=alice")), "member alice editor nested age self flag cel"; got != want {
+		t.Errorf("a member matches %q, want %q", got, want)
+	}
+	if got, want := matches(v.get("/?user=bob")), "member alice editor nested age flag cel"; got != want {
+		t.Errorf("a member matches %q, want %q", got, want)
+	}
+}
+
+func TestValues_tooLargeAreAnErrorAndStoreNothing(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		max_size 1KiB
+	}
+	session_edit put text {query.text}
+	respond "ok"
+}`)
+	v := s.visitor()
+	v.get("/?text=small").want(t, http.StatusOK, "ok")
+	before := s.table().only()
+	a := v.get("/?text=" + strings.Repeat("x", 2000))
+	if a.StatusCode != http.StatusInternalServerError || a.Header["Retry-After"] != nil || a.Header["Set-Cookie"] != nil {
+		t.Errorf("too much to store: %d %v, want 500", a.StatusCode, a.Header)
+	}
+	if now := s.table().only(); now != before {
+		t.Errorf("the row is %+v, before %+v", now, before)
+	}
+	s.logged("more than max_size allows")
+	if strings.Contains(s.readLog(), `"error":"xxxx`) {
+		t.Error("the value is in the log")
+	}
+}
+
+func TestValues_areJSONThatAnySQLToolReads(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit {
+		put user alice
+		put_json n 7
+	}
+	respond "ok"
+}`)
+	s.visitor().get("/")
+	var data map[string]any
+	row := s.table().only()
+	if err := json.Unmarshal([]byte(row.data), &data); err != nil {
+		t.Fatalf("the row holds %q: %v", row.data, err)
+	}
+	if !strings.Contains(row.data, `"user":"alice"`) || !strings.Contains(row.data, `"n":7`) {
+		t.Errorf("the row holds %s", row.data)
+	}
+}
