@@ -151,9 +151,13 @@ func leading() conduct                     { return conduct{request: ok} }
 func following(leader string) conduct      { return conduct{request: follows(leader)} }
 func answering(h http.HandlerFunc) conduct { return conduct{request: h, probe: ok} }
 
-// open returns a transport over these nodes.
+// open returns a transport over these nodes. Where a test does not say how long
+// an attempt may take, it is long: the machine may be busy.
 func open(t *testing.T, c cluster.Config, nodes ...*fake) *cluster.Transport {
 	t.Helper()
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
 	for _, n := range nodes {
 		c.Nodes = append(c.Nodes, n.URL)
 	}
@@ -186,7 +190,7 @@ const (
 // send puts a statement to the cluster as gorqlite would, with a deadline.
 func send(t *testing.T, ctx context.Context, tr *cluster.Transport, path string) (status int, body string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
 		"http://rqlite"+path+"?timings&level=linearizable&transaction", strings.NewReader(`[["UPDATE t SET n = 1"]]`))
@@ -222,7 +226,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for !holds() {
 		select {
 		case <-tick.C:

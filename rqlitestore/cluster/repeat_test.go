@@ -180,8 +180,9 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, answering(says(c.status, c.body)))
-			other := newFake(t, following(f.URL))
+			answer := says(c.status, c.body)
+			f := newFake(t, answering(answer))
+			other := newFake(t, conduct{request: answer, probe: follows(f.URL)})
 			var hedged counter
 			tr := open(t, cluster.Config{Observe: hedged.observe}, f, other)
 			for _, path := range []string{execute, query} {
@@ -190,7 +191,7 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 					t.Errorf("%s: status %d, body %q, error %v", path, status, body, err)
 				}
 			}
-			if n := len(f.requests()) + len(other.requests()) - hedged.count(); n != 2 {
+			if n := len(f.requests()) + len(other.requests()); n < 2 || n > 2+hedged.count() {
 				t.Errorf("two requests were sent %d times", n)
 			}
 		})
@@ -225,7 +226,7 @@ func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
 	if _, _, err := send(t, t.Context(), tr, query); err == nil {
 		t.Error("rubbish was taken for an answer")
 	}
-	if took := time.Since(begun); took > 3*time.Second {
+	if took := time.Since(begun); took > 4*time.Second {
 		t.Errorf("it took %s to find that every node answers rubbish", took)
 	}
 	if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
