@@ -9,6 +9,10 @@
 //	sessions.Store = rqlitestore.New(conn)
 //	http.ListenAndServe(":8080", sessions.LoadAndSave(mux))
 //
+// A connection from gorqlite.Open works as well, but gorqlite sends a write that
+// failed on one node again to the next, also one that must not be repeated, and
+// hangs with a node that hangs. The package cluster does neither.
+//
 // # Table
 //
 // The table is created by the first call that needs it. A table of scs's own
