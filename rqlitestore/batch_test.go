@@ -234,6 +234,7 @@ var batchCases = []storeCase{
 			{"touch", true, func() error { return s.Touch(ctx, "id", inAnHour().Add(time.Hour)) }},
 			{"presented", true, func() error { return s.Presented(ctx, "id", "b") }},
 			{"destroy", true, func() error { return s.Destroy(ctx, "id") }},
+			{"destroy principal", true, func() error { return s.DestroyPrincipal(ctx, "alice", "id") }},
 			{"delete", true, func() error { return s.Delete("token") }},
 		} {
 			marked.Store(0)

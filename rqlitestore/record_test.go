@@ -98,6 +98,39 @@ var recordCases = []storeCase{
 			t.Error("the update brought it back")
 		}
 	}},
+	{"DestroyPrincipal_endsAllSessionsButOne", func(t *testing.T, e *env) {
+		s := e.store(t)
+		for _, name := range []string{"kept", "other", "renewed", "left"} {
+			rec := mustCreate(t, s, rqlitestore.Record{Token: name, ID: name + " id", Principal: "ali'ce"})
+			switch name {
+			case "renewed":
+				rec = mustUpdate(t, s, rec, rotate("rotated"))
+				mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "renewed again" })
+			case "left": // signed out, and still in the grace
+				mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token, r.Principal = "guest", "" })
+			}
+		}
+		mustCreate(t, s, rqlitestore.Record{Token: "bob", ID: "bob id", Principal: "bob"})
+		mustCreate(t, s, rqlitestore.Record{Token: "nobody", ID: "nobody id"})
+		must(t, s.CommitCtx(context.Background(), "plain", []byte("x"), inAnHour()))
+		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", "kept id"))
+		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", "kept id"))
+		for token, want := range map[string]bool{
+			"kept": true, "other": false, "renewed": false, "rotated": false, "renewed again": false,
+			"guest": true, "bob": true, "nobody": true, "plain": true,
+		} {
+			if got := found(t, s, token); got != want {
+				t.Errorf("%s is found: %v, want %v", token, got, want)
+			}
+		}
+		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", ""))
+		if found(t, s, "kept") {
+			t.Error("a session is left where none was to be spared")
+		}
+		if s.DestroyPrincipal(context.Background(), "", "kept id") == nil {
+			t.Error("all sessions of nobody were destroyed")
+		}
+	}},
 	{"Renewal_leavesTheOldRowItsGrace", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})

@@ -17,6 +17,7 @@ type statements struct {
 	supersede, follow  string
 	renew, resolve     string
 	destroy            string
+	destroyPrincipal   string
 	endOlder, endAlias string
 	commit             writing
 	note, remove       string
@@ -81,6 +82,9 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 
 		destroy: `DELETE FROM {sessions} WHERE id IN (SELECT {value} FROM json_each(?1) j)`,
 
+		destroyPrincipal: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM {sessions} o
+WHERE o.principal=` + textSQL("?1") + ` AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
+
 		endOlder: `UPDATE {sessions} SET expiry=min(expiry,?3)
 WHERE id=` + textSQL("?1") + ` AND alias<>''
 AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + `),1e9)`,
@@ -123,7 +127,7 @@ func (st *statements) each(f func(string) string) {
 	for _, sql := range []*string{
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
 		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
-		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.endOlder, &st.endAlias,
+		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove, &st.page,
 		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
 	} {
