@@ -108,6 +108,8 @@ func (s *Session) act(action string) error {
 		return s.Renew()
 	case "destroy":
 		return s.Destroy()
+	case "destroy_others":
+		return s.DestroyOthers()
 	}
 	return errUnknownAction
 }
@@ -166,7 +168,7 @@ func merge(values, patch map[string]any) {
 
 // Why what an application asks for is not done.
 var (
-	errUnknownAction = errors.New("it must be renew or destroy")
+	errUnknownAction = errors.New("it must be renew, destroy or destroy_others")
 	errNoObject      = errors.New("it must be a JSON object")
 	errReservedKey   = errors.New("keys that begin with " + reserved + " are the session's own")
 )

@@ -51,11 +51,20 @@ func (c *readCache) get(token string, maxAge time.Duration) (rqlitestore.Record,
 	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
 		return rqlitestore.Record{}, false
 	}
-	if ended, ok := c.entries.GetIfPresent(e.rec.ID); ok && !e.at.After(ended.at) {
+	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalKey(e.rec.Principal)) {
 		return rqlitestore.Record{}, false
 	}
 	return e.rec, true
 }
+
+func (c *readCache) endedSince(at time.Time, key string) bool {
+	ended, ok := c.entries.GetIfPresent(key)
+	return ok && !at.After(ended.at)
+}
+
+// principalKey is under what the end of a principal's sessions is noted: no
+// token and no id has a space.
+func principalKey(principal string) string { return "principal " + principal }
 
 // put notes what a token leads to, as a read or a write found it that began at
 // a time. What is newer stays: of two records the one with the higher version,
@@ -73,6 +82,7 @@ func (c *readCache) put(token string, rec rqlitestore.Record, began time.Time) {
 
 // end notes that a token leads to nothing that is known, or that a session has
 // ended by its id, whatever tokens lead to it: an id is shorter than any token.
+// Of a principal it notes that some sessions may have ended.
 func (c *readCache) end(token string) {
 	c.entries.Set(token, cacheEntry{at: time.Now()})
 }

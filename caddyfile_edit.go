@@ -23,6 +23,7 @@ func parseEdit(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	    clear
 //	    renew
 //	    destroy
+//	    destroy_others
 //	    remember  on|off
 //	    redir     <to> [<code>]
 //	}
@@ -65,7 +66,7 @@ func (e *Edit) operation(d *caddyfile.Dispenser) error {
 		err = o.parseIncrement(d, args)
 	case "remove":
 		err, o.Keys = want(1, -1), args
-	case "clear", "renew", "destroy":
+	case "clear", "renew", "destroy", "destroy_others":
 		err = want(0, 0)
 	case "remember":
 		err = o.parseRemember(d, args)

@@ -35,6 +35,9 @@ func (s *Session) commit() error {
 	defer cancel()
 	s.noteEnd()
 	s.noteRemembered(ctx)
+	if err := s.destroyOthers(ctx); err != nil {
+		return err
+	}
 	if err := s.end(ctx); err != nil {
 		return err
 	}

@@ -30,7 +30,9 @@ type Edit struct {
 
 // Operation is one change of a session.
 type Operation struct {
-	// One of put, put_json, increment, remove, clear, renew, destroy, remember and forget.
+	// One of put, put_json, increment, remove, clear, renew, destroy,
+	// destroy_others, remember and forget. destroy_others ends all other
+	// sessions of the principal, which the enclosing session has to name.
 	Action string `json:"action"`
 
 	// The key of put, put_json and increment.
@@ -100,7 +102,7 @@ func (o *Operation) parse() (err error) {
 			return errors.New("remove needs the keys to remove; clear removes them all")
 		}
 		return nil
-	case "clear", "renew", "destroy", "remember", "forget":
+	case "clear", "renew", "destroy", "destroy_others", "remember", "forget":
 		return nil
 	default:
 		return fmt.Errorf("unknown operation %q", o.Action)
@@ -169,6 +171,8 @@ func (o *Operation) apply(s *Session, repl *caddy.Replacer) error {
 		return s.Renew()
 	case "destroy":
 		return s.Destroy()
+	case "destroy_others":
+		return s.DestroyOthers()
 	case "remember":
 		return s.Remember(true)
 	}

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"context"
+	"errors"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -39,4 +40,51 @@ func (s *Session) renewForOwner(ctx context.Context) error {
 		return nil
 	}
 	return s.Renew()
+}
+
+var errNoPrincipal = errors.New("destroy_others needs the option principal of `session`: without it nobody knows whose the others are")
+
+// DestroyOthers ends all other sessions of the principal: of whom this session
+// belongs to when the response begins, or, if it is destroyed by then, belonged
+// to. Where nobody is signed in it does nothing.
+func (s *Session) DestroyOthers() error {
+	if s.h.owner == "" {
+		return errNoPrincipal
+	}
+	if err := s.Load(); err != nil {
+		return err
+	}
+	if s.isClosed() {
+		return errAfterHeader
+	}
+	s.mu.Lock()
+	s.endOthers = true
+	s.mu.Unlock()
+	return nil
+}
+
+// destroyOthers does what DestroyOthers was asked for. It comes before what the
+// request itself stores: when it fails, nothing has happened yet and all of it
+// can be tried again.
+func (s *Session) destroyOthers(ctx context.Context) error {
+	s.mu.Lock()
+	rec, asked := s.rec, s.endOthers
+	powerless := s.grace && !s.deleted // an older token, and no login that renews it
+	s.endOthers = false
+	s.mu.Unlock()
+	if !asked || powerless {
+		return nil
+	}
+	owner := s.h.principalIn(s.values())
+	if owner == "" {
+		owner = rec.Principal
+	}
+	if owner == "" {
+		return nil
+	}
+	if err := s.h.backend.store.DestroyPrincipal(ctx, owner, rec.ID); err != nil {
+		return s.storeFailed("ending the other sessions of a principal in", err)
+	}
+	s.h.backend.ended(principalKey(owner))
+	return nil
 }

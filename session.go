@@ -52,6 +52,7 @@ type Session struct {
 	trying     string             // the token of an insert whose outcome is not known
 	deleted    bool               // scs asked to delete the token: a destroy or a renewal
 	ended      bool               // it is to be destroyed
+	endOthers  bool               // the other sessions of its principal are to be destroyed
 	cached     bool               // the row may be older than what others stored
 	rotate     bool               // the renewal under way changes the token only
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser

@@ -29,7 +29,8 @@ type UpstreamConfig struct {
 	Headers map[string]string `json:"headers,omitempty"`
 
 	// Whether the application may change the session with the response headers
-	// Session-Set, a JSON merge patch (RFC 7396), and Session-Action: renew or destroy.
+	// Session-Set, a JSON merge patch (RFC 7396), and Session-Action: renew,
+	// destroy or destroy_others.
 	Accept bool `json:"accept,omitempty"`
 }
 

@@ -1,0 +1,209 @@
+package caddysession_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// mergePatchCases are the examples of RFC 7396, appendix A, as one member of the
+// session: a session is an object, so what replaces the whole of it is no patch here.
+var mergePatchCases = []struct{ original, patch, result string }{
+	{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
+	{`{"a":"b"}`, `{"b":"c"}`, `{"a":"b","b":"c"}`},
+	{`{"a":"b"}`, `{"a":null}`, `{}`},
+	{`{"a":"b","b":"c"}`, `{"a":null}`, `{"b":"c"}`},
+	{`{"a":["b"]}`, `{"a":"c"}`, `{"a":"c"}`},
+	{`{"a":"c"}`, `{"a":["b"]}`, `{"a":["b"]}`},
+	{`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`, `{"a":{"b":"d"}}`},
+	{`{"a":[{"b":"c"}]}`, `{"a":[1]}`, `{"a":[1]}`},
+	{`["a","b"]`, `["c","d"]`, `["c","d"]`},
+	{`{"a":"b"}`, `["c"]`, `["c"]`},
+	{`{"a":"foo"}`, `null`, ``},
+	{`{"a":"foo"}`, `"bar"`, `"bar"`},
+	{`{"e":null}`, `{"a":1}`, `{"a":1,"e":null}`},
+	{`[1,2]`, `{"a":"b","c":null}`, `{"a":"b"}`},
+	{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
+	// Beyond the appendix: numbers stay exact, characters stay what they are.
+	{`{"a":1}`, `{"a":9223372036854775807}`, `{"a":9223372036854775807}`},
+	{`{"a":1}`, `{"a":1.5e3,"b":-0.25}`, `{"a":1500.0,"b":-0.25}`},
+	{`{"a":1}`, `{"a":"\u00e9\ud83d\ude00\r\n"}`, `{"a":"é😀\r\n"}`},
+}
+
+// sets is a site whose application answers with the headers that the query names.
+const sets = `
+$SITE {
+	session {
+		upstream {
+			send *
+			accept
+		}
+	}
+	handle /put {
+		in_go $CODE
+	}
+	reverse_proxy $APP
+}`
+
+// obedient answers with the headers that the query names.
+func obedient(w http.ResponseWriter, r *http.Request) {
+	for name, values := range r.URL.Query() {
+		w.Header()[name] = values
+	}
+	_, _ = io.WriteString(w, "app")
+}
+
+func TestUpstream_mergePatch(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, sets, "APP", app.address(), "CODE", puts(t))
+	for _, test := range mergePatchCases {
+		t.Run(test.patch+" on "+test.original, func(t *testing.T) {
+			v := s.visitorWith(t)
+			v.put(`{"keep":[0],"v":` + test.original + `}`)
+			v.get("/?Session-Set="+escape(`{"v":`+test.patch+`}`)).want(t, http.StatusOK, "app")
+			v.get("/").want(t, http.StatusOK, "app")
+			got := decoded(t, app.last(t).Header.Get("Session-Data"))
+			want := `{"keep":[0]}`
+			if test.result != "" {
+				want = `{"keep":[0],"v":` + test.result + `}`
+			}
+			if !reflect.DeepEqual(got, decoded(t, want)) {
+				t.Errorf("the session is %v, want %s", got, want)
+			}
+		})
+	}
+}
+
+func escape(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		fmt.Fprintf(&b, "%%%02X", text[i])
+	}
+	return b.String()
+}
+
+func TestUpstream_whatCannotBeUnderstoodIsDropped(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, sets, "APP", app.address(), "CODE", puts(t))
+	for name, test := range map[string]struct{ header, log string }{
+		"no JSON":        {"Session-Set=" + escape(`{user:"mallory"}`), "Session-Set is ignored"},
+		"cut off":        {"Session-Set=" + escape(`{"user":"mallory"`), "Session-Set is ignored"},
+		"more behind":    {"Session-Set=" + escape(`{"user":"mallory"} {}`), "Session-Set is ignored"},
+		"empty":          {"Session-Set=", "Session-Set is ignored"},
+		"a list":         {"Session-Set=" + escape(`["mallory"]`), "it must be a JSON object"},
+		"null":           {"Session-Set=null", "it must be a JSON object"},
+		"no UTF-8":       {"Session-Set=" + escape("{\"user\":\"\xff\"}"), "Session-Set is ignored"},
+		"too deep":       {"Session-Set=" + escape(`{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+`}`), "Session-Set is ignored"},
+		"a big number":   {"Session-Set=" + escape(`{"n":1e999}`), "Session-Set is ignored"},
+		"reserved":       {"Session-Set=" + escape(`{"__created":1}`), "keys that begin with __ are the session's own"},
+		"too long":       {"Session-Set=" + escape(`{"user":"`+strings.Repeat("m", 5000)+`"}`), "it is longer than the 4096 bytes"},
+		"unknown action": {"Session-Action=explode", "it must be renew, destroy or destroy_others"},
+		"in trailers":    {"Trailer:Session-Set=" + escape(`{"user":"mallory"}`), ""},
+		"underscore":     {"Session_Set=" + escape(`{"user":"mallory"}`), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := s.visitorWith(t)
+			v.put(`{"user":"alice"}`)
+			a := v.get("/?" + test.header)
+			a.want(t, http.StatusOK, "app")
+			if test.log != "" {
+				s.logged(test.log)
+			}
+			v.get("/")
+			if got := app.last(t).Header.Get("Session-Data"); got != `{"user":"alice"}` {
+				t.Errorf("the session is %s", got)
+			}
+		})
+	}
+	t.Run("the good one of two", func(t *testing.T) {
+		v := s.visitorWith(t)
+		v.get("/?Session-Set=oops&Session-Set="+escape(`{"user":"alice"}`)).want(t, http.StatusOK, "app")
+		v.get("/")
+		if got := app.last(t).Header.Get("Session-Data"); got != `{"user":"alice"}` {
+			t.Errorf("the session is %s", got)
+		}
+	})
+	t.Run("no secret in the log", func(t *testing.T) {
+		for line := range strings.SplitSeq(s.readLog(), "\n") { // reverse_proxy itself shows headers when debugging
+			if strings.Contains(line, `"http.handlers.session"`) && (strings.Contains(line, "mmmmmmmm") || strings.Contains(line, "mallory")) {
+				t.Errorf("the log has values of a session: %s", line)
+			}
+		}
+	})
+}
+
+func TestUpstream_sessionAction(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, sets, "APP", app.address(), "CODE", puts(t))
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "app")
+	v.get("/?Session-Action=destroy").wantUntouchedCookie(t)
+	v.get("/?Session-Action=renew").wantUntouchedCookie(t)
+	s.table().wantRows(0)
+
+	guest := v.get("/?Session-Set=" + escape(`{"cart":["book"]}`)).cookie(t).Value
+	id := s.table().only().id
+
+	member := v.get("/?Session-Action=renew&Session-Set=" + escape(`{"user":"alice"}`)).cookie(t).Value
+	if member == guest {
+		t.Error("renew left the token as it was")
+	}
+	v.get("/")
+	if got := app.last(t).Header.Get("Session-Data"); got != `{"cart":["book"],"user":"alice"}` {
+		t.Errorf("the session after renew is %s", got)
+	}
+	if got := app.last(t).Header.Get("Session-Id"); got != id || got != s.table().only().id {
+		t.Errorf("the public id was %s and is %s", id, got)
+	}
+	s.visitor().withoutJar().get("/", "Cookie", "session="+guest)
+	if got := app.last(t).Header.Get("Session-Data"); strings.Contains(got, "alice") {
+		t.Errorf("the token from before the login gives %s", got)
+	}
+
+	gone := v.get("/?Session-Action=destroy").cookie(t)
+	if gone.MaxAge >= 0 || gone.Value != "" {
+		t.Errorf("destroy sets the cookie %v", gone)
+	}
+	s.table().wantRows(0)
+	for _, old := range []string{guest, member} {
+		s.visitor().withoutJar().get("/", "Cookie", "session="+old)
+		if got := app.last(t).Header.Get("Session-Data"); got != "" {
+			t.Errorf("after destroy a token gives %s", got)
+		}
+	}
+
+	// What is set with destroy begins a new session.
+	v.put(`{"user":"alice"}`)
+	old := s.table().only().id
+	v.get("/?Session-Action=destroy&Session-Set=" + escape(`{"user":"bob"}`))
+	s.table().wantRows(0)
+	v.put(`{"user":"bob"}`)
+	if fresh := s.table().only().id; fresh == old {
+		t.Error("a destroyed session lives on under its id")
+	}
+}
+
+func (a *answer) wantUntouchedCookie(t testing.TB) {
+	t.Helper()
+	a.want(t, http.StatusOK, "app")
+	if c := a.Header["Set-Cookie"]; len(c) > 0 {
+		t.Errorf("the response sets a cookie: %v", c)
+	}
+}
+
+func TestUpstream_isNotObeyedWithoutAccept(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, strings.Replace(sets, "accept", "", 1), "APP", app.address(), "CODE", puts(t))
+	v := s.visitor()
+	v.put(`{"user":"alice"}`)
+	for _, header := range []string{"Session-Set=" + escape(`{"user":"mallory"}`), "Session-Action=destroy", "Session-Action=renew"} {
+		v.get("/?" + header).wantUntouchedCookie(t)
+	}
+	v.get("/")
+	if got := app.last(t).Header.Get("Session-Data"); got != `{"user":"alice"}` {
+		t.Errorf("the session is %s", got)
+	}
+}

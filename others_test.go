@@ -1,0 +1,131 @@
+package caddysession_test
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestDestroyOthers_endsTheOtherSessionsOfThePrincipal(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+		upstream {
+			accept
+		}
+	}
+	handle /login {
+		session_edit put user {query.user}
+	}
+	handle /alone {
+		session_edit destroy_others
+	}
+	handle /login-alone {
+		session_edit {
+			put user {query.user}
+			destroy_others
+		}
+	}
+	handle /nowhere {
+		session_edit {
+			destroy
+			destroy_others
+		}
+	}
+	handle /app {
+		reverse_proxy $APP
+	}
+	handle {
+		respond "user={http.session.data.user}"
+	}
+}
+
+$SITE2 {
+	session {
+		embedded $DIR/second.db
+	}
+	session_edit destroy_others
+}`, "APP", app.address())
+	login := func(user string) *visitor {
+		v := s.visitor()
+		v.get("/login?user="+user).want(t, http.StatusOK, "")
+		v.get("/").want(t, http.StatusOK, "user="+user)
+		return v
+	}
+	bob := login("bob")
+	for name, act := range map[string]func(v *visitor) *answer{
+		"session_edit":   func(v *visitor) *answer { return v.get("/alone") },
+		"Session-Action": func(v *visitor) *answer { return v.get("/app?Session-Action=destroy_others") },
+		"with renew":     func(v *visitor) *answer { return v.get("/app?Session-Action=renew,destroy_others") },
+		"with a login":   func(v *visitor) *answer { return v.get("/login-alone?user=alice") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two, three := login("alice"), login("alice"), login("alice")
+			if a := act(two); a.StatusCode != http.StatusOK {
+				t.Fatalf("the answer is %d", a.StatusCode)
+			}
+			two.get("/").want(t, http.StatusOK, "user=alice")
+			one.get("/").want(t, http.StatusOK, "user=")
+			three.get("/").want(t, http.StatusOK, "user=")
+			bob.get("/").want(t, http.StatusOK, "user=bob")
+			two.get("/nowhere").want(t, http.StatusOK, "")
+		})
+	}
+	t.Run("at a new login", func(t *testing.T) {
+		one, two := login("alice"), s.visitor()
+		two.get("/login-alone?user=alice").want(t, http.StatusOK, "")
+		one.get("/").want(t, http.StatusOK, "user=")
+		two.get("/").want(t, http.StatusOK, "user=alice")
+		three := login("alice")
+		three.get("/nowhere").want(t, http.StatusOK, "")
+		two.get("/").want(t, http.StatusOK, "user=")
+		three.get("/").want(t, http.StatusOK, "user=")
+	})
+	t.Run("by nobody", func(t *testing.T) {
+		s.visitor().get("/alone").want(t, http.StatusOK, "")
+		bob.get("/").want(t, http.StatusOK, "user=bob")
+	})
+	t.Run("without a principal", func(t *testing.T) {
+		if a := s.visitor().get("$SITE2/"); a.StatusCode != http.StatusInternalServerError {
+			t.Errorf("the answer is %d, want 500", a.StatusCode)
+		}
+		s.logged("destroy_others needs the option principal")
+	})
+}
+
+func TestDestroyOthers_storesNothingWhenItFails(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 500ms
+		}
+		principal user
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /change {
+		session_edit {
+			destroy_others
+			put changed yes
+		}
+		respond changed
+	}
+	handle {
+		respond "{http.session.data.user} {http.session.data.changed}"
+	}
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/login").want(t, http.StatusOK, "")
+	store.failsWrites()
+	if a := v.get("/change"); a.StatusCode != http.StatusServiceUnavailable || a.body != "" {
+		t.Fatalf("the answer is %d %q", a.StatusCode, a.body)
+	}
+	store.works()
+	eventually(t, "the store to be back", func() bool { return v.get("/").body == "alice " })
+	v.get("/change").want(t, http.StatusOK, "changed")
+	v.get("/").want(t, http.StatusOK, "alice yes")
+}
