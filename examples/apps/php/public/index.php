@@ -31,6 +31,11 @@ if ($_SERVER['REQUEST_METHOD'] === 'POST') {
     }
 }
 
+if ($path !== '/') {
+    http_response_code(404);
+    exit;
+}
+
 $visits = 0;
 if ($user !== null) {
     $visits = ($session['visits'] ?? 0) + 1;
