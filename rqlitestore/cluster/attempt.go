@@ -11,6 +11,8 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // question is a request in the form in which it can be put to any node, any
@@ -24,6 +26,7 @@ type question struct {
 
 // put asks one node once and reads its whole answer.
 func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply {
+	idempotent.Sending(ctx)
 	res, connected, err := q.send(ctx, n, m, t.cfg.Timeout)
 	if err != nil && !connected {
 		return noReply(ctx, unsent, "no connection", err)
