@@ -25,10 +25,10 @@ func init() {
 
 // parseGlobal reads the global option: the defaults of every session.
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	start := nextToken(d)
 	if existing != nil {
 		return nil, d.Err("the global option session is given twice")
 	}
-	start := nextToken(d)
 	defaults := new(Handler)
 	if err := defaults.unmarshal(d); err != nil {
 		return nil, err
