@@ -1,0 +1,173 @@
+package caddysession_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// The cases are files in the form of Caddy's own: a Caddyfile, a line of dashes,
+// and the JSON that it is, or the error. After a change of the syntax
+// `go test -run Caddyfile . -update` writes them anew; read what that changed.
+var update = flag.Bool("update", false, "write the expectations of testdata anew")
+
+const dashes = "----------\n"
+
+func TestCaddyfile_adaptsToJSON(t *testing.T) {
+	t.Parallel()
+	eachCase(t, "adapt", func(t *testing.T, config string) string {
+		adapted, err := adapt(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, adapted, "", "\t"); err != nil {
+			t.Fatal(err)
+		}
+		return pretty.String()
+	})
+}
+
+func TestCaddyfile_mistakesNameTheirPlace(t *testing.T) {
+	t.Parallel()
+	eachCase(t, "errors", func(t *testing.T, config string) string {
+		_, err := adapt(config)
+		if err == nil {
+			t.Fatal("it is taken")
+		}
+		if !strings.Contains(err.Error(), ", at Caddyfile:") {
+			t.Errorf("the error names no place: %v", err)
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error has the password: %v", err)
+		}
+		return err.Error()
+	})
+}
+
+func adapt(config string) ([]byte, error) {
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), map[string]any{"filename": "Caddyfile"})
+	return adapted, err
+}
+
+// eachCase compares what run makes of the Caddyfiles in a directory with what is expected.
+func eachCase(t *testing.T, dir string, run func(t *testing.T, config string) string) {
+	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.caddyfiletest"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases in %s (%v)", dir, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, want, ok := strings.Cut(strings.ReplaceAll(string(content), "\r\n", "\n"), dashes)
+			if !ok && !*update {
+				t.Fatal("no line of dashes")
+			}
+			if formatted := string(caddyfile.Format([]byte(config))); formatted != config {
+				t.Errorf("`caddy fmt` changes the Caddyfile to\n%s", formatted)
+			}
+			got := run(t, config) + "\n"
+			switch {
+			case got == want:
+			case *update:
+				if err := os.WriteFile(file, []byte(config+dashes+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// What the Caddyfile cannot say, JSON can.
+func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
+	for name, test := range map[string]struct{ handler, want string }{
+		"host prefix with domain":    {`{"handler":"session","cookie":{"name":"__Host-a","domain":"example.com"}}`, "must not have a domain"},
+		"none without secure":        {`{"handler":"session","cookie":{"same_site":"none","secure":"off"}}`, "needs a Secure cookie"},
+		"unknown same_site":          {`{"handler":"session","cookie":{"same_site":"Lax"}}`, `unknown same_site "Lax"`},
+		"unknown secure":             {`{"handler":"session","cookie":{"secure":"true"}}`, `unknown secure "true"`},
+		"cookie name":                {`{"handler":"session","cookie":{"name":"a;b"}}`, "is no name for a cookie"},
+		"cookie path":                {`{"handler":"session","cookie":{"path":"/;Domain=evil"}}`, "the cookie's path"},
+		"idle over lifetime":         {`{"handler":"session","lifetime":"1h","idle_timeout":"2h"}`, "is longer than lifetime"},
+		"negative lifetime":          {`{"handler":"session","lifetime":-1}`, "lifetime must be a positive duration"},
+		"negative idle_timeout":      {`{"handler":"session","idle_timeout":-1}`, "idle_timeout must be a positive duration"},
+		"negative touch_interval":    {`{"handler":"session","touch_interval":-1}`, "touch_interval must be a positive duration"},
+		"negative renew_interval":    {`{"handler":"session","renew_interval":-1}`, "renew_interval must be a positive duration"},
+		"negative remember_lifetime": {`{"handler":"session","remember_lifetime":-1}`, "remember_lifetime must be a positive duration"},
+		"negative max_size":          {`{"handler":"session","max_size":-1}`, "max_size must be a positive size"},
+		"negative cleanup":           {`{"handler":"session","store":{"cleanup_interval":-1}}`, "cleanup_interval must be a positive duration"},
+		"both stores":                {`{"handler":"session","store":{"embedded":{},"rqlite":{"addresses":["http://n1:4001"]}}}`, "choose embedded or rqlite"},
+		"table":                      {`{"handler":"session","store":{"table":"a b"}}`, "is no name for a table"},
+		"synchronous":                {`{"handler":"session","store":{"embedded":{"synchronous":"off"}}}`, "unknown synchronous"},
+		"no addresses":               {`{"handler":"session","store":{"rqlite":{}}}`, "needs the address of at least one node"},
+		"address with path":          {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001/db"]}}}`, "more than scheme, host and port"},
+		"address with credentials":   {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@n1:4001"]}}}`, "carries credentials"},
+		"malformed address":          {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@n1:port"]}}}`, "is no address of an rqlite node"},
+		"consistency":                {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"consistency":"eventual"}}}`, "unknown consistency"},
+		"password alone":             {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"password":"hunter2"}}}`, "password without username"},
+		"variable that is not set":   {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{env.NOT_SET_ANYWHERE}"}}}`, "password resolves to nothing"},
+		"file that is not there":     {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{file./not/there}"}}}`, "password resolves to nothing"},
+		"certificate not there":      {`{"handler":"session","store":{"rqlite":{"addresses":["https://n1:4001"],"tls_ca":"/not/there"}}}`, "tls_ca"},
+		"unknown field":              {`{"handler":"session","expires":"1h"}`, "unknown field"},
+		"edit without operations":    {`{"handler":"session_edit"}`, "does nothing"},
+		"edit unknown operation":     {`{"handler":"session_edit","operations":[{"action":"rename"}]}`, `unknown operation "rename"`},
+		"edit without key":           {`{"handler":"session_edit","operations":[{"action":"put"}]}`, "put needs a key"},
+		"edit reserved key":          {`{"handler":"session_edit","operations":[{"action":"remove","keys":["a","__created"]}]}`, "keys that begin with __"},
+		"edit put_json":              {`{"handler":"session_edit","operations":[{"action":"put_json","key":"a","value":"{"}]}`, "not JSON"},
+		"edit status":                {`{"handler":"session_edit","operations":[{"action":"clear"}],"redirect":"/","status_code":200}`, "no status of a redirect"},
+		"edit status alone":          {`{"handler":"session_edit","operations":[{"action":"clear"}],"status_code":303}`, "status_code without a redirect"},
+		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := new(caddy.Config)
+			text := fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, test.handler)
+			if err := json.Unmarshal([]byte(text), config); err != nil {
+				t.Fatal(err)
+			}
+			err := caddy.Validate(config)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the error is %v, want %s", err, test.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") && !strings.Contains(test.want, "unknown field") {
+				t.Errorf("the error has the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestExamples_areFormattedAndAdapt(t *testing.T) {
+	files, err := filepath.Glob("examples/*/Caddyfile")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples (%v)", err)
+	}
+	t.Setenv("SITE", ":8080") // of the example for a cluster
+	t.Setenv("ADMIN", "localhost:2019")
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			config, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if formatted := caddyfile.Format(config); !bytes.Equal(formatted, config) {
+				t.Errorf("`caddy fmt` changes it to\n%s", formatted)
+			}
+			_, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(config, map[string]any{"filename": file})
+			if err != nil || len(warnings) > 0 {
+				t.Errorf("adapting: %v, warnings %v", err, warnings)
+			}
+		})
+	}
+}
