@@ -3,7 +3,6 @@ package caddysession
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"strings"
 
@@ -58,12 +57,15 @@ func (h *Handler) newSession(r *http.Request) *Session {
 func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
 	defer sessions.enter(s)()
 	s.answered = s.failure() != nil
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	s.cancel = cancel
+	ctx := r.Context()
+	s.cancel = func() {}
+	if s.presented != "" { // without a cookie there is nothing that could fail to load
+		ctx, s.cancel = context.WithCancel(ctx)
+		defer s.cancel()
+	}
 
 	rw := newResponseWriter(w, s)
-	entry := maps.Clone(w.Header())
+	entry := takeHeader(w.Header())
 	defer func() {
 		if rw.failed == nil {
 			return
@@ -87,14 +89,32 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 
 // answerFailure makes the error for a request whose session could not be loaded
 // or stored, and takes back what the response's header had become.
-func (s *Session) answerFailure(header, entry http.Header, failure error) error {
+func (s *Session) answerFailure(header http.Header, entry []headerField, failure error) error {
 	clear(header)
-	maps.Copy(header, entry)
+	for _, field := range entry {
+		header[field.name] = field.values
+	}
 	answer := s.httpError(failure)
 	if answer.StatusCode == http.StatusServiceUnavailable {
 		header.Set("Retry-After", retryAfter)
 	}
 	return answer
+}
+
+// headerField is one field of a header as it was.
+type headerField struct {
+	name   string
+	values []string
+}
+
+// takeHeader remembers a header; a map for the two or three fields there are
+// would cost every request more.
+func takeHeader(header http.Header) []headerField {
+	fields := make([]headerField, 0, len(header))
+	for name, values := range header {
+		fields = append(fields, headerField{name, values})
+	}
+	return fields
 }
 
 // httpError says what an error of the session is to the client: a store that is
