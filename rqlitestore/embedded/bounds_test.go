@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -70,4 +71,42 @@ func TestRoundTrip_boundsResults(t *testing.T) {
 			t.Errorf("%d %.200s", status, answer)
 		}
 	}
+}
+
+// FuzzSQL sends any text as a statement, to every endpoint, and asks for an answer that is JSON, and for a node that
+// works as well as before.
+func FuzzSQL(f *testing.F) {
+	for _, seed := range []string{
+		"", ";", "SELECT 1", "SELECT ?", "SELECT 1; SELECT 2", "-- x", "/* x", "'", "\"", "[", "\x00", "SELECT '\x00'", "SELECT x'ff'", "\xff\xfe",
+		"INSERT INTO t VALUES(1) RETURNING *", "INSERT OR ROLLBACK INTO u VALUES(1), (1)", "BEGIN", "COMMIT; BEGIN", "SAVEPOINT a; RELEASE a",
+		"PRAGMA journal_mode=DELETE", "PRAGMA/**/main.\"synchronous\"(0)", "ATTACH 'x' AS y", "VACUUM INTO 'x'", "VACUUM", "REINDEX", "ANALYZE",
+		"CREATE TEMP TABLE x (a)", "CREATE VIRTUAL TABLE v USING fts5(a)", "EXPLAIN SELECT * FROM t", "SELECT zeroblob(1e9)", "SELECT 9e999",
+		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT * FROM n", "SELECT printf('%*s', 1e8, 'a')", "SELECT randomblob(-1)",
+	} {
+		f.Add(seed)
+	}
+	n := New(filepath.Join(f.TempDir(), "sessions.db"), Options{Synchronous: "normal"})
+	f.Cleanup(func() { n.Close() })
+	n.maxResult = 1 << 20
+	f.Fuzz(func(t *testing.T, sql string) {
+		body := string(append(appendString([]byte("[["), sql), ", 1, \"x\"]]"...))
+		for _, target := range []string{"/db/query", "/db/execute", "/db/request", "/db/execute?transaction&associative"} {
+			status, answer := post(t, n, target+withTimeout(target), strings.NewReader(body), int64(len(body)))
+			if status != http.StatusOK && !strings.HasPrefix(answer, "json: unsupported value") || status == http.StatusOK && !json.Valid([]byte(answer)) {
+				t.Fatalf("%s: %d %s", target, status, answer)
+			}
+		}
+		const probe = `["CREATE TABLE IF NOT EXISTS main.probe (a)", "DELETE FROM main.probe", "INSERT INTO main.probe VALUES(1)"]`
+		if _, answer := post(t, n, "/db/execute", strings.NewReader(probe), int64(len(probe))); strings.Contains(answer, "error") {
+			t.Fatalf("after %q: %s", sql, answer)
+		}
+	})
+}
+
+// withTimeout adds a bound on how long statements run.
+func withTimeout(target string) string {
+	if strings.Contains(target, "?") {
+		return "&db_timeout=100ms"
+	}
+	return "?db_timeout=100ms"
 }

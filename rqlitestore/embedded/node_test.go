@@ -347,3 +347,21 @@ func TestNode_contextThatHasEndedDoesNothing(t *testing.T) {
 		t.Errorf("%d rows, want 0", got)
 	}
 }
+
+func TestNode_synchronousChangesWhileOpen(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (a)")
+	for setting, want := range map[string]string{"normal": "1", "full": "2", "": "2"} {
+		if err := n.SetSynchronous(setting); err != nil {
+			t.Fatal(err)
+		}
+		if _, body := roundTrip(t, n, "/db/request", `["DELETE FROM t", "PRAGMA synchronous"]`); !strings.Contains(body, `"values":[[`+want+`]]`) {
+			t.Errorf("synchronous %q: %s", setting, body)
+		}
+	}
+	if err := n.SetSynchronous("off"); err == nil {
+		t.Error("synchronous off is accepted")
+	}
+}

@@ -32,6 +32,10 @@ var setup = sync.OnceFunc(func() {
 // Version is the version of SQLite, such as "3.54.1".
 const Version = sqlite3.SQLITE_VERSION
 
+// maxValue is the size that a text, a blob or a row may have, in bytes. SQLite's own limit, a gigabyte, lets one
+// expression such as zeroblob(1e9) take the memory of the process.
+const maxValue = 64 << 20
+
 // Conn is one connection to a database file.
 type Conn struct {
 	tls *libc.TLS
@@ -74,6 +78,7 @@ func Open(path string, readOnly bool, busy time.Duration) (*Conn, error) {
 		return nil, err
 	}
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
+	sqlite3.Xsqlite3_limit(c.tls, c.db, sqlite3.SQLITE_LIMIT_LENGTH, maxValue)
 	sqlite3.Xsqlite3_busy_timeout(c.tls, c.db, int32(busy.Milliseconds()))
 	return c, nil
 }
