@@ -84,7 +84,7 @@ func parse(args []string) (config, error) {
 	f.StringVar(&c.only, "only", "", "only this work: none, cookie, read or write")
 	f.StringVar(&c.sides, "sides", "", "only these sides, separated by commas: bare, embedded, memstore, rqlited, cached, redis")
 	f.StringVar(&c.dir, "dir", os.TempDir(), "where the stores keep their data; a real disk")
-	f.StringVar(&c.profiles, "profiles", "", "after the measurement write a CPU profile of each Caddy at each work into this directory")
+	f.StringVar(&c.profiles, "profiles", "", "after the measurement write profiles of each Caddy at each work into this directory")
 	if err := f.Parse(args); err != nil {
 		return c, fmt.Errorf("read flags: %w", err)
 	}

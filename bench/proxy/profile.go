@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 
 const profileFor = 6 * time.Second
 
-// profileAll writes a CPU profile of every Caddy at every work. It is done apart
+// profileAll writes profiles of the CPU and the allocations of every Caddy at every work. It is done apart
 // from the measurement, which it would slow down.
 func (b *bench) profileAll(c config) error {
 	if c.profiles == "" {
@@ -27,10 +28,12 @@ func (b *bench) profileAll(c config) error {
 			continue
 		}
 		for _, r := range b.sides {
-			done := make(chan error, 1)
-			go func() { done <- r.profile(filepath.Join(c.profiles, w.name+"-"+r.name)) }()
+			done := make(chan error, 2)
+			for _, kind := range []string{"profile", "allocs"} {
+				go func() { done <- r.profile(kind, filepath.Join(c.profiles, w.name+"-"+r.name+"."+kind)) }()
+			}
 			measure.Run(measure.Side{Op: r.operate(w)}, c.connections, profileFor)
-			if err := <-done; err != nil {
+			if err := errors.Join(<-done, <-done); err != nil {
 				return fmt.Errorf("profile %s: %w", r.title, err)
 			}
 		}
@@ -38,8 +41,8 @@ func (b *bench) profileAll(c config) error {
 	return nil
 }
 
-func (r *running) profile(file string) error {
-	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", r.admin, int(profileFor.Seconds())-1))
+func (r *running) profile(kind, file string) error {
+	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", r.admin, kind, int(profileFor.Seconds())-1))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 var head = measure.Row{
-	"session", "side", "requests a second", "p50", "p99", "CPU of Caddy and store", "rate to bare", "to bare by CPU", "rate to the plain way", "to it by CPU",
+	"session", "side", "requests a second", "p50", "p99", "CPU of Caddy and store", "allocations in Caddy", "rate to bare", "to bare by CPU", "rate to the plain way", "to it by CPU",
 }
 
 type goal struct{ work, side string }
@@ -34,7 +34,7 @@ var (
 	}
 )
 
-func report(w work, sides []*running, results []measure.Result) []measure.Row {
+func report(w work, sides []*running, results []measure.Result, allocs []allocated) []measure.Row {
 	var rows []measure.Row
 	for i, r := range results {
 		rate := measure.Count(r.Median(measure.Rate))
@@ -45,13 +45,14 @@ func report(w work, sides []*running, results []measure.Result) []measure.Row {
 			w.title, sides[i].title, rate,
 			measure.Latency(r.Median(measure.P50)), measure.Latency(r.Median(measure.P99)),
 			fmt.Sprintf("%.0f µs", r.Median(measure.ServerCPU)),
+			fmt.Sprintf("%.0f, %.1f KB", allocs[i].objects, allocs[i].bytes/1e3),
 			"", "", "", "",
 		}
 		if i > 0 {
-			row[6], row[7] = ratios(r, results[0], toBare, w)
+			row[7], row[8] = ratios(r, results[0], toBare, w)
 		}
 		if peer := slices.IndexFunc(sides, func(s *running) bool { return s.name == sides[i].peer }); peer >= 0 {
-			row[8], row[9] = ratios(r, results[peer], toPeer, w)
+			row[9], row[10] = ratios(r, results[peer], toPeer, w)
 		}
 		rows = append(rows, row)
 	}

@@ -32,12 +32,17 @@ func (b *bench) compare(c config, w work) ([]measure.Row, error) {
 		})
 	}
 	results := measure.Compare(c.plan, c.connections, all)
-	for _, r := range b.sides {
+	allocs := make([]allocated, len(b.sides))
+	for i, r := range b.sides {
+		var err error
+		if allocs[i], err = r.allocations(w); err != nil {
+			return nil, err
+		}
 		if err := r.checkCounts(); err != nil {
 			return nil, err
 		}
 	}
-	return report(w, b.sides, results), nil
+	return report(w, b.sides, results, allocs), nil
 }
 
 // operate returns one request of a connection.
