@@ -23,7 +23,7 @@ func example(t testing.TB, file string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := regexp.MustCompile(`\{\$([A-Z_]+)(:[^}]*)?\}`).ReplaceAllStringFunc(string(text), func(name string) string {
+	config := regexp.MustCompile(`\{\$([A-Z0-9_]+)(:[^}]*)?\}`).ReplaceAllStringFunc(string(text), func(name string) string {
 		name, _, _ = strings.Cut(strings.Trim(name, "{}"), ":")
 		return strings.ReplaceAll(name, "_", "")
 	})
