@@ -144,8 +144,19 @@ func (u *upstream) patch(s *Session, text []byte) error {
 	if err := u.write(make(http.Header), after); err != nil {
 		return err
 	}
+	// What could not be stored would cost the visitor the whole response.
+	encoded, err := codec.EncodeValue(after)
+	if err != nil {
+		return err
+	}
+	if int64(len(encoded))+ownBytes > s.h.maxSize {
+		return errTooLarge
+	}
 	return s.MergePatch(patch)
 }
+
+// ownBytes is about what a session takes beside the application's values.
+const ownBytes = 256
 
 // merge applies a patch; it changes no object in place but the outermost, for others may hold them.
 func merge(values, patch map[string]any) {
@@ -169,6 +180,7 @@ func merge(values, patch map[string]any) {
 // Why what an application asks for is not done.
 var (
 	errUnknownAction = errors.New("it must be renew, destroy or destroy_others")
+	errTooLarge      = errors.New("the session would grow beyond max_size")
 	errNoObject      = errors.New("it must be a JSON object")
 	errReservedKey   = errors.New("keys that begin with " + reserved + " are the session's own")
 )

@@ -135,6 +135,30 @@ func TestUpstream_whatCannotBeUnderstoodIsDropped(t *testing.T) {
 	})
 }
 
+func TestUpstream_mayNotOutgrowTheSession(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, `
+$SITE {
+	session {
+		max_size 2KiB
+		upstream {
+			accept
+		}
+	}
+	handle /show {
+		respond {http.session.data.user}
+	}
+	reverse_proxy $APP
+}`, "APP", app.address())
+	v := s.visitor()
+	v.get("/?Session-Set="+escape(`{"user":"alice"}`)).want(t, http.StatusOK, "app")
+	for _, size := range []int{1700, 1800, 1900, 2000, 2048, 5000} {
+		v.get("/?Session-Set="+escape(`{"much":"`+strings.Repeat("m", size)+`"}`)).want(t, http.StatusOK, "app")
+	}
+	s.logged("the session would grow beyond max_size")
+	v.get("/show").want(t, http.StatusOK, "alice")
+}
+
 func TestUpstream_sessionAction(t *testing.T) {
 	app := newApplication(t, obedient)
 	s := start(t, sets, "APP", app.address(), "CODE", puts(t))
