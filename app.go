@@ -16,6 +16,7 @@ type App struct {
 	Defaults *Handler `json:"defaults,omitempty"`
 
 	backends map[string]*lease // by identity: what the store is
+	handlers int               // how many there are
 	logger   *zap.Logger
 }
 

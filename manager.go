@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -18,8 +19,10 @@ import (
 //
 // IdleTimeout stays zero: scs would write on every request. The idle time is
 // kept in the row's expiry by the Session, and the cookie is written by the handler.
-func newManager(h *Handler) (*scs.SessionManager, any) {
-	m := scs.New()
+//
+// n is the number of the handler within its config.
+func newManager(h *Handler, n int) (*scs.SessionManager, any) {
+	m := blankManager(n)
 	m.Store = scsStore{h}
 	m.Codec = rowCodec{}
 	m.Lifetime = h.lifetime
@@ -35,6 +38,26 @@ func newManager(h *Handler) (*scs.SessionManager, any) {
 	probe := &keyProbe{Context: context.Background()}
 	_, _ = m.Load(probe, "") // an empty token asks no store: it cannot fail
 	return m, probe.key
+}
+
+// blanks are what managers are copies of. scs.New starts a goroutine that never
+// ends, for a store that is not used here. All that is needed of it is a key for
+// contexts that no other handler of a request has.
+var blanks struct {
+	mu       sync.Mutex
+	managers []*scs.SessionManager
+}
+
+// blankManager returns a manager for the nth handler of a config: configs do not
+// share requests, so its key may be that of the nth handler of another one.
+func blankManager(n int) *scs.SessionManager {
+	blanks.mu.Lock()
+	defer blanks.mu.Unlock()
+	for len(blanks.managers) <= n {
+		blanks.managers = append(blanks.managers, scs.New())
+	}
+	m := *blanks.managers[n]
+	return &m
 }
 
 // keyProbe is a context that remembers what it was first asked for.

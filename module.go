@@ -148,7 +148,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.owner = settings.Principal
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
-	h.manager, h.scsKey = newManager(h)
+	h.manager, h.scsKey = newManager(h, app.handlers)
+	app.handlers++
 	return nil
 }
 
