@@ -28,7 +28,9 @@
 // A write is acknowledged after its transaction is in the write-ahead log and the log is synced to the disk
 // (WAL mode, synchronous=FULL). A process that is killed at any moment loses nothing that it acknowledged:
 // the next to open the file recovers the log. A request whose context ends is finished or rolled back
-// as a whole. One connection writes, a few read, and neither waits for the other.
+// as a whole. One connection writes, a few read, and neither waits for the other. Writes that wait together share
+// one transaction and one sync; each keeps its own result and its own rollback. The log is written back in
+// the background and stays within some megabytes however many reads overlap.
 //
 // Close writes the log back into the file, which is then one plain SQLite database: it can be copied, opened
 // with any tool, or handed to an rqlite cluster (POST it to /db/load or /boot). While the node is open, copying
