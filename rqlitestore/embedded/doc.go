@@ -30,7 +30,7 @@
 // the next to open the file recovers the log. A request whose context ends is finished or rolled back
 // as a whole. One connection writes, a few read, and neither waits for the other. Writes that wait together share
 // one transaction and one sync; each keeps its own result and its own rollback. The log is written back in
-// the background and stays within some megabytes however many reads overlap.
+// the background and stays within some megabytes however many short reads overlap; one that takes long holds it up.
 //
 // Close writes the log back into the file, which is then one plain SQLite database: it can be copied, opened
 // with any tool, or handed to an rqlite cluster (POST it to /db/load or /boot). While the node is open, copying
