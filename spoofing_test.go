@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // attack is what a client sends to pass something off as the session.
@@ -96,7 +94,12 @@ func TestUpstream_seesNothingThatAClientForged(t *testing.T) {
 	app := newRawApplication(t)
 	s := start(t, sharedSite, "APP", app.address)
 	s.visitor().handshake("$TLS/")
-	transport := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // Caddy's own authority, of this test only
+	overTLS := new(http.Protocols)
+	overTLS.SetHTTP2(true)
+	transport := &http.Transport{
+		Protocols:       overTLS,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // Caddy's own authority, of this test only
+	}
 	defer transport.CloseIdleConnections()
 	for _, scheme := range schemes {
 		login := s.visitor().get(scheme.site + "/login")
@@ -184,7 +187,7 @@ func attackMessage(host, path string, a attack) string {
 }
 
 // attackHTTP2 sends an attack as Go's HTTP/2 client writes it.
-func attackHTTP2(t *testing.T, transport *http2.Transport, url string, a attack) {
+func attackHTTP2(t *testing.T, transport *http.Transport, url string, a attack) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
