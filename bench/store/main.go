@@ -23,6 +23,7 @@ type config struct {
 	operations []string
 	sides      []string
 	pool       int
+	tokens     int
 	dir        string
 	profile    string
 	rqliteProf string
@@ -92,12 +93,16 @@ func parse() (config, error) {
 	flag.StringVar(&ops, "ops", "commit,find", "operations: commit, find, update, load")
 	flag.StringVar(&onlySides, "sides", "store,plain,redis", "sides")
 	flag.IntVar(&c.pool, "redis-pool", 128, "connections to Redis at most")
+	flag.IntVar(&c.tokens, "tokens", maxTokens, "sessions of each caller")
 	flag.StringVar(&c.dir, "dir", os.TempDir(), "where the servers keep their data; a real disk")
 	flag.StringVar(&c.profile, "cpuprofile", "", "write a CPU profile of this end to this file")
 	flag.StringVar(&c.rqliteProf, "rqliteprofile", "", "write a CPU profile of rqlited to this file, as long as the first side's rounds")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return c, errors.New("unexpected arguments")
+	}
+	if c.tokens < 1 || c.tokens > maxTokens {
+		return c, fmt.Errorf("tokens: want 1 to %d", maxTokens)
 	}
 	for f := range strings.SplitSeq(callers, ",") {
 		n, err := strconv.Atoi(f)

@@ -10,7 +10,7 @@ import (
 
 // records returns an operation on versioned records, which the handler uses and
 // only RqliteStore has. Each caller has a session of its own.
-func records(store *rqlitestore.RqliteStore, operation string) func(caller, n int) error {
+func (c config) records(store *rqlitestore.RqliteStore, operation string) func(caller, n int) error {
 	var sessions [maxCallers]struct {
 		once sync.Once
 		rec  rqlitestore.Record
@@ -20,7 +20,7 @@ func records(store *rqlitestore.RqliteStore, operation string) func(caller, n in
 		s := &sessions[caller]
 		s.once.Do(func() {
 			s.rec = rqlitestore.Record{
-				Token: operation + token(caller, 0), ID: operation + token(caller, 1),
+				Token: operation + c.token(caller, 0), ID: operation + c.token(caller, 0),
 				Data: payloads[0], Expiry: expiry(),
 			}
 			err = store.Create(ctx, s.rec)

@@ -75,13 +75,13 @@ func verdict(operation string, callers int, first, r measure.Result) string {
 func about(c config, others float64) string {
 	return fmt.Sprintf("%s, %s, %d CPUs, %s, rqlited %s, redis %s, gorqlite %s, redisstore %s. "+
 		"%d rounds of %s a side, alternated; medians; ratios are medians of the rounds' ratios. "+
-		"%d bytes a session, every caller its own %d tokens, servers and callers on one machine. "+
+		"%d bytes a session, every caller its own %d sessions of %d in the table, servers and callers on one machine. "+
 		"Reads: RqliteStore linearizable, one statement a call at gorqlite's default, weak. "+
 		"Other processes used %.0f %% of the machine meanwhile.",
 		time.Now().Format(time.DateOnly), process.CPUModel(), runtime.NumCPU(), runtime.Version(),
 		process.RqlitedVersion(), process.RedisVersion(),
 		version("github.com/rqlite/gorqlite"), version("github.com/alexedwards/scs/redisstore"),
-		c.plan.Rounds, c.plan.Round, dataBytes, tokensPerCaller, 100*others)
+		c.plan.Rounds, c.plan.Round, dataBytes, c.tokens, maxCallers*c.tokens, 100*others)
 }
 
 // version returns the version of a module that this program was built with.

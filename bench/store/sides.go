@@ -87,7 +87,7 @@ func start(c config) (sides []side, stop func(), err error) {
 		}
 	}
 	for _, s := range sides {
-		if err := fill(s.store); err != nil {
+		if err := fill(c, s.store); err != nil {
 			return nil, nil, fmt.Errorf("fill %s: %w", s.name, err)
 		}
 	}

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	maxCallers      = 1024
-	tokensPerCaller = 16
-	dataBytes       = 257
+	maxCallers = 1024
+	maxTokens  = 16 // of one caller
+	dataBytes  = 257
 )
 
 // token is one of a caller's own: callers never ask for the same row, so no
 // answer can be shared.
-func token(caller, n int) string { return tokens[caller][n%tokensPerCaller] }
+func (c config) token(caller, n int) string { return tokens[caller][n%c.tokens] }
 
-var tokens = func() (t [maxCallers][tokensPerCaller]string) {
+var tokens = func() (t [maxCallers][maxTokens]string) {
 	for caller := range t {
 		for n := range t[caller] {
 			t[caller][n] = rand.Text() + rand.Text()[:17] // 43 characters, as scs's tokens
@@ -41,7 +41,7 @@ var payloads = func() (p [64][]byte) {
 func expiry() time.Time { return time.Now().Add(24 * time.Hour) }
 
 // fill stores every token once.
-func fill(s store) error {
+func fill(c config, s store) error {
 	const workers = 64
 	var (
 		wg   sync.WaitGroup
@@ -50,8 +50,8 @@ func fill(s store) error {
 	for w := range workers {
 		wg.Go(func() {
 			for caller := w; caller < maxCallers && errs[w] == nil; caller += workers {
-				for n := range tokensPerCaller {
-					if err := s.Commit(token(caller, n), payloads[n], expiry()); err != nil {
+				for n := range c.tokens {
+					if err := s.Commit(c.token(caller, n), payloads[n], expiry()); err != nil {
 						errs[w] = err
 						return
 					}
@@ -67,7 +67,7 @@ func fill(s store) error {
 func compare(c config, operation string, callers int, sides []side) []measure.Result {
 	var all []measure.Side
 	for _, s := range sides {
-		op := operate(s, operation)
+		op := c.operate(s, operation)
 		if op == nil {
 			continue
 		}
@@ -81,15 +81,15 @@ func compare(c config, operation string, callers int, sides []side) []measure.Re
 var errLost = errors.New("a session that was stored is not there")
 
 // operate returns one side's way of an operation, nil if it has none.
-func operate(s side, operation string) func(caller, n int) error {
+func (c config) operate(s side, operation string) func(caller, n int) error {
 	switch operation {
 	case "commit":
 		return func(caller, n int) error {
-			return s.store.Commit(token(caller, n), payloads[n%len(payloads)], expiry())
+			return s.store.Commit(c.token(caller, n), payloads[n%len(payloads)], expiry())
 		}
 	case "find":
 		return func(caller, n int) error {
-			data, found, err := s.store.Find(token(caller, n))
+			data, found, err := s.store.Find(c.token(caller, n))
 			if err == nil && (!found || len(data) != dataBytes) {
 				err = errLost
 			}
@@ -97,7 +97,7 @@ func operate(s side, operation string) func(caller, n int) error {
 		}
 	}
 	if store, ok := s.store.(*rqlitestore.RqliteStore); ok {
-		return records(store, operation)
+		return c.records(store, operation)
 	}
 	return nil
 }
