@@ -83,6 +83,9 @@ func start(t testing.TB, config string, names ...string) *server {
 func (s *server) load(config string) error {
 	s.t.Helper()
 	adapted, err := s.adapt(config)
+	if err == nil {
+		adapted, err = withCertificate(adapted)
+	}
 	if err != nil {
 		return err
 	}

@@ -210,11 +210,11 @@ func TestCookie_keepsSharedCachesOut(t *testing.T) {
 $SITE {
 	session
 	session_edit /put put user alice
-	@read {
-		path /read
-		session user
+	@member session user
+	handle /read {
+		header @member X-Read yes
+		reverse_proxy $APP
 	}
-	header @read X-Read yes
 	reverse_proxy $APP
 }`, "APP", app.address())
 	v := s.visitor().withoutJar()
