@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -83,6 +82,7 @@ type deployment struct {
 	conn    *gorqlite.Connection
 	app     *meetingPlace
 	http    *http.Client
+	sockets bool // the Caddys that are added get their sockets from outside
 }
 
 // onEveryStore runs a test with one Caddy on the embedded node, and with two on three rqlite nodes.
@@ -186,6 +186,7 @@ const deployedSites = `
 	}
 }
 $SITE {
+	$BIND
 	session
 	import routes
 }
@@ -202,6 +203,7 @@ type caddyProcess struct {
 	d                    *deployment
 	dir, config          string
 	site, cached, admin  string
+	socket               *os.File // that the site listens on, if it is opened for it
 	cmd                  *exec.Cmd
 	exited               chan struct{}
 	commandLine, logFile string
@@ -220,8 +222,13 @@ func (d *deployment) add() *caddyProcess {
 	if d.cluster != nil {
 		store = "rqlite " + strings.Join(d.cluster.URLs(), " ")
 	}
+	bind := ""
+	if d.sockets {
+		p.listen()
+		bind = "bind fd/3"
+	}
 	config := strings.NewReplacer(
-		"$SITE", p.site, "$CACHED", p.cached, "$ADMIN", p.admin, "$DIR", dir, "$STORE", store, "$APP", d.app.address(),
+		"$SITE", p.site, "$CACHED", p.cached, "$ADMIN", p.admin, "$DIR", dir, "$STORE", store, "$APP", d.app.address(), "$BIND", bind,
 	).Replace(deployedSites)
 	if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
 		d.t.Fatal(err)
@@ -234,6 +241,20 @@ func (d *deployment) add() *caddyProcess {
 		}
 	})
 	return p
+}
+
+// listen opens the site's socket, as a service manager does.
+func (p *caddyProcess) listen() {
+	p.d.t.Helper()
+	l, err := net.Listen("tcp", strings.TrimPrefix(p.site, "http://"))
+	if err != nil {
+		p.d.t.Fatal(err)
+	}
+	defer l.Close()
+	if p.socket, err = l.(*net.TCPListener).File(); err != nil {
+		p.d.t.Fatal(err)
+	}
+	p.d.t.Cleanup(func() { p.socket.Close() })
 }
 
 // file is where the embedded node keeps its data.
@@ -256,6 +277,9 @@ func (p *caddyProcess) start() time.Duration {
 	}
 	defer output.Close()
 	cmd.Stdout, cmd.Stderr = output, output
+	if p.socket != nil {
+		cmd.ExtraFiles = []*os.File{p.socket}
+	}
 	if err := cmd.Start(); err != nil {
 		p.d.t.Fatalf("starting Caddy: %v", err)
 	}
@@ -336,11 +360,6 @@ func (d *deployment) do(method, url, cookie string) reply {
 		r.Header.Set("Cookie", "session="+cookie)
 	}
 	res, err := d.http.Do(r)
-	if method == http.MethodGet && errors.Is(err, io.EOF) {
-		// A server that stops gracefully closes connections on which no request has
-		// arrived yet, with one on its way too: clients repeat what is safe to repeat.
-		res, err = d.http.Do(r)
-	}
 	if err != nil {
 		return reply{err: err, took: time.Since(begun)}
 	}
