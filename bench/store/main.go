@@ -91,7 +91,7 @@ func parse() (config, error) {
 	flag.IntVar(&c.plan.Rounds, "rounds", 3, "rounds, of which the medians are reported")
 	flag.StringVar(&callers, "callers", "1,16,64,256,1024", "numbers of callers side by side")
 	flag.StringVar(&ops, "ops", "commit,find", "operations: commit, find, update, load")
-	flag.StringVar(&onlySides, "sides", "store,plain,redis", "sides")
+	flag.StringVar(&onlySides, "sides", "store,plain,redis", "sides: store, plain, plain-linearizable, redis")
 	flag.IntVar(&c.pool, "redis-pool", 128, "connections to Redis at most")
 	flag.IntVar(&c.tokens, "tokens", maxTokens, "sessions of each caller")
 	flag.StringVar(&c.dir, "dir", os.TempDir(), "where the servers keep their data; a real disk")

@@ -40,8 +40,17 @@ type side struct {
 const (
 	ours  = "RqliteStore"
 	plain = "one statement a call"
-	peer  = "redisstore, fsync always"
+	// plainLinear shows what part of a lone read's time is its level.
+	plainLinear = "one statement a call, linearizable"
+
+	peer = "redisstore, fsync always"
 )
+
+// plainSides are the plain way at its own level and at that of RqliteStore.
+var plainSides = []struct{ short, name, query string }{
+	{"plain", plain, ""},
+	{"plain-linearizable", plainLinear, "?level=linearizable"},
+}
 
 // start starts the servers and returns the sides, the measured one first.
 func start(c config) (sides []side, stop func(), err error) {
@@ -103,8 +112,11 @@ func onRqlite(c config, url string, server *process.Process) ([]side, error) {
 		}
 		sides = append(sides, side{ours, rqlitestore.NewWithCleanupInterval(conn, 0), server, url})
 	}
-	if slices.Contains(c.sides, "plain") {
-		conn, err := gorqlite.Open(url)
+	for _, p := range plainSides {
+		if !slices.Contains(c.sides, p.short) {
+			continue
+		}
+		conn, err := gorqlite.Open(url + p.query)
 		if err != nil {
 			return nil, fmt.Errorf("open gorqlite: %w", err)
 		}
@@ -112,7 +124,7 @@ func onRqlite(c config, url string, server *process.Process) ([]side, error) {
 		if err != nil {
 			return nil, err
 		}
-		sides = append(sides, side{plain, store, server, url})
+		sides = append(sides, side{p.name, store, server, url})
 	}
 	return sides, nil
 }
