@@ -184,7 +184,7 @@ type application struct {
 func newApplication(t testing.TB, h http.HandlerFunc) *application {
 	t.Helper()
 	a := new(application)
-	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
 		a.seen = append(a.seen, r.Clone(r.Context()))
 		a.mu.Unlock()
@@ -194,6 +194,10 @@ func newApplication(t testing.TB, h http.HandlerFunc) *application {
 		}
 		h(w, r)
 	}))
+	a.Config.Protocols = new(http.Protocols)
+	a.Config.Protocols.SetHTTP1(true)
+	a.Config.Protocols.SetUnencryptedHTTP2(true) // for h2c:// upstreams
+	a.Start()
 	t.Cleanup(a.Close)
 	return a
 }

@@ -1,0 +1,163 @@
+package caddysession_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+func TestNested_sessionOfTheSameCookieJoins(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /once {
+		session_edit increment n
+		respond "{http.session.data.n}"
+	}
+	handle /twice {
+		session_edit increment n
+		route {
+			session
+			session_edit increment n
+			respond "{http.session.data.n}"
+		}
+	}
+}`)
+	v := s.visitor()
+	a := v.get("/twice")
+	a.want(t, http.StatusOK, "2")
+	a.cookie(t)
+	v.get("/once").want(t, http.StatusOK, "3")
+	if row := s.table().only(); row.version != 2 {
+		t.Errorf("two requests made %d saves", row.version)
+	}
+}
+
+func TestNested_sessionOfAnotherCookieIsTheCurrentOneWithin(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	session
+	session_edit put who outer
+	handle /inner {
+		route {
+			session {
+				cookie shop
+				table shop
+			}
+			session_edit put who inner
+			header X-Inner "{http.session.data.who}"
+			in_go $WHO
+			reverse_proxy $APP
+		}
+	}
+	handle {
+		in_go $WHO
+		reverse_proxy $APP
+	}
+}`, "APP", app.address(), "WHO", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		w.Header().Set("X-Code", caddysession.FromContext(r.Context()).Get("who").(string))
+		return next.ServeHTTP(w, r)
+	}))
+	v := s.visitor()
+	a := v.get("/")
+	a.want(t, http.StatusOK, "app")
+	if got := a.Header.Get("X-Code"); got != "outer" {
+		t.Errorf("outside of it the code sees %q", got)
+	}
+	a = v.get("/inner")
+	a.want(t, http.StatusOK, "app")
+	if a.Header.Get("X-Inner") != "inner" || a.Header.Get("X-Code") != "inner" {
+		t.Errorf("within it: placeholder %q, code %q", a.Header.Get("X-Inner"), a.Header.Get("X-Code"))
+	}
+	if names := cookieNames(a); names != "shop" {
+		t.Errorf("the response sets %q, want the inner cookie alone", names)
+	}
+	if names := cookieNames(s.visitor().get("/inner")); names != "session shop" && names != "shop session" {
+		t.Errorf("a new visitor gets %q, want both cookies", names)
+	}
+	v.get("/inner")
+	if got := app.last(t).Header["Cookie"]; got != nil {
+		t.Errorf("the application sees %q", got)
+	}
+}
+
+func cookieNames(a *answer) string {
+	var names []string
+	for _, c := range a.Cookies() {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// A request that a template makes starts from the headers that the template
+// sees, and these have no session cookie.
+func TestNested_requestsOfTemplatesHaveNoCookie(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit /login put user alice
+	respond /login "in"
+	respond /part "a part"
+	templates
+	root $DIR
+	file_server
+}`)
+	page := `{{httpInclude "/part"}} for {{placeholder "http.session.data.user"}} with {{.Cookie "session"}}`
+	if err := os.WriteFile(filepath.Join(s.names["DIR"], "page.html"), []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	a := v.get("/page.html")
+	a.want(t, http.StatusOK, "a part for alice with ")
+	if vary := a.Header["Vary"]; !slices.Contains(vary, "Cookie") {
+		t.Errorf("Vary is %q", vary)
+	}
+	s.table().wantRows(1)
+}
+
+func TestLog_namesTheSessionAndNeverItsToken(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	log
+	session
+	session_edit /login put user alice
+	log_append user {http.session.data.user}
+	reverse_proxy $APP {
+		header_up X-User {http.session.data.user}
+	}
+}
+$SITE2 {
+	log
+	session
+	log_append user {http.session.data.user}
+	reverse_proxy $APP
+}`, "APP", app.address())
+	v := s.visitor()
+	token := v.get("/login").cookie(t).Value
+	v.get("/read")
+	id := s.table().only().id
+	s.logged(`"session_id":"` + id + `"`)
+	s.logged(`"user":"alice"`)
+	// What was not read before the header was out is not loaded for the log.
+	v.get("$SITE2/unread").wantUntouched(t)
+	eventually(t, "the request in the log", func() bool { return strings.Contains(s.readLog(), `"uri":"/unread"`) })
+	log := s.readLog()
+	if strings.Contains(log, token) || strings.Contains(log, hashOf(token)) {
+		t.Error("the token or its hash is in the log")
+	}
+	for line := range strings.SplitSeq(log, "\n") {
+		if strings.Contains(line, `"uri":"/unread"`) && strings.Contains(line, `"http.log.access`) && (strings.Contains(line, id) || strings.Contains(line, "alice")) {
+			t.Errorf("a request that did not need the session loaded it for the log: %s", line)
+		}
+	}
+}
