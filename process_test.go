@@ -35,6 +35,9 @@ func roundsOr(usual int) int {
 	if *consistencyRounds > 0 {
 		return *consistencyRounds
 	}
+	if testing.Short() {
+		return max(1, usual/5)
+	}
 	return usual
 }
 
@@ -277,6 +280,7 @@ func (p *caddyProcess) start() time.Duration {
 	}
 	defer output.Close()
 	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = dieWithParent()
 	if p.socket != nil {
 		cmd.ExtraFiles = []*os.File{p.socket}
 	}
