@@ -25,6 +25,7 @@ type lease struct {
 	backend  *backend
 	key      string
 	settings liveSettings
+	keys     *keyring
 }
 
 // CaddyModule returns the Caddy module information.
@@ -44,12 +45,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 // backend returns the store for a handler's configuration, shared with every
 // other handler, of this config or of the one before it, that has the same.
-func (a *App) backend(config *StoreConfig, logger *zap.Logger) (*backend, error) {
+func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*backend, error) {
 	resolved, err := config.resolve(logger)
 	if err != nil {
 		return nil, err
 	}
 	if have, ok := a.backends[resolved.identity()]; ok {
+		if !have.keys.sameAs(keys) {
+			return nil, fmt.Errorf("%s is configured twice with different keys: give every session on it the same ones, best in the global session option", resolved.name())
+		}
 		if have.key != resolved.key() || have.settings != resolved.live {
 			return nil, fmt.Errorf("%s is configured twice with different settings: give every session on it the same ones, best in the global session option", resolved.name())
 		}
@@ -59,7 +63,7 @@ func (a *App) backend(config *StoreConfig, logger *zap.Logger) (*backend, error)
 	if err != nil {
 		return nil, err
 	}
-	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live}
+	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys}
 	return b, nil
 }
 

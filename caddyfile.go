@@ -96,6 +96,10 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    principal         <key>
 //	    cross_origin      deny|allow [<origin>...]
 //
+//	    keys <secret>... {
+//	        plain_until <time>
+//	    }
+//
 //	    upstream {
 //	        send   <key>...|*
 //	        header <key> <Header-Name>
@@ -162,6 +166,9 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseDuration(d, &h.Cache)
 	case "principal":
 		return parseString(d, &h.Principal)
+	case "keys":
+		h.Keys = new(KeysConfig)
+		return h.Keys.unmarshal(d)
 	case "cross_origin":
 		h.CrossOrigin = new(CrossOriginConfig)
 		return h.CrossOrigin.unmarshal(d)
@@ -313,6 +320,27 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		return noArgs(d)
 	}
 	return d.Errf("unknown option %q of cookie", option)
+}
+
+func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {
+	start := d.Token()
+	c.Secrets = d.RemainingArgs()
+	seen := options{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := seen.once(d); err != nil {
+			return err
+		}
+		if d.Val() != "plain_until" {
+			return d.Errf("unknown option %q of keys", d.Val())
+		}
+		if err := parseTime(d, &c.PlainUntil); err != nil {
+			return err
+		}
+	}
+	if err := c.check(); err != nil {
+		return at(start, err)
+	}
+	return nil
 }
 
 func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {

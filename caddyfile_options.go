@@ -97,3 +97,20 @@ func parseSize(d *caddyfile.Dispenser, to *int64) error {
 	*to = int64(size)
 	return nil
 }
+
+// parseTime reads a point in time: RFC 3339, or a day, which begins at midnight UTC.
+func parseTime(d *caddyfile.Dispenser, to **time.Time) error {
+	var option, value string
+	option = d.Val()
+	if err := parseString(d, &value); err != nil {
+		return err
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, value); err == nil {
+			t = t.UTC()
+			*to = &t
+			return nil
+		}
+	}
+	return d.Errf("%s must be a time like 2026-12-31T18:00:00Z or 2026-12-31, not %q", option, value)
+}

@@ -75,8 +75,9 @@ func (s *Session) end(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec, s.token, s.base, s.grace, s.ended = rqlitestore.Record{}, "", nil, false, false
-	if s.presented != "" {
+	s.rec, s.token, s.key, s.owner = rqlitestore.Record{}, "", nil, ""
+	s.base, s.grace, s.ended = nil, false, false
+	if s.presented.token != "" {
 		s.cookie = s.h.cookie.write("", time.Time{}, s.secure)
 	}
 	return nil
@@ -95,7 +96,7 @@ func (s *Session) store(ctx context.Context) error {
 	if err := s.renewForOwner(ctx); err != nil {
 		return err
 	}
-	if s.rotationDue(ctx) {
+	if s.rotationDue(ctx, true) {
 		s.startRotation(ctx)
 	}
 	_, _, err := s.h.manager.Commit(ctx)
@@ -141,7 +142,7 @@ func (s *Session) writeCookie(ctx context.Context) {
 		deadline = time.Time{}
 	}
 	if s.issue && s.token != "" {
-		s.cookie = s.h.cookie.write(s.token, deadline, s.secure)
+		s.cookie = s.h.cookie.write(s.key.write(s.token), deadline, s.secure)
 		s.issue = false
 	}
 }
@@ -205,47 +206,52 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	if id == "" {
 		id = newID()
 	}
-	rec := rqlitestore.Record{Token: hash(token), ID: id, Data: data, Expiry: s.expiry(deadline), Version: 1, Principal: owner}
-	began := time.Now()
+	keys, began := s.h.keys, time.Now()
+	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
+	rec.Data = keys.sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed("storing", err)
 	}
-	s.stored(rec, token, data, began)
+	s.stored(rec, token, data, owner, began)
 	s.logID(id)
 	return nil
 }
 
 // update stores what this request did to a row that others may have changed since it was read.
 func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
-	read, began := rec, time.Now()
+	read, keys, began := rec, s.h.keys, time.Now()
 	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		if current.Principal != read.Principal {
-			return current, errDropped
+		next, values := current, data
+		next.Expiry = s.expiry(deadline)
+		if s.h.owner != "" {
+			next.Principal = keys.principalHash(owner)
 		}
-		next := current
-		next.Data, next.Expiry, next.Principal = data, s.expiry(deadline), owner
 		if current.Version != read.Version {
-			merged, until, err := s.replay(current.Data, data)
+			if s.h.owner == "" && current.Principal != read.Principal {
+				return current, errDropped
+			}
+			merged, until, err := s.merge(current, data)
 			if err != nil {
 				return current, err
 			}
-			next.Data, next.Expiry = merged, s.expiry(until)
+			values, next.Expiry = merged, s.expiry(until)
 		}
 		if renewal {
-			next.Token, next.Alias, next.AliasUntil = hash(token), s.isRotation(), deadline
+			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}
+		next.Data = keys.sealRow(next.Token, next.ID, current.Version+1, values)
 		return next, nil
 	})
 	if err != nil {
 		return err
 	}
-	s.stored(saved, token, data, began)
+	s.stored(saved, token, data, owner, began)
 	return nil
 }
 
 // stored notes what the row is now. The base for later changes is what this
 // request wrote, not what it was merged with.
-func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, began time.Time) {
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string, began time.Time) {
 	s.h.backend.noteError(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,22 +260,43 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, bega
 	}
 	s.h.backend.wrote(rec, began)
 	s.cached = false
-	s.issue = s.issue || token != s.token
-	s.rec, s.token, s.base, s.edits = rec, token, data, nil
+	if token != s.token {
+		s.issue, s.token, s.key = true, token, s.h.keys.first()
+	}
+	s.rec, s.owner, s.base, s.edits = rec, owner, data, nil
 	s.grace, s.deleted, s.rotate = false, false, false
 }
 
-// replay makes the request's changes on what is stored now: its edits in their
-// order, then whatever else differs, which is what was done through scs itself.
-func (s *Session) replay(current, mine []byte) ([]byte, time.Time, error) {
+// merge makes the request's changes on what is stored now, unless that has
+// become another user's session.
+func (s *Session) merge(current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
+	stored, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	until, theirs, err := codec.JSON{}.Decode(stored)
+	if err != nil {
+		return nil, until, err
+	}
+	s.mu.Lock()
+	owner, rotation := s.owner, s.rotate
+	s.mu.Unlock()
+	if s.h.owner != "" && s.h.principalIn(theirs) != owner {
+		return nil, until, errDropped
+	}
+	if rotation {
+		s.h.keys.noteBefore(theirs, current.Token)
+	}
+	return s.replay(until, theirs, mine)
+}
+
+// replay makes the request's edits on their values in order, then whatever else
+// differs, which is what was done through scs itself.
+func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) ([]byte, time.Time, error) {
 	s.mu.Lock()
 	base, edits := s.base, s.edits
 	s.mu.Unlock()
 	var json codec.JSON
-	until, theirs, err := json.Decode(current)
-	if err != nil {
-		return nil, until, err
-	}
 	oldDeadline, before, err := json.Decode(base)
 	if err != nil {
 		return nil, until, err
@@ -353,18 +380,22 @@ func (s *Session) noteEnd() {
 
 // readInGrace returns what is the same before and after the renewal that
 // superseded the row; nil if the session has ended.
-func (s *Session) readInGrace(rec rqlitestore.Record) (map[string]any, error) {
+func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
 	defer cancel()
 	current, found, err := s.h.backend.store.Current(ctx, rec.ID)
 	if err != nil || !found {
 		return nil, err
 	}
-	_, now, err := codec.JSON{}.Decode(current.Data)
+	newest, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
 	if err != nil {
 		return nil, nil //nolint:nilerr // an unreadable row is no session
 	}
-	_, before, err := codec.JSON{}.Decode(rec.Data)
+	_, now, err := codec.JSON{}.Decode(newest)
+	if err != nil {
+		return nil, nil //nolint:nilerr // an unreadable row is no session
+	}
+	_, before, err := codec.JSON{}.Decode(rec.values)
 	if err != nil {
 		return nil, nil //nolint:nilerr // an unreadable row is no session
 	}

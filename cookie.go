@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -189,13 +188,19 @@ func (j *cookieJar) owns(name string) bool {
 	return name == j.plain || j.host != "" && name == j.host
 }
 
-// take finds the token in the request and removes our cookies from it, so that
-// nothing downstream sees them; other cookies stay byte for byte. Two different
-// tokens are none: ambiguous is true then.
-func (j *cookieJar) take(header http.Header, secure bool) (token string, ambiguous bool) {
+// taken is what the cookies of a request say.
+type taken struct {
+	ticket
+	ambiguous bool // two different ones under our name: there is none then
+	unknown   bool // one was issued under a key that is not configured
+}
+
+// take finds the ticket in the request and removes our cookies from it, so that
+// nothing downstream sees them; other cookies stay byte for byte.
+func (j *cookieJar) take(header http.Header, secure bool, ring *keyring) (t taken) {
 	lines := header["Cookie"]
 	if !j.mentioned(lines) {
-		return "", false
+		return t
 	}
 	ours := j.name(secure)
 	kept := make([]string, 0, len(lines))
@@ -203,15 +208,12 @@ func (j *cookieJar) take(header http.Header, secure bool) (token string, ambiguo
 		rest := make([]string, 0, 8)
 		for pair := range strings.SplitSeq(line, ";") {
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if !j.owns(name) {
+			switch {
+			case !j.owns(name):
 				rest = append(rest, pair)
-				continue
+			case name == ours:
+				t.add(ring.read(value))
 			}
-			if name != ours || !wellFormed(value) {
-				continue
-			}
-			ambiguous = ambiguous || token != "" && token != value
-			token = value
 		}
 		if line = strings.TrimLeft(strings.Join(rest, ";"), " \t"); line != "" {
 			kept = append(kept, line)
@@ -222,10 +224,21 @@ func (j *cookieJar) take(header http.Header, secure bool) (token string, ambiguo
 	} else {
 		header["Cookie"] = kept
 	}
-	if ambiguous {
-		return "", true
+	if t.ambiguous {
+		t.ticket = ticket{}
 	}
-	return token, false
+	return t
+}
+
+// add takes one more cookie into account.
+func (t *taken) add(found ticket, is verdict) {
+	switch is {
+	case genuine:
+		t.ambiguous = t.ambiguous || t.token != "" && t.ticket != found
+		t.ticket = found
+	case unknownKey:
+		t.unknown = true
+	}
 }
 
 // mentioned is a quick look whether any line may hold one of our cookies.
@@ -238,26 +251,13 @@ func (j *cookieJar) mentioned(lines []string) bool {
 	return false
 }
 
-const tokenLength = 43 // 32 random bytes in unpadded base64url, as scs makes them
-
-// wellFormed reports whether a value has exactly the form in which tokens are
-// issued. Nothing else reaches the store.
-func wellFormed(value string) bool {
-	if len(value) != tokenLength {
-		return false
-	}
-	var raw [33]byte
-	n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(value))
-	return err == nil && n == 32
-}
-
-// write makes the Set-Cookie header for a token; an empty one removes the
-// cookie. A zero expiry makes a cookie that ends with the browser.
-func (j *cookieJar) write(token string, expiry time.Time, secure bool) string {
+// write makes the Set-Cookie header for a ticket's value; an empty one removes
+// the cookie. A zero expiry makes a cookie that ends with the browser.
+func (j *cookieJar) write(value string, expiry time.Time, secure bool) string {
 	cookie := j.template
-	cookie.Name, cookie.Value, cookie.Secure = j.name(secure), token, secure
+	cookie.Name, cookie.Value, cookie.Secure = j.name(secure), value, secure
 	switch {
-	case token == "":
+	case value == "":
 		cookie.MaxAge = -1
 	case !expiry.IsZero():
 		cookie.Expires = expiry.Add(time.Second).Truncate(time.Second)

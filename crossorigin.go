@@ -64,7 +64,7 @@ var errCrossOrigin = errors.New("a page of another origin sent this request with
 // It looks at Sec-Fetch-Site, or where a browser sends none, at Origin.
 func (s *Session) checkOrigin(r *http.Request) error {
 	guard := s.h.origins
-	if guard == nil || s.presented == "" {
+	if guard == nil || s.presented.token == "" {
 		return nil
 	}
 	asked := r

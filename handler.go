@@ -44,12 +44,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // newSession takes the cookie from the request. It asks the store for nothing.
 func (h *Handler) newSession(r *http.Request) *Session {
 	s := &Session{h: h, request: r.Context(), secure: h.cookie.isSecure(r)}
-	token, ambiguous := h.cookie.take(r.Header, s.secure)
-	if ambiguous {
+	cookie := h.cookie.take(r.Header, s.secure, h.keys)
+	if cookie.ambiguous {
 		h.logger.Warn("a request carries two different session cookies: it is served without a session",
 			zap.String("cookie", h.cookie.name(s.secure)))
 	}
-	s.presented = token
+	if cookie.unknown {
+		h.unknownKey.Do(func() {
+			h.logger.Warn("session cookies arrive that were issued under a key which is not configured: they are no sessions here; is a secret missing in keys?",
+				zap.String("cookie", h.cookie.name(s.secure)))
+		})
+	}
+	s.presented = cookie.ticket
 	return s
 }
 
@@ -59,7 +65,7 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	s.answered = s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
-	if s.presented != "" { // without a cookie there is nothing that could fail to load
+	if s.presented.token != "" { // without a cookie there is nothing that could fail to load
 		ctx, s.cancel = context.WithCancel(ctx)
 		defer s.cancel()
 	}

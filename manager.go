@@ -2,8 +2,6 @@ package caddysession
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"strings"
 	"sync"
 	"time"
@@ -92,58 +90,78 @@ func (c rowCodec) Decode(data []byte) (time.Time, map[string]any, error) {
 // decides how values are written, so that scs's own calls get the same care.
 type scsStore struct{ h *Handler }
 
-// foundKey is the context key of a *foundRow that FindCtx fills in.
+// foundKey is the context key of a *foundRow: the Session asks with its key and
+// gets what FindCtx found.
 type foundKey struct{}
 
 // foundRow is what a token led to.
 type foundRow struct {
+	key *key // that the token was issued under
 	rqlitestore.Record
-	cached bool // it may be older than what is stored
+	values []byte // the row's data, opened
+	cached bool   // it may be older than what is stored
+}
+
+// find loads and opens the row of a token.
+func (h *Handler) find(ctx context.Context, found *foundRow, hash string) (ok bool, err error) {
+	if found.Record, ok, found.cached, err = h.load(ctx, hash); err != nil || !ok {
+		return false, err
+	}
+	found.values, err = h.keys.open(found.Record, hash)
+	if err != nil {
+		return false, brokenRow{err}
+	}
+	return true, nil
 }
 
 // storedPrefix marks tokens from AllCtx: they are the hashes that the table
 // holds. Cookies cannot have this form.
 const storedPrefix = "stored:"
 
-// hash is what the table holds of a token (scs's HashTokenInStore does the same).
-func hash(token string) string {
-	if stored, ok := strings.CutPrefix(token, storedPrefix); ok {
-		return stored
+// search finds the row of a token of which nobody knows the key.
+func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok bool, err error) {
+	hashes := h.keys.tokenHashes(token)
+	if stored, listed := strings.CutPrefix(token, storedPrefix); listed {
+		hashes = []string{stored}
 	}
-	sum := sha256.Sum256([]byte(token))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	for _, hash := range hashes {
+		if ok, err = h.find(ctx, &found, hash); ok || err != nil {
+			return found, ok, err
+		}
+	}
+	return found, false, nil
 }
 
 func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	rec, found, cached, err := s.h.load(ctx, hash(token))
-	if err != nil || !found {
-		return nil, false, err
+	if found, ok := ctx.Value(foundKey{}).(*foundRow); ok {
+		ok, err := s.h.find(ctx, found, tokenHash(found.key, token))
+		return found.values, ok, err
 	}
-	if asked, ok := ctx.Value(foundKey{}).(*foundRow); ok {
-		*asked = foundRow{rec, cached}
-	}
-	return rec.Data, true, nil
+	found, ok, err := s.h.search(ctx, token)
+	return found.values, ok, err
 }
 
 func (s scsStore) CommitCtx(ctx context.Context, token string, data []byte, deadline time.Time) error {
 	if session := FromContext(ctx); session != nil && session.h == s.h {
 		return session.save(ctx, token, data, deadline)
 	}
-	return s.replace(ctx, hash(token), data, deadline)
+	return s.replace(ctx, token, data, deadline)
 }
 
 // replace is a commit outside of any request: the last one wins.
 func (s scsStore) replace(ctx context.Context, token string, data []byte, deadline time.Time) error {
-	store, began := s.h.backend.store, time.Now()
-	rec, found, err := store.Load(ctx, token)
+	began, keys := time.Now(), s.h.keys
+	found, ok, err := s.h.search(ctx, token)
 	if err != nil {
 		return err
 	}
-	if !found {
-		return store.Create(ctx, rqlitestore.Record{Token: token, ID: newID(), Data: data, Expiry: s.h.expiry(deadline)})
+	if !ok {
+		rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: newID(), Expiry: s.h.expiry(deadline)}
+		rec.Data = keys.sealRow(rec.Token, rec.ID, 1, data)
+		return s.h.backend.store.Create(ctx, rec)
 	}
-	rec, err = store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		current.Data, current.Expiry = data, s.h.expiry(deadline)
+	rec, err := s.h.backend.store.Update(ctx, found.Record, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+		current.Data, current.Expiry = keys.sealRow(current.Token, current.ID, current.Version+1, data), s.h.expiry(deadline)
 		return current, nil
 	})
 	if err == nil {
@@ -158,13 +176,13 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 	if session := FromContext(ctx); session != nil && session.h == s.h && session.noteDelete(token) {
 		return nil
 	}
-	rec, found, err := s.h.backend.store.Load(ctx, hash(token))
-	if err != nil || !found {
+	found, ok, err := s.h.search(ctx, token)
+	if err != nil || !ok {
 		return err
 	}
-	err = s.h.backend.store.Destroy(ctx, rec.ID)
-	s.h.backend.ended(rec.Token)
-	s.h.backend.ended(rec.ID)
+	err = s.h.backend.store.Destroy(ctx, found.ID)
+	s.h.backend.ended(found.Token)
+	s.h.backend.ended(found.ID)
 	return err
 }
 

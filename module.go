@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 func init() {
@@ -81,6 +82,10 @@ type Handler struct {
 	// slow request did is not stored in it. Default: none.
 	Principal string `json:"principal,omitempty"`
 
+	// Signs the cookies and seals the rows. Every Caddy that shares the store
+	// needs the same keys. Default: none; cookies are random and rows are plain JSON.
+	Keys *KeysConfig `json:"keys,omitempty"`
+
 	// Which requests from other sites may use a session.
 	CrossOrigin *CrossOriginConfig `json:"cross_origin,omitempty"`
 
@@ -90,6 +95,7 @@ type Handler struct {
 
 	name     string // the cookie, and with the backend what makes two sessions one
 	backend  *backend
+	keys     *keyring
 	manager  *scs.SessionManager
 	scsKey   any // under which scs keeps its data in a context
 	cookie   cookieJar
@@ -105,6 +111,8 @@ type Handler struct {
 	origins  *originGuard
 	upstream *upstream
 	logger   *zap.Logger
+
+	unknownKey *rate.Sometimes // logs cookies under unknown keys
 }
 
 const (
@@ -140,7 +148,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 	h.cookie = newCookieJar(settings.Cookie)
 	h.name = h.cookie.plain
-	h.backend, err = app.backend(settings.Store, h.logger)
+	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
+		return err
+	}
+	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
+	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
@@ -172,6 +184,7 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.MaxSize, defaults.MaxSize)
 	inherit(&h.Cache, defaults.Cache)
 	inherit(&h.Principal, defaults.Principal)
+	inherit(&h.Keys, defaults.Keys)
 	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
 }
@@ -225,6 +238,9 @@ func (h *Handler) check() error {
 		return fmt.Errorf("principal %q: keys that begin with %s are the session's own", h.Principal, reserved)
 	}
 	if err := h.Cookie.check(); err != nil {
+		return err
+	}
+	if err := h.Keys.check(); err != nil {
 		return err
 	}
 	if err := h.CrossOrigin.check(); err != nil {

@@ -3,6 +3,7 @@ package caddysession
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -22,6 +23,18 @@ func (h *Handler) principalOf(data []byte) (string, error) {
 	return h.principalIn(values), nil
 }
 
+// principal names the user in the values that scs holds.
+func (h *Handler) principal(ctx context.Context) string {
+	if h.owner == "" {
+		return ""
+	}
+	value := h.manager.Get(ctx, h.owner)
+	if value == nil && strings.Contains(h.owner, ".") {
+		return h.principalIn(h.values(ctx))
+	}
+	return caddy.ToString(placeholderValue(value))
+}
+
 func (h *Handler) principalIn(values map[string]any) string {
 	value, _ := lookup(values, h.owner)
 	return caddy.ToString(placeholderValue(value))
@@ -31,12 +44,12 @@ func (h *Handler) principalIn(values map[string]any) string {
 // unless the request did so itself.
 func (s *Session) renewForOwner(ctx context.Context) error {
 	s.mu.Lock()
-	rec, token, unfit := s.rec, s.token, s.grace || s.closed
+	rec, token, owner, unfit := s.rec, s.token, s.owner, s.grace || s.closed
 	s.mu.Unlock()
 	if s.h.owner == "" || rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
 		return nil
 	}
-	if s.h.principalIn(s.values()) == rec.Principal {
+	if s.h.principal(ctx) == owner {
 		return nil
 	}
 	return s.Renew()
@@ -68,23 +81,23 @@ func (s *Session) DestroyOthers() error {
 // can be tried again.
 func (s *Session) destroyOthers(ctx context.Context) error {
 	s.mu.Lock()
-	rec, asked := s.rec, s.endOthers
+	id, known, asked := s.rec.ID, s.owner, s.endOthers
 	powerless := s.grace && !s.deleted // an older token, and no login that renews it
 	s.endOthers = false
 	s.mu.Unlock()
 	if !asked || powerless {
 		return nil
 	}
-	owner := s.h.principalIn(s.values())
-	if owner == "" {
-		owner = rec.Principal
-	}
+	owner := s.h.principal(ctx)
+	inherit(&owner, known)
 	if owner == "" {
 		return nil
 	}
-	if err := s.h.backend.store.DestroyPrincipal(ctx, owner, rec.ID); err != nil {
-		return s.storeFailed("ending the other sessions of a principal in", err)
+	for _, principal := range s.h.keys.principalHashes(owner) {
+		if err := s.h.backend.store.DestroyPrincipal(ctx, principal, id); err != nil {
+			return s.storeFailed("ending the other sessions of a principal in", err)
+		}
+		s.h.backend.ended(principalKey(principal))
 	}
-	s.h.backend.ended(principalKey(owner))
 	return nil
 }

@@ -29,7 +29,7 @@ import (
 type Session struct {
 	h         *Handler
 	request   context.Context // of the request, without our additions
-	presented string          // the token of the cookie
+	presented ticket          // what the cookie carries
 	secure    bool            // the cookie is a Secure one
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
@@ -46,6 +46,8 @@ type Session struct {
 	fresh      string             // the id that a session not stored yet will have
 	rec        rqlitestore.Record // the row as read or last written; without ID there is none
 	token      string             // the way in to that row
+	key        *key               // that the token was issued under
+	owner      string             // the principal's name as it was read or last written
 	base       []byte             // the values as read or last written, encoded
 	edits      []edit             // what was done since, in order
 	grace      bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
@@ -68,6 +70,7 @@ const (
 	reserved    = "__"        // prefix of such keys: they are not the application's
 	createdKey  = "__created" // Unix time
 	rotatedKey  = "__rotated" // Unix time of the last new token
+	beforeKey   = "__before"  // hashes of the tokens that led here before, with keys
 	rememberKey = "__rememberMe"
 )
 
@@ -100,14 +103,14 @@ func (s *Session) Load() error {
 		return s.failure()
 	}
 	s.mu.Lock()
-	token := s.presented
+	cookie := s.presented
 	if s.closed {
-		token = ""
+		cookie = ticket{}
 	} else {
 		s.read = true
 	}
 	s.mu.Unlock()
-	return s.find(token)
+	return s.find(cookie)
 }
 
 func (s *Session) failure() error {
@@ -116,18 +119,18 @@ func (s *Session) failure() error {
 	return s.err
 }
 
-// find loads the row of a token; without one, or when there is no such row, the session is empty.
-func (s *Session) find(token string) error {
-	if token == "" {
+// find loads the row of a ticket; without one, or when there is no such row, the session is empty.
+func (s *Session) find(cookie ticket) error {
+	if cookie.token == "" {
 		s.scs = s.empty()
 		return nil
 	}
-	var rec foundRow
+	rec := foundRow{key: cookie.key}
 	// A client that goes away ends no load: what it changed is still to be stored.
 	ctx := context.WithValue(context.WithoutCancel(s.request), foundKey{}, &rec)
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	loaded, err := s.h.manager.Load(ctx, token)
+	loaded, err := s.h.manager.Load(ctx, cookie.token)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
 		s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",
 			zap.String("session_id", rec.ID), zap.Error(err))
@@ -142,14 +145,14 @@ func (s *Session) find(token string) error {
 		s.scs = s.empty()
 		return nil
 	}
-	return s.adopt(token, rec, s.keep(loaded))
+	return s.adopt(cookie, rec, s.keep(loaded))
 }
 
 // adopt makes a row that was found the session's own.
-func (s *Session) adopt(token string, rec foundRow, loaded context.Context) error {
+func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) error {
 	grace := !rec.Superseded.IsZero()
 	if grace {
-		common, err := s.readInGrace(rec.Record)
+		common, err := s.readInGrace(rec)
 		if err != nil {
 			return s.fail(err)
 		}
@@ -160,8 +163,10 @@ func (s *Session) adopt(token string, rec foundRow, loaded context.Context) erro
 		loaded = s.restrict(loaded, common)
 	}
 	remembered := s.h.manager.GetBool(loaded, rememberKey)
+	owner := s.h.principal(loaded)
 	s.mu.Lock()
-	s.found, s.rec, s.token, s.base, s.grace, s.cached = true, rec.Record, token, rec.Data, grace, rec.cached
+	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
+	s.token, s.key, s.owner = cookie.token, cookie.key, owner
 	s.remembered = remembered
 	s.mu.Unlock()
 	s.scs = loaded
@@ -337,11 +342,13 @@ func (s *Session) apply(e edit) {
 }
 
 // values is a copy of all that scs holds, reserved keys included.
-func (s *Session) values() map[string]any {
-	keys := s.h.manager.Keys(s.scs)
+func (s *Session) values() map[string]any { return s.h.values(s.scs) }
+
+func (h *Handler) values(ctx context.Context) map[string]any {
+	keys := h.manager.Keys(ctx)
 	values := make(map[string]any, len(keys))
 	for _, key := range keys {
-		values[key] = s.h.manager.Get(s.scs, key)
+		values[key] = h.manager.Get(ctx, key)
 	}
 	return values
 }

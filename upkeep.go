@@ -12,7 +12,7 @@ import (
 // upkeep is what a session that was only read still needs now and then: a new
 // token, a later expiry. Neither fails the request.
 func (s *Session) upkeep(ctx context.Context) {
-	if s.rotationDue(ctx) {
+	if s.rotationDue(ctx, false) {
 		s.startRotation(ctx)
 		if _, _, err := s.h.manager.Commit(ctx); err != nil {
 			s.h.logger.Warn("a session could not be given a new token; the next request tries again", zap.Error(err))
@@ -93,18 +93,26 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 	})
 }
 
-// rotationDue reports whether the token is old enough for a new one. An older
+// rotationDue reports whether the token is old enough for a new one, or was
+// issued under another key than the first. An older
 // token that is still in use after the grace says that the response with the
 // newer one got lost.
-func (s *Session) rotationDue(ctx context.Context) bool {
+func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	s.mu.Lock()
-	rec, token, unfit := s.rec, s.token, s.grace || s.closed
+	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
 	s.mu.Unlock()
-	if s.h.renew == 0 || rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
+	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
 		return false
 	}
 	if rec.Alias {
 		return time.Since(rec.AliasSince) > rqlitestore.Grace
+	}
+	// What is plain is sealed at once, what another key sealed when it is stored anyway.
+	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
+		return true
+	}
+	if s.h.renew == 0 {
+		return false
 	}
 	since := s.h.manager.GetInt(ctx, rotatedKey)
 	if since == 0 {
@@ -121,11 +129,16 @@ func (s *Session) startRotation(ctx context.Context) {
 	}
 	s.h.manager.SetDeadline(ctx, deadline)
 	now := int(time.Now().Unix())
-	s.h.manager.Put(ctx, rotatedKey, now)
 	s.mu.Lock()
-	s.edits = append(s.edits, func(values map[string]any) { values[rotatedKey] = now })
+	token := s.rec.Token
+	rotated := func(values map[string]any) {
+		values[rotatedKey] = now
+		s.h.keys.noteBefore(values, token)
+	}
+	s.edits = append(s.edits, rotated)
 	s.rotate = true
 	s.mu.Unlock()
+	s.apply(rotated)
 }
 
 func (s *Session) isRotation() bool {

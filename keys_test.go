@@ -1,0 +1,186 @@
+package caddysession_test
+
+import (
+	"database/sql"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+const (
+	firstSecret  = "a secret of more than thirty-two characters"
+	secondSecret = "another secret of more than thirty-two characters"
+)
+
+// keysConfig is a site whose sessions have a principal, with what is given for keys.
+func keysConfig(keys string) string {
+	return `
+$SITE {
+	session {
+		principal user
+		` + keys + `
+	}
+	handle /login {
+		session_edit put user {query.user}
+	}
+	handle /visit {
+		session_edit increment visits
+		respond "{http.session.data.visits}"
+	}
+	handle /others {
+		session_edit destroy_others
+	}
+	handle {
+		respond "user={http.session.data.user} visits={http.session.data.visits}"
+	}
+}`
+}
+
+func TestKeys_signTheCookieAndSealTheRow(t *testing.T) {
+	withSecrets(t)
+	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}"))
+	v := s.visitor()
+	cookie := v.get("/login?user=alice").cookie(t)
+	if len(cookie.Value) != 70 {
+		t.Errorf("the cookie's value has %d characters, want 70", len(cookie.Value))
+	}
+	v.get("/visit").want(t, http.StatusOK, "1")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+	r := s.table().only()
+	if strings.Contains(r.data, "alice") || strings.Contains(r.data, "{") && strings.Contains(r.data, "visits") {
+		t.Errorf("the row shows values: %q", r.data)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token := base64.RawURLEncoding.EncodeToString(raw[4:36]); r.token == hashOf(token) {
+		t.Error("the token's hash needs no key")
+	}
+	var principal string
+	if err := s.table().db.QueryRow("SELECT principal FROM sessions").Scan(&principal); err != nil || principal == "alice" {
+		t.Errorf("the row's principal is %q (%v)", principal, err)
+	}
+
+	other := s.visitor()
+	other.get("/login?user=alice")
+	v.get("/others").want(t, http.StatusOK, "")
+	other.get("/").want(t, http.StatusOK, "user= visits=")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+	if log := s.readLog(); strings.Contains(log, firstSecret) || strings.Contains(log, cookie.Value) {
+		t.Error("the log shows a secret")
+	}
+}
+
+// withSecrets puts the secrets where the Caddyfiles look for them.
+func withSecrets(t *testing.T) {
+	t.Helper()
+	t.Setenv("SESSION_TEST_FIRST", firstSecret)
+	t.Setenv("SESSION_TEST_SECOND", secondSecret)
+}
+
+func TestKeys_rotate(t *testing.T) {
+	withSecrets(t)
+	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}"))
+	reload := func(keys string) {
+		t.Helper()
+		if err := s.load(keysConfig(keys)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, late := s.visitor(), s.visitor()
+	v.get("/login?user=alice")
+	old := late.get("/login?user=bob").cookie(t).Value
+
+	reload("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}")
+	if a := v.get("/"); a.body != "user=alice visits=" || a.Header["Set-Cookie"] != nil {
+		t.Errorf("read under the old key: %q, cookies %q", a.body, a.Header["Set-Cookie"])
+	}
+	v.get("/visit").cookie(t) // given out anew with the first save
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+	late.get("/").want(t, http.StatusOK, "user=bob visits=")
+
+	reload("keys {env.SESSION_TEST_SECOND}")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+	if a := late.get("/", "Cookie", "session="+old); a.body != "user= visits=" || a.Header["Set-Cookie"] != nil {
+		t.Errorf("a cookie under a dropped key: %q, cookies %q", a.body, a.Header["Set-Cookie"])
+	}
+	s.logged("issued under a key which is not configured")
+}
+
+func TestKeys_takeOverPlainSessions(t *testing.T) {
+	withSecrets(t)
+	s := start(t, keysConfig(""))
+	v, second := s.visitor(), s.visitor()
+	plain := v.get("/login?user=alice").cookie(t)
+	second.get("/login?user=bob")
+	stolen := s.visitor().withoutJar()
+
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	if err := s.load(keysConfig("keys {env.SESSION_TEST_FIRST} {\n plain_until " + until + "\n}")); err != nil {
+		t.Fatal(err)
+	}
+	a := v.get("/")
+	a.want(t, http.StatusOK, "user=alice visits=")
+	if sealed := a.cookie(t); len(sealed.Value) != 70 {
+		t.Errorf("the new cookie is %q", sealed.Value)
+	}
+	v.get("/visit").want(t, http.StatusOK, "1")
+	stolen.get("/", "Cookie", "session="+plain.Value).want(t, http.StatusOK, "user=alice visits=1") // in its grace
+	s.logged("sessions from before keys are accepted for now")
+
+	if err := s.load(keysConfig("keys {env.SESSION_TEST_FIRST}")); err != nil {
+		t.Fatal(err)
+	}
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+	if a := second.get("/"); a.body != "user= visits=" || a.Header["Set-Cookie"] != nil {
+		t.Errorf("a plain cookie without plain_until: %q, cookies %q", a.body, a.Header["Set-Cookie"])
+	}
+}
+
+// Whoever can write to the database can move no row to another session.
+func TestKeys_refuseRowsThatWereMoved(t *testing.T) {
+	withSecrets(t)
+	config := keysConfig("keys {env.SESSION_TEST_FIRST}")
+	for name, change := range map[string]string{
+		"data swapped": `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET data=(SELECT o.data FROM o WHERE o.id<>sessions.id)`,
+		"ids swapped":  `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET id=(SELECT o.id FROM o WHERE o.id<>sessions.id)`,
+		"version":      `UPDATE sessions SET version=version+1`,
+		"made plain":   `UPDATE sessions SET data=CAST('{"deadline":"2099-01-01T00:00:00Z","values":{"user":"root"}}' AS BLOB)`,
+		"truncated":    `UPDATE sessions SET data=substr(data,1,30)`,
+		"alias":        `UPDATE sessions SET superseded=expiry-1,data=x'',alias=(SELECT o.token FROM sessions o WHERE o.id<>sessions.id) WHERE id=(SELECT min(id) FROM sessions)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, config)
+			a, b := s.visitor(), s.visitor()
+			a.get("/login?user=alice")
+			b.get("/login?user=bob")
+			if err := caddy.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open("sqlite", s.file())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Exec(change); err != nil {
+				t.Fatal(err)
+			}
+			db.Close()
+			if err := s.load(config); err != nil {
+				t.Fatal(err)
+			}
+			for who, v := range map[string]*visitor{"alice": a, "bob": b} {
+				switch body := v.get("/").body; {
+				case body == "user= visits=":
+				case name == "alias" && body == "user="+who+" visits=": // one of them is whole
+				default:
+					t.Errorf("%s sees %s", who, body)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,109 @@
+package caddysession
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// KeysConfig turns on signed cookies and sealed rows. Whoever can read the
+// database then learns neither values nor names, whoever can write to it can
+// make no session, and a forged cookie costs no call of the store.
+type KeysConfig struct {
+	// The secrets, at least 32 characters each; `caddy session keygen` makes
+	// one. The first signs and seals, all of them open. To rotate, append the
+	// new one on every Caddy, then put it first, and drop the old one when
+	// `caddy session stats` counts no rows under it any more. Placeholders like
+	// {env.NAME} and {file.PATH} are replaced when the config is loaded; a
+	// literal secret can be read in Caddy's config.
+	Secrets []string `json:"secrets"`
+
+	// Until when rows and cookies from before there were keys are accepted.
+	// They are sealed when they are first used. Default: they are not accepted.
+	PlainUntil *time.Time `json:"plain_until,omitempty"`
+}
+
+const minSecret = 32 // characters
+
+// check reports a configuration that cannot be meant.
+func (c *KeysConfig) check() error {
+	if c == nil {
+		return nil
+	}
+	if len(c.Secrets) == 0 {
+		return errors.New("keys needs at least one secret: make one with `caddy session keygen`, and name it {env.NAME} or {file.PATH} here")
+	}
+	for i, secret := range c.Secrets {
+		if slices.Contains(c.Secrets[:i], secret) {
+			return errors.New("keys names the same secret twice")
+		}
+		if isPlaceholder(secret) {
+			continue // resolved, and checked again, when the config is loaded
+		}
+		if err := checkSecret(secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isPlaceholder(option string) bool { return strings.Contains(option, "{") }
+
+func checkSecret(secret string) error {
+	if len(secret) < minSecret {
+		return fmt.Errorf("a secret of keys has %d characters, it must have %d at least: make one with `caddy session keygen`", len(secret), minSecret)
+	}
+	return nil
+}
+
+// newKeyring derives the keys; nil where none are configured.
+func newKeyring(c *KeysConfig, logger *zap.Logger) (*keyring, error) {
+	if c == nil {
+		return nil, nil
+	}
+	ring := new(keyring)
+	digest := sha256.New()
+	for _, option := range c.Secrets {
+		secret, err := resolveSecret(option, logger)
+		if err != nil {
+			return nil, err
+		}
+		k, err := newKey(secret)
+		if err != nil {
+			return nil, err
+		}
+		if ring.find(k.id) != nil {
+			return nil, errors.New("two of the secrets of keys are the same")
+		}
+		ring.keys = append(ring.keys, k)
+		digest.Write(k.id[:])
+	}
+	if c.PlainUntil != nil {
+		ring.plainUntil = *c.PlainUntil
+		fmt.Fprint(digest, ring.plainUntil.UnixNano())
+	}
+	digest.Sum(ring.digest[:0])
+	if ring.acceptsPlain() {
+		logger.Warn("sessions from before keys are accepted for now: until then whoever can write to the database can add one", zap.Time("plain_until", ring.plainUntil))
+	}
+	return ring, nil
+}
+
+func resolveSecret(option string, logger *zap.Logger) (string, error) {
+	if !isPlaceholder(option) {
+		logger.Warn("a secret of keys stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
+	}
+	secret, err := caddy.NewReplacer().ReplaceOrErr(option, true, true)
+	if err != nil {
+		// The option may hold a part of the secret beside its placeholder.
+		return "", errors.New("a secret of keys resolves to nothing: is the variable set, the file there?")
+	}
+	secret = strings.TrimSpace(secret)
+	return secret, checkSecret(secret)
+}
