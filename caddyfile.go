@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"encoding/json"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -94,6 +95,11 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    max_size          <size>
 //	    cache             <duration>
 //	    principal         <key>
+//	    max_per_principal <n> [oldest|reject]
+//	    bind              <placeholder>...
+//	    track             on|off
+//	    on_store_error    fail|anonymous
+//	    revalidate        <duration>
 //	    cross_origin      deny|allow [<origin>...]
 //
 //	    keys <secret>... {
@@ -166,6 +172,23 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseDuration(d, &h.Cache)
 	case "principal":
 		return parseString(d, &h.Principal)
+	case "max_per_principal":
+		h.MaxPerPrincipal = new(PrincipalLimit)
+		return h.MaxPerPrincipal.unmarshal(d)
+	case "bind":
+		if h.Bind = d.RemainingArgs(); len(h.Bind) == 0 {
+			return d.Err("bind takes the placeholders that must stay what they were")
+		}
+		if err := h.checkBind(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	case "track":
+		return parseSwitch(d, &h.Track)
+	case "on_store_error":
+		return parseChoice(d, &h.OnStoreError, outagePolicies)
+	case "revalidate":
+		return parseDuration(d, &h.Revalidate)
 	case "keys":
 		h.Keys = new(KeysConfig)
 		return h.Keys.unmarshal(d)
@@ -320,6 +343,25 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		return noArgs(d)
 	}
 	return d.Errf("unknown option %q of cookie", option)
+}
+
+func (l *PrincipalLimit) unmarshal(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.Err("max_per_principal takes a number, and oldest or reject")
+	}
+	var err error
+	if l.Max, err = strconv.Atoi(args[0]); err != nil || l.Max < 1 {
+		return d.Errf("max_per_principal takes a number from 1 on, not %q", args[0])
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	l.Policy = args[1]
+	if err := checkChoice("policy of max_per_principal", l.Policy, limitPolicies); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {

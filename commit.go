@@ -34,6 +34,9 @@ func (s *Session) commit() error {
 	ctx, cancel := context.WithTimeout(loaded, commitTimeout)
 	defer cancel()
 	s.noteEnd()
+	if stop, err := s.readOnly(ctx); stop {
+		return err
+	}
 	s.noteRemembered(ctx)
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
@@ -46,6 +49,17 @@ func (s *Session) commit() error {
 	}
 	s.upkeep(ctx)
 	return nil
+}
+
+// readOnly reports whether the session was not loaded because the store was
+// down and visitors are anonymous meanwhile: then nothing can be stored either.
+func (s *Session) readOnly(ctx context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outage != nil && (s.ended || s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+		return true, s.outage
+	}
+	return s.outage != nil, nil
 }
 
 // noteRemembered finds out whether the session's cookie is to outlive the browser.
@@ -93,21 +107,38 @@ func (s *Session) store(ctx context.Context) error {
 		s.h.manager.Put(ctx, createdKey, int(time.Now().Unix()))
 		s.h.manager.Put(ctx, csrfKey, newID())
 	}
+	principal, login := s.isLogin(ctx)
+	if login {
+		if err := s.admit(ctx, principal); err != nil {
+			return err
+		}
+	}
 	if err := s.renewForOwner(ctx); err != nil {
 		return err
 	}
 	if s.rotationDue(ctx, true) {
 		s.startRotation(ctx)
 	}
+	s.noteBinding(ctx)
+	s.noteUse(ctx)
+	err := s.commitValues(ctx, isNew)
+	if err == nil && login {
+		err = s.makeRoom(ctx, principal)
+	}
+	if err == nil {
+		s.writeCookie(ctx)
+	}
+	return err
+}
+
+// commitValues lets scs commit, a new session under another token if need be.
+func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 	_, _, err := s.h.manager.Commit(ctx)
 	for range createRetries {
 		if !isNew || !errors.As(err, &storeError{}) || ctx.Err() != nil {
 			break
 		}
 		err = s.commitUnderFreshToken(ctx)
-	}
-	if err == nil {
-		s.writeCookie(ctx)
 	}
 	return err
 }

@@ -65,12 +65,13 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	s.answered = s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
-	if s.presented.token != "" { // without a cookie there is nothing that could fail to load
+	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load
 		ctx, s.cancel = context.WithCancel(ctx)
 		defer s.cancel()
 	}
 
 	rw := newResponseWriter(w, s)
+	defer func() { rw.watch.stop() }()
 	entry := takeHeader(w.Header())
 	defer func() {
 		if rw.failed == nil {
@@ -131,6 +132,9 @@ func (s *Session) httpError(failure error) caddyhttp.HandlerError {
 		return caddyhttp.Error(statusClientGone, failure)
 	case errors.As(failure, &storeError{}):
 		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
+	}
+	if refused := (statusError{}); errors.As(failure, &refused) {
+		return caddyhttp.Error(refused.status, failure)
 	}
 	return caddyhttp.Error(http.StatusInternalServerError, failure)
 }

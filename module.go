@@ -82,6 +82,30 @@ type Handler struct {
 	// slow request did is not stored in it. Default: none.
 	Principal string `json:"principal,omitempty"`
 
+	// How many sessions one principal may have. Default: any number.
+	MaxPerPrincipal *PrincipalLimit `json:"max_per_principal,omitempty"`
+
+	// Placeholders that must stay what they were when the session was stored,
+	// like {http.request.header.User-Agent}; a request for which one differs has
+	// no session. It raises the price of a stolen cookie; addresses change too
+	// often for it. Default: none.
+	Bind []string `json:"bind,omitempty"`
+
+	// Whether sessions keep when they were last used, from which address and by
+	// which User-Agent, for `session_devices` and the admin API. Noted every five
+	// minutes, and within a minute when the client changed. Default: false.
+	Track *bool `json:"track,omitempty"`
+
+	// What a request is while the store cannot be reached: `fail` answers 503
+	// to whoever has a session; `anonymous` serves it without one, read-only:
+	// what would be stored is a 503 all the same. Default: fail.
+	OnStoreError string `json:"on_store_error,omitempty"`
+
+	// How often a response that goes on, like a websocket or server-sent
+	// events, is checked: it is closed once its session has ended or has
+	// another principal. Default: never.
+	Revalidate caddy.Duration `json:"revalidate,omitempty"`
+
 	// Signs the cookies and seals the rows. Every Caddy that shares the store
 	// needs the same keys. Default: none; cookies are random and rows are plain JSON.
 	Keys *KeysConfig `json:"keys,omitempty"`
@@ -93,24 +117,29 @@ type Handler struct {
 	// php_fastcgi, in any language, over HTTP headers.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
 
-	name     string // the cookie, and with the backend what makes two sessions one
-	backend  *backend
-	keys     *keyring
-	manager  *scs.SessionManager
-	scsKey   any // under which scs keeps its data in a context
-	cookie   cookieJar
-	persist  bool
-	lifetime time.Duration
-	idle     time.Duration
-	touch    time.Duration
-	renew    time.Duration
-	remember time.Duration
-	maxSize  int64
-	cacheAge time.Duration
-	owner    string // the key of the principal
-	origins  *originGuard
-	upstream *upstream
-	logger   *zap.Logger
+	name       string // the cookie, and with the backend what makes two sessions one
+	backend    *backend
+	keys       *keyring
+	manager    *scs.SessionManager
+	scsKey     any // under which scs keeps its data in a context
+	cookie     cookieJar
+	persist    bool
+	lifetime   time.Duration
+	idle       time.Duration
+	touch      time.Duration
+	renew      time.Duration
+	remember   time.Duration
+	maxSize    int64
+	cacheAge   time.Duration
+	owner      string // the key of the principal
+	limit      *PrincipalLimit
+	bind       []string
+	track      bool
+	anonymous  bool // on_store_error
+	revalidate time.Duration
+	origins    *originGuard
+	upstream   *upstream
+	logger     *zap.Logger
 
 	unknownKey *rate.Sometimes // logs cookies under unknown keys
 }
@@ -120,6 +149,10 @@ const (
 	defaultRememberLifetime = 30 * 24 * time.Hour
 	defaultMaxSize          = 64 << 10
 )
+
+const anonymousPolicy = "anonymous"
+
+var outagePolicies = []string{"fail", anonymousPolicy}
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
@@ -158,6 +191,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.useCache()
 	h.owner = settings.Principal
+	h.limit = settings.MaxPerPrincipal
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
 	h.manager, h.scsKey = newManager(h, app.handlers)
@@ -184,6 +218,13 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.MaxSize, defaults.MaxSize)
 	inherit(&h.Cache, defaults.Cache)
 	inherit(&h.Principal, defaults.Principal)
+	inherit(&h.MaxPerPrincipal, defaults.MaxPerPrincipal)
+	inherit(&h.Track, defaults.Track)
+	inherit(&h.OnStoreError, defaults.OnStoreError)
+	inherit(&h.Revalidate, defaults.Revalidate)
+	if h.Bind == nil {
+		h.Bind = defaults.Bind
+	}
 	inherit(&h.Keys, defaults.Keys)
 	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
@@ -209,6 +250,7 @@ func (h *Handler) check() error {
 		{"renew_interval", h.RenewInterval},
 		{"remember_lifetime", h.RememberLifetime},
 		{"cache", h.Cache},
+		{"revalidate", h.Revalidate},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s must be a positive duration, not %v", d.name, time.Duration(d.value))
@@ -240,6 +282,15 @@ func (h *Handler) check() error {
 	if err := h.Cookie.check(); err != nil {
 		return err
 	}
+	if err := h.MaxPerPrincipal.check(h.Principal); err != nil {
+		return err
+	}
+	if err := h.checkBind(); err != nil {
+		return err
+	}
+	if err := checkChoice("on_store_error", h.OnStoreError, outagePolicies); err != nil {
+		return err
+	}
 	if err := h.Keys.check(); err != nil {
 		return err
 	}
@@ -266,6 +317,10 @@ func (h *Handler) resolve(to *Handler) {
 	inherit(&to.maxSize, defaultMaxSize)
 	to.cacheAge = time.Duration(h.Cache)
 	to.persist = h.Persist == nil || *h.Persist
+	to.bind = h.Bind
+	to.track = h.Track != nil && *h.Track
+	to.anonymous = h.OnStoreError == anonymousPolicy
+	to.revalidate = time.Duration(h.Revalidate)
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -19,6 +20,8 @@ type responseWriter struct {
 	session     *Session
 	wroteHeader bool
 	failed      error
+	watch       *watch      // while the response goes on, see revalidate
+	over        atomic.Bool // the session has ended meanwhile
 }
 
 func newResponseWriter(w http.ResponseWriter, s *Session) *responseWriter {
@@ -44,6 +47,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 	w.wroteHeader = true
 	w.session.close()
+	w.watch = w.session.watchWhileOpen(func() {
+		w.over.Store(true)
+		w.session.cancel()
+	})
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -65,6 +72,9 @@ func (w *responseWriter) commit() error {
 func (w *responseWriter) begin() error {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.over.Load() {
+		return errSessionEnded
 	}
 	return w.failed
 }
@@ -106,11 +116,17 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 	}
 	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil {
-		w.wroteHeader = true
-		w.session.close()
+	if err != nil {
+		return nil, nil, err
 	}
-	return conn, buffered, err
+	w.wroteHeader = true
+	w.session.close()
+	w.watch.stop()
+	w.watch = nil // the connection may outlive the handler
+	if watch := w.session.watchWhileOpen(func() { conn.Close() }); watch != nil {
+		conn = &watchedConn{conn, watch}
+	}
+	return conn, buffered, nil
 }
 
 // writeHeader puts the cookie, and what caches need to know, into a response's header.

@@ -40,6 +40,7 @@ type Session struct {
 
 	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
 	err        error              // why it could not be loaded or stored
+	outage     error              // why it could not be loaded, where visitors are anonymous then
 	read       bool               // it was asked for: the response depends on the cookie
 	closed     bool               // the final header is out: nothing is loaded any more
 	found      bool               // the request came with a session
@@ -70,6 +71,10 @@ const (
 	reserved    = "__"        // prefix of such keys: they are not the application's
 	createdKey  = "__created" // Unix time
 	rotatedKey  = "__rotated" // Unix time of the last new token
+	boundKey    = "__bound"   // what the session is bound to, see bind
+	usedKey     = "__used"    // Unix time of the last use that was tracked, see track
+	addressKey  = "__address" // of the client at that time
+	agentKey    = "__agent"   // its User-Agent
 	beforeKey   = "__before"  // hashes of the tokens that led here before, with keys
 	rememberKey = "__rememberMe"
 )
@@ -141,7 +146,7 @@ func (s *Session) find(cookie ticket) error {
 		return s.fail(err)
 	}
 	s.h.backend.noteError(nil)
-	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) {
+	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) {
 		s.scs = s.empty()
 		return nil
 	}
@@ -187,10 +192,17 @@ func (s *Session) keep(loaded context.Context) context.Context {
 	return context.WithValue(context.WithValue(context.WithoutCancel(s.request), sessionKey{}, s), s.h.scsKey, data)
 }
 
-// fail records why the session could not be loaded, for the handler's answer.
+// fail records why the session could not be loaded: for the handler's answer,
+// or, where visitors are anonymous meanwhile, for whoever wants to store something.
 func (s *Session) fail(err error) error {
 	err = s.storeFailed("loading", err)
 	s.scs = s.empty()
+	if s.h.anonymous {
+		s.mu.Lock()
+		s.outage = err
+		s.mu.Unlock()
+		return nil
+	}
 	s.setFailure(err)
 	return err
 }

@@ -21,6 +21,7 @@ func (s *Session) upkeep(ctx context.Context) {
 		s.writeCookie(ctx)
 		return
 	}
+	s.trackUse(ctx)
 	s.touch(s.h.manager.Deadline(ctx))
 	s.retireAliases()
 }

@@ -1,0 +1,101 @@
+package caddysession
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+var errSessionEnded = errors.New("the session has ended: the connection is closed, as `revalidate` asks")
+
+// watch asks every now and then whether the session of a response that goes on
+// is still there, and calls end once when it is not.
+type watch struct {
+	session *Session
+	end     func()
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+}
+
+// watchWhileOpen begins a watch; nil where there is nothing to watch.
+func (s *Session) watchWhileOpen(end func()) *watch {
+	if s.h.revalidate == 0 || s.isUnstored() {
+		return nil
+	}
+	w := &watch{session: s, end: end}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(s.h.revalidate, w.look)
+	return w
+}
+
+func (w *watch) look() {
+	if !w.session.isOver() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.stopped {
+			w.timer.Reset(w.session.h.revalidate)
+		}
+		return
+	}
+	w.mu.Lock()
+	stopped := w.stopped
+	w.stopped = true
+	w.mu.Unlock()
+	if !stopped {
+		w.session.h.logger.Info(errSessionEnded.Error(), zap.String("session_id", w.session.id()))
+		w.end()
+	}
+}
+
+// stop ends the watch. It may be called more than once, and on nil.
+func (w *watch) stop() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.timer.Stop()
+}
+
+// isOver reports whether the session has ended, or belongs to somebody else. A
+// store that does not answer ends nothing.
+func (s *Session) isOver() bool {
+	s.mu.Lock()
+	id, owner := s.rec.ID, s.owner
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
+	defer cancel()
+	rec, found, err := s.h.backend.store.Current(ctx, id)
+	if err != nil || !found {
+		s.h.backend.noteError(err)
+		return err == nil
+	}
+	if s.h.owner == "" {
+		return false
+	}
+	data, err := s.h.keys.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
+	if err != nil {
+		return true
+	}
+	now, err := s.h.principalOf(data)
+	return err != nil || now != owner
+}
+
+// watchedConn is a connection that was handed over; its watch ends with it.
+type watchedConn struct {
+	net.Conn
+	watch *watch
+}
+
+func (c *watchedConn) Close() error {
+	c.watch.stop()
+	return c.Conn.Close()
+}
