@@ -35,6 +35,7 @@ type lane[A any] struct {
 	mu      sync.Mutex
 	waiting []*call[A]
 	flights int                 // requests under way
+	aboard  int                 // calls in them
 	flying  map[string]struct{} // keys in them
 }
 
@@ -155,16 +156,27 @@ func (l *lane[A]) sendAll(ctx context.Context, calls []*call[A]) {
 func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.sharing {
-		for _, c := range landed {
+	for _, c := range landed {
+		l.aboard -= 1 + len(c.also)
+		if !l.sharing {
 			delete(l.flying, c.key)
 		}
 	}
 	calls := l.pick()
+	for _, c := range calls {
+		l.aboard += 1 + len(c.also)
+	}
 	if calls == nil {
 		l.flights--
 	}
 	return calls
+}
+
+// size is how many calls wait or are under way.
+func (l *lane[A]) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) + l.aboard
 }
 
 // pick removes the calls of the next request from those that wait.

@@ -82,11 +82,11 @@ func (s *RqliteStore) DeleteExpired(ctx context.Context) error {
 func (s *RqliteStore) deleteSome(ctx context.Context, table int, now float64) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	expired, err := s.query(ctx, exactlyOne, statement{Query: s.sql.hasExpired[table], Arguments: []any{now}})
+	expired, err := s.query(ctx, work{kindCleanup, 0}, exactlyOne, statement{Query: s.sql.hasExpired[table], Arguments: []any{now}})
 	if err != nil || expired != "1" {
 		return false, err
 	}
-	rows, err := s.executeRepeatable(ctx, statement{Query: s.sql.deleteExpired[table], Arguments: []any{now, cleanupRows}})
+	rows, err := s.executeRepeatable(ctx, work{kindCleanup, 0}, statement{Query: s.sql.deleteExpired[table], Arguments: []any{now, cleanupRows}})
 	if err != nil {
 		return false, err
 	}

@@ -43,4 +43,11 @@
 // stays the same when the token changes. An update that lost a race is applied
 // again to what is there now, so none is lost, and none is applied twice even
 // when replies get lost.
+//
+// # Running it
+//
+// [RqliteStore.List], [RqliteStore.Count] and [RqliteStore.CountByPrefix] show
+// what is there, [RqliteStore.Export] and [RqliteStore.Import] move it to another
+// store, and [Options.Observe] and [RqliteStore.Waiting] are for metrics. All of
+// them work in portions, so that no session waits for them for long.
 package rqlitestore

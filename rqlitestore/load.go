@@ -47,15 +47,15 @@ var errHops = errors.New("tokens lead to each other in a circle")
 
 // sendReads makes the sender of a lane of reads: each call is answered with its
 // packed row, "" if there is none.
-func (s *RqliteStore) sendReads(sql reading) func(context.Context, []*call[string]) error {
+func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, []*call[string]) error {
 	return func(ctx context.Context, calls []*call[string]) (err error) {
 		now := julian(s.now())
 		if len(calls) == 1 {
 			c := calls[0]
-			c.answer, err = s.query(ctx, mayBeNone, statement{Query: sql.one, Arguments: []any{hexText(c.key), now}})
+			c.answer, err = s.query(ctx, work{kind, 1}, mayBeNone, statement{Query: sql.one, Arguments: []any{hexText(c.key), now}})
 			return err
 		}
-		all, err := s.query(ctx, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonArray), now}})
+		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonArray), now}})
 		if err != nil || all == "" {
 			return err
 		}

@@ -19,6 +19,18 @@ func quotedHex(s string) []byte {
 	return appendQuotedHex(make([]byte, 0, 2*len(s)+2), s)
 }
 
+// jsonOfHex returns a JSON array of the hex of each string.
+func jsonOfHex(list []string) string {
+	b := []byte{'['}
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendQuotedHex(b, s)
+	}
+	return string(append(b, ']'))
+}
+
 func appendQuotedHex[T string | []byte](b []byte, s T) []byte {
 	return append(appendHex(append(b, '"'), s), '"')
 }
@@ -83,37 +95,55 @@ var recordSQL = "hex(p.token),','," + recordSQLWithoutToken
 var recordSQLWithoutToken = daysSQL("p.expiry") + ",',',hex(p.id),',',p.version,',',p.rights,',',hex(p.principal),','," +
 	daysSQL("p.superseded") + ",',',p.alias='',hex(p.alias),',',typeof(p.data)='text',',',hex(p.data)"
 
-// parseRecord reads what recordSQL wrote. aliasOf is the token that an older
-// token leads to. readable is false when the data of a row of the historical
-// store is not the hex that it should be.
-func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
+// packedRow is a row as recordSQL packs it.
+type packedRow struct {
+	Record
+	aliasOf string // the token that an older token leads to
+	text    bool   // data is a text, as the historical store wrote it
+	data    string // in hex
+}
+
+// parseRow reads what recordSQL wrote, and leaves the data as it is.
+func parseRow(packed string) (row packedRow, err error) {
 	var f [10]string
 	rest := packed
 	for i := range f {
 		var more bool
 		if f[i], rest, more = strings.Cut(rest, ","); more != (i < len(f)-1) {
-			return Record{}, "", false, errReply
+			return packedRow{}, errReply
 		}
 	}
 	var p fieldParser
-	rec.Token = p.hex(f[0])
-	rec.Expiry = p.time(f[1])
-	rec.ID = p.hex(f[2])
-	rec.Version = p.int(f[3])
-	rec.Rights = p.int(f[4])
-	rec.Principal = p.hex(f[5])
-	rec.Superseded = p.time(f[6])
+	row.Token = p.hex(f[0])
+	row.Expiry = p.time(f[1])
+	row.ID = p.hex(f[2])
+	row.Version = p.int(f[3])
+	row.Rights = p.int(f[4])
+	row.Principal = p.hex(f[5])
+	row.Superseded = p.time(f[6])
 	switch alias := f[7]; {
 	case alias == "1":
-		rec.Aliased = true
+		row.Aliased = true
 	case alias != "":
-		aliasOf = p.hex(alias[1:])
+		row.aliasOf = p.hex(alias[1:])
 	}
+	row.text, row.data = f[8] == "1", f[9]
 	if p.bad {
-		return Record{}, "", false, errReply
+		return packedRow{}, errReply
 	}
-	rec.Data, readable, err = parseData(f[8] == "1", f[9])
-	return rec, aliasOf, readable, err
+	return row, nil
+}
+
+// parseRecord reads what recordSQL wrote. aliasOf is the token that an older
+// token leads to. readable is false when the data of a row of the historical
+// store is not the hex that it should be.
+func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
+	row, err := parseRow(packed)
+	if err != nil {
+		return Record{}, "", false, err
+	}
+	row.Data, readable, err = parseData(row.text, row.data)
+	return row.Record, row.aliasOf, readable, err
 }
 
 // parseData reads the data of a row. The historical store wrote it as text, in

@@ -30,7 +30,7 @@ const (
 func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
 	// Not repeatable: a late duplicate would bring back a session that was
 	// destroyed in between.
-	rows, err := s.execute(ctx, statement{Query: s.sql.create, Arguments: []any{joinRows(calls, jsonArray)}})
+	rows, err := s.execute(ctx, work{kindCreate, len(calls)}, statement{Query: s.sql.create, Arguments: []any{joinRows(calls, jsonArray)}})
 	if done(rows, err, len(calls)) {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outco
 		} else {
 			st = statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonObject), now}}
 		}
-		rows, err := s.execute(ctx, st)
+		rows, err := s.execute(ctx, work{kindSave, len(calls)}, st)
 		return s.settle(ctx, calls, rows, err)
 	}
 }
@@ -73,7 +73,7 @@ func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) 
 	param := joinRows(calls, jsonArray)
 	ctx = idempotent.With(ctx)
 	rows, err := s.execute(
-		ctx,
+		ctx, work{kindRenew, len(calls)},
 		statement{Query: s.sql.supersede, Arguments: []any{param, julian(now), julian(now.Add(Grace))}},
 		statement{Query: s.sql.follow, Arguments: []any{param}},
 		statement{Query: s.sql.renew, Arguments: []any{param}},
@@ -143,7 +143,7 @@ func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[
 		sep = ','
 	}
 	ids.WriteByte(']')
-	cells, err := s.returning(ctx, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
+	cells, err := s.returning(ctx, work{kindResolve, len(calls)}, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
 	if err != nil {
 		return nil, err
 	}

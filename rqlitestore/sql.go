@@ -21,7 +21,9 @@ type statements struct {
 	endOlder, endAlias string
 	commit             writing
 	note, remove       string
-	page               string
+	page, pageOf       string
+	pageOfRows, count  string
+	imported           [3]string
 	hasExpired         [2]string
 	deleteExpired      [2]string
 }
@@ -83,7 +85,7 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 		destroy: `DELETE FROM {sessions} WHERE id IN (SELECT {value} FROM json_each(?1) j)`,
 
 		destroyPrincipal: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM {sessions} o
-WHERE o.principal=` + textSQL("?1") + ` AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
+WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
 
 		endOlder: `UPDATE {sessions} SET expiry=min(expiry,?3)
 WHERE id=` + textSQL("?1") + ` AND alias<>''
@@ -96,10 +98,11 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 
 		remove: `DELETE FROM {sessions} WHERE token IN (SELECT {value} FROM json_each(?1) j)`,
 
-		page: `SELECT group_concat(concat(` + recordSQL + `),';') FROM (
-SELECT *,sum(length(data)) OVER (ORDER BY token ROWS UNBOUNDED PRECEDING)-length(data) AS before FROM (
-SELECT * FROM {sessions} WHERE token>=` + textSQL("?1") + ` AND superseded IS NULL AND expiry>?2 ORDER BY token LIMIT ?3)) p
-WHERE before<?4`,
+		page:       pageSQL(recordSQL, "superseded IS NULL"),
+		pageOf:     pageSQL(recordSQL, "superseded IS NULL AND principal IN (SELECT {value} FROM json_each(?5) j)"),
+		pageOfRows: pageSQL(rowSQL, "true"),
+		count:      countSQL(),
+		imported:   importSQL(),
 	}
 	for i, t := range []string{"{sessions}", "{ended}"} {
 		st.hasExpired[i] = `SELECT EXISTS(SELECT 1 FROM ` + t + ` WHERE expiry<=?1)||''`
@@ -128,7 +131,8 @@ func (st *statements) each(f func(string) string) {
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
 		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
-		&st.commit.one, &st.commit.many, &st.note, &st.remove, &st.page,
+		&st.commit.one, &st.commit.many, &st.note, &st.remove,
+		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
 		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
 	} {
 		*sql = f(*sql)

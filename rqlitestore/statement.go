@@ -28,9 +28,9 @@ const (
 
 // query returns the only cell of a query that gives one cell, "" for NULL and
 // for none.
-func (s *RqliteStore) query(ctx context.Context, want rowsWanted, st statement) (string, error) {
+func (s *RqliteStore) query(ctx context.Context, w work, want rowsWanted, st statement) (string, error) {
 	var cell string
-	err := s.withTable(ctx, func() error {
+	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
 		if err != nil {
 			return err
@@ -57,9 +57,9 @@ func oneCell(results []gorqlite.QueryResult, want rowsWanted) (string, error) {
 
 // execute runs the statements in one transaction and returns how many rows each
 // of them affected.
-func (s *RqliteStore) execute(ctx context.Context, sts ...statement) ([]int64, error) {
+func (s *RqliteStore) execute(ctx context.Context, w work, sts ...statement) ([]int64, error) {
 	var rows []int64
-	err := s.withTable(ctx, func() error {
+	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.WriteParameterizedContext(ctx, sts)
 		if err != nil {
 			return err
@@ -78,15 +78,15 @@ func (s *RqliteStore) execute(ctx context.Context, sts ...statement) ([]int64, e
 
 // executeRepeatable is execute for statements that may be applied more than
 // once, and late.
-func (s *RqliteStore) executeRepeatable(ctx context.Context, sts ...statement) ([]int64, error) {
-	return s.execute(idempotent.With(ctx), sts...)
+func (s *RqliteStore) executeRepeatable(ctx context.Context, w work, sts ...statement) ([]int64, error) {
+	return s.execute(idempotent.With(ctx), w, sts...)
 }
 
 // returning runs one writing statement with a RETURNING clause of one column
 // through the Raft log and returns the cells. It may be repeated.
-func (s *RqliteStore) returning(ctx context.Context, st statement) ([]string, error) {
+func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]string, error) {
 	var cells []string
-	err := s.withTable(ctx, func() error {
+	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.RequestParameterizedContext(idempotent.With(ctx), []statement{st})
 		if err != nil {
 			return err
@@ -108,13 +108,13 @@ func (s *RqliteStore) returning(ctx context.Context, st statement) ([]string, er
 	return cells, err
 }
 
-// withTable runs f with the table in place. If somebody dropped the table, it
-// is made again, once.
-func (s *RqliteStore) withTable(ctx context.Context, f func() error) error {
+// withTable makes a request with the table in place. If somebody dropped the
+// table, it is made again, once.
+func (s *RqliteStore) withTable(ctx context.Context, w work, request func() error) error {
 	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
-	err := f()
+	err := s.observed(w, request)
 	if err == nil || !isMissing(err) {
 		return err
 	}
@@ -122,7 +122,7 @@ func (s *RqliteStore) withTable(ctx context.Context, f func() error) error {
 	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
-	return f()
+	return s.observed(w, request)
 }
 
 // isDefinite reports whether err is an answer of the database itself: the

@@ -25,6 +25,7 @@ type RqliteStore struct {
 	conn          *gorqlite.Connection
 	now           func() time.Time
 	reviveDeleted bool
+	observe       func(Request)
 
 	sql    statements
 	schema schema
@@ -40,6 +41,7 @@ type RqliteStore struct {
 	destroys *lane[struct{}]
 	commits  *lane[struct{}]
 	deletes  *lane[struct{}]
+	lanes    []gauge // all of them
 	chains   chains
 
 	cleanup cleanup
@@ -60,6 +62,10 @@ type Options struct {
 	// ReviveDeleted lets Commit bring back a token that was deleted, for those
 	// who use the store as a plain key-value table.
 	ReviveDeleted bool
+	// Observe is told of every request to the database when it has ended, for
+	// metrics. It is called from several goroutines at once and must return
+	// quickly. The requests that make the table are not among them.
+	Observe func(Request)
 	// Now is the clock, time.Now by default. Times in the table come from it:
 	// the database's own clock is never asked.
 	Now func() time.Time
@@ -91,13 +97,14 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		conn:          conn,
 		now:           o.Now,
 		reviveDeleted: o.ReviveDeleted,
+		observe:       o.Observe,
 		sql:           newStatements(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
-	s.finds = newLane(s.sendReads(s.sql.find), readTimeout, shareRows)
-	s.loads = newLane(s.sendReads(s.sql.load), readTimeout, shareRows)
-	s.currents = newLane(s.sendReads(s.sql.current), readTimeout, shareRows)
+	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)
+	s.loads = newLane(s.sendReads(kindLoad, s.sql.load), readTimeout, shareRows)
+	s.currents = newLane(s.sendReads(kindCurrent, s.sql.current), readTimeout, shareRows)
 	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey)
 	s.saves = newLane(s.sendSaves(s.sql.save), writeTimeout, oneRowPerKey)
 	s.saveAlls = newLane(s.sendSaves(s.sql.saveAll), writeTimeout, oneRowPerKey)
@@ -106,6 +113,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.destroys = newLane(s.sendDestroys, writeTimeout, oneRowPerKey)
 	s.commits = newLane(s.sendCommits, writeTimeout, oneRowPerKey)
 	s.deletes = newLane(s.sendDeletes, writeTimeout, oneRowPerKey)
+	s.lanes = []gauge{s.finds, s.loads, s.currents, s.creates, s.saves, s.saveAlls, s.renewals, s.touches, s.destroys, s.commits, s.deletes}
 	s.chains.byID = make(map[string]*chain)
 	s.StartCleanup(o.CleanupInterval)
 	return s

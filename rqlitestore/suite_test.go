@@ -27,7 +27,7 @@ type storeCase struct {
 
 // add joins the groups of cases, which lie beside what they are about.
 func init() {
-	for _, group := range [][]storeCase{scsCases, recordCases, updateCases, batchCases, faultCases, schemaCases} {
+	for _, group := range [][]storeCase{scsCases, recordCases, updateCases, batchCases, faultCases, schemaCases, listCases, observeCases, portableCases} {
 		cases = append(cases, group...)
 	}
 }

@@ -30,12 +30,12 @@ func newWriteID() string {
 }
 
 func (s *RqliteStore) sendTouches(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls, jsonArray), julian(s.now())}})
+	_, err := s.executeRepeatable(ctx, work{kindTouch, len(calls)}, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls, jsonArray), julian(s.now())}})
 	return err
 }
 
 func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls, jsonArray)}})
+	_, err := s.executeRepeatable(ctx, work{kindDestroy, len(calls)}, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls, jsonArray)}})
 	return err
 }
 
@@ -47,7 +47,7 @@ func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) 
 		st = statement{Query: s.sql.commit.many, Arguments: []any{joinRows(calls, jsonObject)}}
 	}
 	// Not repeatable: a late upsert would overwrite a newer one.
-	_, err := s.execute(ctx, st)
+	_, err := s.execute(ctx, work{kindCommit, len(calls)}, st)
 	return err
 }
 
@@ -55,16 +55,16 @@ func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) 
 	rows := joinRows(calls, jsonArray)
 	remove := statement{Query: s.sql.remove, Arguments: []any{rows}}
 	if s.reviveDeleted {
-		_, err := s.executeRepeatable(ctx, remove)
+		_, err := s.executeRepeatable(ctx, work{kindDelete, len(calls)}, remove)
 		return err
 	}
 	note := statement{Query: s.sql.note, Arguments: []any{rows, julian(s.now().Add(minNote))}}
-	_, err := s.executeRepeatable(ctx, note, remove)
+	_, err := s.executeRepeatable(ctx, work{kindDelete, len(calls)}, note, remove)
 	return err
 }
 
 func (s *RqliteStore) endOlderTokens(ctx context.Context, id, token string) error {
 	args := []any{hexText(id), hexText(token), julian(s.now().Add(Grace))}
-	_, err := s.executeRepeatable(ctx, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
+	_, err := s.executeRepeatable(ctx, work{kindPresented, 1}, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
 	return err
 }

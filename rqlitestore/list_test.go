@@ -1,0 +1,296 @@
+package rqlitestore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// listAll reads every page and checks that each but the last one says so.
+func listAll(t testing.TB, s *rqlitestore.RqliteStore, o rqlitestore.ListOptions) (recs []rqlitestore.Record, pages int) {
+	t.Helper()
+	for {
+		page, next, err := s.List(context.Background(), o)
+		must(t, err)
+		pages++
+		recs = append(recs, page...)
+		if next == "" {
+			return recs, pages
+		}
+		if len(page) == 0 || next != page[len(page)-1].Token {
+			t.Fatalf("a page of %d sessions goes on at another token than its last", len(page))
+		}
+		o.After = next
+	}
+}
+
+func tokensOf(recs []rqlitestore.Record) (tokens []string) {
+	for _, r := range recs {
+		tokens = append(tokens, r.Token)
+	}
+	return tokens
+}
+
+var listCases = []storeCase{
+	{"List_pagesInTheOrderOfTokens", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		if recs, next, err := s.List(context.Background(), rqlitestore.ListOptions{}); len(recs) != 0 || next != "" || err != nil {
+			t.Fatalf("empty table: %d sessions, next %q, %v", len(recs), next, err)
+		}
+		want := hostileTokens()
+		slices.Sort(want)
+		for i, token := range want {
+			mustCreate(t, s, rqlitestore.Record{Token: token, ID: fmt.Sprint("id", i), Data: []byte{byte(i)}, Principal: "p", Expiry: c.In(time.Hour)})
+		}
+		must(t, s.Commit("expired", []byte("x"), c.In(-time.Second)))
+		renewed := mustUpdate(t, s, mustLoad(t, s, "41"), func(r *rqlitestore.Record) { r.Token = "42" })
+		want[slices.Index(want, "41")] = "42"
+		for _, limit := range []int{2, 7, len(want), 0, 5000} {
+			recs, pages := listAll(t, s, rqlitestore.ListOptions{Limit: limit})
+			if !slices.Equal(tokensOf(recs), want) {
+				t.Fatalf("limit %d: got tokens %q, want %q", limit, tokensOf(recs), want)
+			}
+			if limit > 1 && limit < 100 && pages != (len(want)+limit-1)/limit {
+				t.Errorf("limit %d: %d pages of %d sessions", limit, pages, len(want))
+			}
+			if i := slices.Index(want, "42"); !reflect.DeepEqual(recs[i], renewed) {
+				t.Errorf("got %+v, want %+v", recs[i], renewed)
+			}
+		}
+	}},
+	{"List_ofPrincipals", func(t *testing.T, e *env) {
+		s := e.store(t)
+		var want []string
+		for i := range 60 {
+			rec := rqlitestore.Record{Token: fmt.Sprintf("token%02d", i), ID: fmt.Sprint("id", i), Principal: []string{"", "alice", "x'41'", "bob"}[i%4]}
+			mustCreate(t, s, rec)
+			if i%4 == 1 || i%4 == 2 {
+				want = append(want, rec.Token)
+			}
+		}
+		for _, limit := range []int{4, 100} {
+			recs, _ := listAll(t, s, rqlitestore.ListOptions{Principals: []string{"x'41'", "alice", "nobody"}, Limit: limit})
+			if !slices.Equal(tokensOf(recs), want) {
+				t.Errorf("limit %d: got %q, want %q", limit, tokensOf(recs), want)
+			}
+		}
+		if recs, _ := listAll(t, s, rqlitestore.ListOptions{Principals: []string{"nobody"}}); len(recs) != 0 {
+			t.Errorf("nobody has %d sessions", len(recs))
+		}
+	}},
+	{"List_limitsItsSizeAndItsRows", func(t *testing.T, e *env) {
+		s := e.store(t)
+		must(t, s.Prepare(context.Background()))
+		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i+1 FROM n WHERE i<1020)
+INSERT INTO {t}(token,data,expiry) SELECT 'big'||i,zeroblob(60000),9e6 FROM n`,
+			`WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i+1 FROM n WHERE i<2500)
+INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
+		first, next, err := s.List(context.Background(), rqlitestore.ListOptions{})
+		if err != nil || len(first) != 5 || next != "big1004" {
+			t.Errorf("got %d sessions of 60 kB, next %q, %v", len(first), next, err)
+		}
+		second, next, err := s.List(context.Background(), rqlitestore.ListOptions{After: "small", Limit: 100_000})
+		if err != nil || len(second) != 1000 || next != "small1999" {
+			t.Errorf("got %d small sessions, next %q, %v", len(second), next, err)
+		}
+		if all, _ := listAll(t, s, rqlitestore.ListOptions{}); len(all) != 1522 {
+			t.Errorf("got %d sessions of 1522", len(all))
+		}
+	}},
+	{"List_goesOnPastDataThatCannotBeRead", func(t *testing.T, e *env) {
+		s := e.store(t)
+		must(t, s.Prepare(context.Background()))
+		e.exec(t, `INSERT INTO {t}(token,data,expiry) VALUES('a','41',9e6),('b','no hex',9e6),('c',x'',9e6),(x'64',x'41',9e6)`)
+		recs, _, err := s.List(context.Background(), rqlitestore.ListOptions{})
+		must(t, err)
+		if len(recs) != 3 || string(recs[0].Data) != "A" || recs[1].Data != nil || recs[2].Data == nil {
+			t.Errorf("got %+v", recs)
+		}
+		if _, err := s.All(); err == nil {
+			t.Error("All hides that it lacks a session")
+		}
+	}},
+	{"Count_countsLiveSessionsOnce", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		ctx := context.Background()
+		if n, err := s.Count(ctx); n != 0 || err != nil {
+			t.Fatalf("empty table: %d, %v", n, err)
+		}
+		must(t, s.Prepare(ctx))
+		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<45000)
+INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%3=0,CAST('a' AS BLOB),CAST('key'||i AS BLOB)),iif(i<=30000,0,9e6) FROM n`,
+			`INSERT INTO {t}(token,data,expiry) VALUES('old',hex('key old'),9e6),('bad','no hex',9e6),('none',x'',9e6)`)
+		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "a", Data: []byte("key"), Expiry: c.In(time.Hour)})
+		mustUpdate(t, s, a, rotate("b"))
+		x := mustCreate(t, s, rqlitestore.Record{Token: "x", ID: "x", Data: []byte("ke"), Expiry: c.In(time.Hour)})
+		mustUpdate(t, s, x, func(r *rqlitestore.Record) { r.Token = "y" })
+		must(t, s.Commit("expired", nil, c.In(-time.Second)))
+		if n, err := s.Count(ctx); n != 15_005 || err != nil {
+			t.Errorf("got %d, %v, want 15005", n, err)
+		}
+		got, err := s.CountByPrefix(ctx, 3)
+		must(t, err)
+		if want := map[string]int64{"a": 5000, "key": 10_002, "ke": 1, "": 2}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}},
+	{"Presented_isOneWrite", func(t *testing.T, e *env) {
+		c := newClock()
+		var n counter
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now}, n.wrap)
+		mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Expiry: c.In(time.Hour)}), rotate("b"))
+		n.writes.Store(0)
+		for range 12 { // requests, in the grace and after it
+			if rec := mustLoad(t, s, "b"); rec.Aliased {
+				must(t, s.Presented(context.Background(), "id", "b"))
+			}
+			if viaA, ok, err := s.Load(context.Background(), "a"); err != nil || ok && viaA.Aliased {
+				t.Errorf("the older token, in its grace, says that there are older ones to end: %v", err)
+			}
+			c.Add(time.Second)
+		}
+		if got := n.writes.Load(); got != 1 {
+			t.Errorf("%d writes to end one older token", got)
+		}
+		if found(t, s, "a") {
+			t.Error("the older token outlived its grace")
+		}
+	}},
+	{"DestroyPrincipals_endsThoseOfEveryName", func(t *testing.T, e *env) {
+		s := e.store(t)
+		for i, p := range []string{"alice", "alice", "x'41'", "bob", ""} {
+			mustCreate(t, s, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Principal: p})
+		}
+		ctx := context.Background()
+		must(t, s.DestroyPrincipals(ctx, nil, ""))
+		if s.DestroyPrincipals(ctx, []string{"alice", ""}, "") == nil {
+			t.Error("sessions of nobody may be destroyed")
+		}
+		must(t, s.DestroyPrincipals(ctx, []string{"alice", "x'41'"}, "id1"))
+		for i, want := range []bool{false, true, false, true, true} {
+			if got := found(t, s, fmt.Sprint("token", i)); got != want {
+				t.Errorf("session %d is there: %v, want %v", i, got, want)
+			}
+		}
+	}},
+}
+
+var observeCases = []storeCase{
+	{"Observe_isToldOfEveryRequest", func(t *testing.T, e *env) {
+		seen := make(chan rqlitestore.Request, 100)
+		var n counter
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, n.wrap)
+		ctx := context.Background()
+		must(t, s.Prepare(ctx))
+		n.queries.Store(0)
+		n.writes.Store(0)
+		rec := rqlitestore.Record{Token: "a", ID: "id", Principal: "p", Expiry: inAnHour()}
+		update := func(apply func(*rqlitestore.Record)) func() error {
+			return func() (err error) {
+				rec, err = s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) { apply(&cur); return cur, nil })
+				return err
+			}
+		}
+		var rows []rqlitestore.Row
+		for _, op := range []struct {
+			kinds []string
+			rows  int
+			do    func() error
+		}{
+			{[]string{"find"}, 1, func() error { _, _, err := s.Find("x"); return err }},
+			{[]string{"commit"}, 1, func() error { return s.Commit("x", nil, inAnHour()) }},
+			{[]string{"delete"}, 1, func() error { return s.Delete("x") }},
+			{[]string{"create"}, 1, func() error { return s.Create(ctx, rec) }},
+			{[]string{"load"}, 1, func() (err error) { rec, _, err = s.Load(ctx, "a"); return err }},
+			{[]string{"current"}, 1, func() error { _, _, err := s.Current(ctx, "id"); return err }},
+			{[]string{"save"}, 1, update(func(r *rqlitestore.Record) {})},
+			{[]string{"save"}, 1, update(func(r *rqlitestore.Record) { r.Principal = "q" })},
+			{[]string{"renew"}, 1, update(rotate("b"))},
+			{[]string{"presented"}, 1, func() error { return s.Presented(ctx, "id", "b") }},
+			{[]string{"touch"}, 1, func() error { return s.Touch(ctx, "id", inAnHour()) }},
+			{[]string{"create", "resolve"}, 1, func() error {
+				if err := s.Create(ctx, rqlitestore.Record{Token: "a", ID: "other", Expiry: inAnHour()}); !errors.Is(err, rqlitestore.ErrExists) {
+					return err
+				}
+				return nil
+			}},
+			{[]string{"list"}, 0, func() error { _, _, err := s.List(ctx, rqlitestore.ListOptions{}); return err }},
+			{[]string{"count"}, 0, func() error { _, err := s.Count(ctx); return err }},
+			{[]string{"export"}, 0, func() error {
+				return s.Export(ctx, "", func(r []rqlitestore.Row) error { rows = r; return nil })
+			}},
+			{[]string{"destroy"}, 1, func() error { return s.Destroy(ctx, "id") }},
+			{[]string{"destroy_principal"}, 0, func() error { return s.DestroyPrincipal(ctx, "p", "") }},
+			{[]string{"import"}, 2, func() error { _, err := s.Import(ctx, rows); return err }},
+			{[]string{"cleanup", "cleanup"}, 0, func() error { return s.DeleteExpired(ctx) }},
+		} {
+			must(t, op.do())
+			for _, kind := range op.kinds {
+				r := <-seen
+				if r.Kind != kind || r.Rows != op.rows || r.Err != nil || r.Duration <= 0 {
+					t.Errorf("got %+v, want %s of %d rows", r, kind, op.rows)
+				}
+				n.queries.Add(-1)
+			}
+		}
+		if len(seen) != 0 || n.queries.Load()+n.writes.Load() != 0 {
+			t.Errorf("the observer was told of %d requests too many, or not of %d", len(seen), n.queries.Load()+n.writes.Load())
+		}
+	}},
+	{"Observe_isToldOfErrorsAndOfTheSizeOfBatches", func(t *testing.T, e *env) {
+		seen := make(chan rqlitestore.Request, 100)
+		var lost loser
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		must(t, e.store(t).Prepare(context.Background()))
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, lost.wrap, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		together(30, g, func(i int) {
+			if err := s.Commit(fmt.Sprint(i), nil, inAnHour()); err != nil {
+				t.Error(err)
+			}
+		})
+		rows := 0
+		for len(seen) > 0 {
+			rows += (<-seen).Rows
+		}
+		if rows != 30 {
+			t.Errorf("30 commits were %d rows", rows)
+		}
+		failing := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, loser{there: 1}.wrap)
+		must(t, failing.Prepare(context.Background()))
+		if err := failing.Commit("x", nil, inAnHour()); err == nil {
+			t.Fatal("a commit that never left succeeded")
+		}
+		if r := <-seen; r.Err == nil || r.Kind != "commit" {
+			t.Errorf("got %+v, want an error", r)
+		}
+	}},
+	{"Waiting_countsCallsUnderWayAndThoseThatWait", func(t *testing.T, e *env) {
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		must(t, e.store(t).Prepare(context.Background()))
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		if n := s.Waiting(); n != 0 {
+			t.Fatalf("%d calls wait for an idle store", n)
+		}
+		done := make(chan error)
+		for i := range 40 {
+			go func() { done <- s.Commit(fmt.Sprint(i), nil, inAnHour()) }()
+		}
+		eventually(t, "forty calls wait", func() bool { return s.Waiting() == 40 })
+		g.release()
+		for range 40 {
+			must(t, <-done)
+		}
+		eventually(t, "none waits", func() bool { return s.Waiting() == 0 })
+	}},
+}

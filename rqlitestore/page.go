@@ -1,0 +1,47 @@
+package rqlitestore
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// Reads of many rows go page by page, in the order of the tokens. A page has at
+// most pageRows rows, and ends behind the row that brings it to pageBytes of
+// data.
+const (
+	pageRows  = 1000
+	pageBytes = 256 << 10
+)
+
+// pageSQL makes a statement that reads one page of packed rows p, those with the
+// token ?1 and after. It gives one cell, "row;row;row"; rows that there are but
+// that did not fit are empty. The data of those is not read: it may be long.
+//
+// A token is a text. In SQLite's order every text comes before every blob, so
+// that the shortest blob is behind the last token.
+func pageSQL(row, where string) string {
+	return `WITH candidate AS (SELECT rowid AS r,token,octet_length(data) AS size FROM {sessions}
+WHERE token>=` + textSQL("?1") + ` AND token<x'' AND expiry>?2 AND ` + where + ` ORDER BY token LIMIT ?3+1),
+counted AS (SELECT r,row_number() OVER o<=?3 AND sum(size) OVER o-size<?4 AS fits FROM candidate
+WINDOW o AS (ORDER BY token ROWS UNBOUNDED PRECEDING))
+SELECT group_concat(iif(p.token IS NULL,'',concat(` + row + `)),';') FROM counted LEFT JOIN {sessions} p ON p.rowid=counted.r AND fits`
+}
+
+// packedPage reads one page of packed rows with the statement sql, from the
+// token from on. more says that there are rows behind it.
+func (s *RqliteStore) packedPage(ctx context.Context, kind, sql, from string, limit int, also ...any) (rows []string, more bool, err error) {
+	ctx, cancel := withTimeout(ctx, readTimeout)
+	defer cancel()
+	args := append([]any{hexText(from), julian(s.now()), limit, pageBytes}, also...)
+	packed, err := s.query(ctx, work{kind, 0}, exactlyOne, statement{Query: sql, Arguments: args})
+	if err != nil || packed == "" {
+		return nil, false, err
+	}
+	all := strings.Split(packed, ";")
+	rows = slices.DeleteFunc(all, func(row string) bool { return row == "" })
+	return rows, len(rows) < len(all), nil
+}
+
+// behind is the first token that there can be behind token.
+func behind(token string) string { return token + "\x00" }
