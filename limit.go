@@ -124,7 +124,7 @@ type ownedRow struct {
 func (s *Session) othersOf(ctx context.Context, principal string) ([]ownedRow, error) {
 	own := s.row().ID
 	var others []ownedRow
-	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: 1000}
+	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
 	for {
 		recs, next, err := s.h.backend.store.List(ctx, options)
 		if err != nil {

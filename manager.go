@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -114,6 +115,8 @@ func (h *Handler) find(ctx context.Context, found *foundRow, hash string) (ok bo
 	return true, nil
 }
 
+const listPage = 1000 // rows at a time
+
 // storedPrefix marks tokens from AllCtx: they are the hashes that the table
 // holds. Cookies cannot have this form.
 const storedPrefix = "stored:"
@@ -187,15 +190,25 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 }
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
-	rows, err := s.h.backend.store.AllCtx(ctx)
-	if err != nil {
-		return nil, err
+	all := make(map[string][]byte)
+	for options := (rqlitestore.ListOptions{Limit: listPage}); ; {
+		recs, next, err := s.h.backend.store.List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		for _, rec := range recs {
+			data, err := s.h.keys.open(rec, rec.Token)
+			if err != nil {
+				s.h.logger.Warn("a session's row is left out of a listing: it cannot be read", zap.String("session_id", rec.ID), zap.Error(err))
+				continue
+			}
+			all[storedPrefix+rec.Token] = data
+		}
+		if next == "" {
+			return all, nil
+		}
+		options.After = next
 	}
-	all := make(map[string][]byte, len(rows))
-	for token, data := range rows {
-		all[storedPrefix+token] = data
-	}
-	return all, nil
 }
 
 func (s scsStore) Find(token string) ([]byte, bool, error) {

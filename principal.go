@@ -93,10 +93,11 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if owner == "" {
 		return nil
 	}
-	for _, principal := range s.h.keys.principalHashes(owner) {
-		if err := s.h.backend.store.DestroyPrincipal(ctx, principal, id); err != nil {
-			return s.storeFailed("ending the other sessions of a principal in", err)
-		}
+	principals := s.h.keys.principalHashes(owner)
+	if err := s.h.backend.store.DestroyPrincipals(ctx, principals, id); err != nil {
+		return s.storeFailed("ending the other sessions of a principal in", err)
+	}
+	for _, principal := range principals {
 		s.h.backend.ended(principalKey(principal))
 	}
 	return nil

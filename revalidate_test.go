@@ -60,10 +60,10 @@ $SITE, $TLS {
 	}
 }`, "APP", app.address())
 	streams := map[string]func(v *visitor) io.ReadCloser{
-		"proxied":            func(v *visitor) io.ReadCloser { return openStream(t, v, "/proxied") },
-		"in Caddy":           func(v *visitor) io.ReadCloser { return openStream(t, v, "/direct") },
-		"proxied by HTTP/2":  func(v *visitor) io.ReadCloser { return openStream(t, v, "$TLS/proxied") },
-		"websocket": func(v *visitor) io.ReadCloser { return openSocket(t, v) },
+		"proxied":           func(v *visitor) io.ReadCloser { return openStream(t, v, "/proxied") },
+		"in Caddy":          func(v *visitor) io.ReadCloser { return openStream(t, v, "/direct") },
+		"proxied by HTTP/2": func(v *visitor) io.ReadCloser { return openStream(t, v, "$TLS/proxied") },
+		"websocket":         func(v *visitor) io.ReadCloser { return openSocket(t, v) },
 	}
 	for name, open := range streams {
 		for how, end := range map[string]string{"logout": "/logout", "another user": "/login?user=bob"} {
