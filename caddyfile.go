@@ -76,6 +76,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    }
 //	    table <name>
 //	    cleanup_interval <duration>
+//	    max_calls <n>
 //
 //	    cookie [<name>] {
 //	        domain    <domain>
@@ -94,6 +95,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    max_size          <size>
 //	    cache             <duration>
 //	    principal         <key>
+//	    max_new_per_client <n> <duration>
 //	    cross_origin      deny|allow [<origin>...]
 //
 //	    upstream {
@@ -136,7 +138,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser) error {
 
 func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 	switch option {
-	case "rqlite", "embedded", "table", "cleanup_interval":
+	case "rqlite", "embedded", "table", "cleanup_interval", "max_calls":
 		if h.Store == nil {
 			h.Store = new(StoreConfig)
 		}
@@ -162,6 +164,8 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		return parseDuration(d, &h.Cache)
 	case "principal":
 		return parseString(d, &h.Principal)
+	case "max_new_per_client":
+		return parseClientLimit(d, &h.MaxNewPerClient)
 	case "cross_origin":
 		h.CrossOrigin = new(CrossOriginConfig)
 		return h.CrossOrigin.unmarshal(d)
@@ -186,6 +190,8 @@ func (c *StoreConfig) option(d *caddyfile.Dispenser, option string) error {
 		err = parseString(d, &c.Table)
 	case "cleanup_interval":
 		return c.parseCleanup(d)
+	case "max_calls":
+		err = parseCount(d, &c.MaxCalls)
 	}
 	if err != nil {
 		return err

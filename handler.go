@@ -46,6 +46,7 @@ func (h *Handler) newSession(r *http.Request) *Session {
 	s := &Session{h: h, request: r.Context(), secure: h.cookie.isSecure(r)}
 	token, ambiguous := h.cookie.take(r.Header, s.secure)
 	if ambiguous {
+		h.backend.metrics.ambiguousCookie.Inc()
 		h.logger.Warn("a request carries two different session cookies: it is served without a session",
 			zap.String("cookie", h.cookie.name(s.secure)))
 	}
@@ -95,8 +96,8 @@ func (s *Session) answerFailure(header http.Header, entry []headerField, failure
 		header[field.name] = field.values
 	}
 	answer := s.httpError(failure)
-	if answer.StatusCode == http.StatusServiceUnavailable {
-		header.Set("Retry-After", retryAfter)
+	if seconds := retryAfterOf(answer.StatusCode, failure); seconds != "" {
+		header.Set("Retry-After", seconds)
 	}
 	return answer
 }
@@ -123,6 +124,8 @@ func (s *Session) httpError(failure error) caddyhttp.HandlerError {
 	switch {
 	case s.request.Err() != nil:
 		return caddyhttp.Error(statusClientGone, failure)
+	case errors.As(failure, &clientLimited{}):
+		return caddyhttp.Error(http.StatusTooManyRequests, failure)
 	case errors.As(failure, &storeError{}):
 		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
 	}

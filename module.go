@@ -81,6 +81,11 @@ type Handler struct {
 	// slow request did is not stored in it. Default: none.
 	Principal string `json:"principal,omitempty"`
 
+	// How many new sessions a client may begin. A request that would begin one
+	// more gets a 429 with Retry-After and stores nothing. Clients are told
+	// apart by Caddy's client_ip, IPv6 by its /64. Default: any number.
+	MaxNewPerClient *ClientLimit `json:"max_new_per_client,omitempty"`
+
 	// Which requests from other sites may use a session.
 	CrossOrigin *CrossOriginConfig `json:"cross_origin,omitempty"`
 
@@ -104,6 +109,7 @@ type Handler struct {
 	owner    string // the key of the principal
 	origins  *originGuard
 	upstream *upstream
+	newOnes  *newSessions
 	logger   *zap.Logger
 }
 
@@ -146,6 +152,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.useCache()
 	h.owner = settings.Principal
+	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
 	h.manager, h.scsKey = newManager(h, app.handlers)
@@ -172,6 +179,7 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.MaxSize, defaults.MaxSize)
 	inherit(&h.Cache, defaults.Cache)
 	inherit(&h.Principal, defaults.Principal)
+	inherit(&h.MaxNewPerClient, defaults.MaxNewPerClient)
 	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
 }
@@ -225,6 +233,9 @@ func (h *Handler) check() error {
 		return fmt.Errorf("principal %q: keys that begin with %s are the session's own", h.Principal, reserved)
 	}
 	if err := h.Cookie.check(); err != nil {
+		return err
+	}
+	if err := h.MaxNewPerClient.check(); err != nil {
 		return err
 	}
 	if err := h.CrossOrigin.check(); err != nil {

@@ -83,8 +83,9 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 		return nil
 	}
 	if err := s.h.backend.store.DestroyPrincipal(ctx, owner, rec.ID); err != nil {
-		return s.storeFailed("ending the other sessions of a principal in", err)
+		return s.storeFailed(doingEndOthers, err)
 	}
+	s.noteOthersDestroyed(rec.ID, owner)
 	s.h.backend.ended(principalKey(owner))
 	return nil
 }
