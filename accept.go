@@ -89,12 +89,14 @@ func isOurs(name string) bool { return strings.HasPrefix(fold(name), ourPrefix) 
 func (u *upstream) accept(s *Session, header http.Header) {
 	for _, text := range header.Values(setHeader) {
 		if err := u.patch(s, []byte(text)); err != nil {
+			s.h.backend.metrics.badSet.Inc()
 			u.logger.Error("the application's "+setHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
 		}
 	}
 	for _, line := range header.Values(actionHeader) {
 		for action := range strings.SplitSeq(line, ",") {
 			if err := s.act(strings.TrimSpace(action)); err != nil {
+				s.h.backend.metrics.badAction.Inc()
 				u.logger.Error("the application's "+actionHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
 			}
 		}

@@ -17,6 +17,7 @@ type App struct {
 
 	backends map[string]*lease // by identity: what the store is
 	handlers int               // how many there are
+	events   *events           // those of this config
 	logger   *zap.Logger
 }
 
@@ -40,7 +41,11 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.backends = make(map[string]*lease)
-	return nil
+	var err error
+	if a.events, err = newEvents(ctx); err != nil {
+		return err
+	}
+	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
 // backend returns the store for a handler's configuration, shared with every
@@ -72,19 +77,28 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 func (a *App) Start() error {
 	for _, l := range a.backends {
 		l.backend.start(l.settings)
+		l.backend.listeners.add(a.events)
 	}
 	return nil
 }
 
-// Stop does nothing: a store may be in use by the config that comes after this one.
-func (a *App) Stop() error { return nil }
+// Stop hands on what events are left. The stores may be in use by the config
+// that comes after this one.
+func (a *App) Stop() error {
+	a.events.drain()
+	return nil
+}
 
 // Cleanup gives the stores back; those that nothing else uses are closed.
 func (a *App) Cleanup() error {
 	var errs []error
 	for identity, l := range a.backends {
+		l.backend.listeners.remove(a.events)
 		errs = append(errs, l.backend.release(l.key))
 		delete(a.backends, identity)
+	}
+	if a.events != nil { // nil: provisioning failed before
+		a.events.end()
 	}
 	return errors.Join(errs...)
 }

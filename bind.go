@@ -59,6 +59,7 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 	if len(stored) != len(now) || stored[:digestLength] != now[:digestLength] || stored == now {
 		return true
 	}
+	s.h.backend.metrics.unboundSession.Inc()
 	s.h.logger.Info("a session is presented by another client than the one that it is bound to: it is none here", zap.String("session_id", id))
 	return false
 }

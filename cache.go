@@ -103,14 +103,17 @@ func (h *Handler) useCache() {
 func (h *Handler) load(ctx context.Context, token string) (rec rqlitestore.Record, found, cached bool, err error) {
 	if h.cacheAge == 0 {
 		rec, found, err = h.backend.store.Load(ctx, token)
+		h.backend.metrics.countLoad(found, err)
 		return rec, found, false, err
 	}
 	cache := h.backend.cache.Load()
 	if rec, found = cache.get(token, h.cacheAge); found {
+		h.backend.metrics.loadCached.Inc()
 		return rec, true, h.backend.cluster != nil, nil
 	}
 	start := time.Now()
 	rec, found, err = h.backend.store.Load(ctx, token)
+	h.backend.metrics.countLoad(found, err)
 	if err == nil && found && rec.Token == token && cacheable(rec) {
 		cache.put(token, rec, start)
 	}

@@ -77,6 +77,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    }
 //	    table <name>
 //	    cleanup_interval <duration>
+//	    max_calls <n>
 //
 //	    cookie [<name>] {
 //	        domain    <domain>
@@ -100,6 +101,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    track             on|off
 //	    on_store_error    fail|anonymous
 //	    revalidate        <duration>
+//	    max_new_per_client <n> <duration>
 //	    cross_origin      deny|allow [<origin>...]
 //
 //	    keys <secret>... {
@@ -146,7 +148,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser) error {
 
 func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 	switch option {
-	case "rqlite", "embedded", "table", "cleanup_interval":
+	case "rqlite", "embedded", "table", "cleanup_interval", "max_calls":
 		if h.Store == nil {
 			h.Store = new(StoreConfig)
 		}
@@ -192,6 +194,8 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 	case "keys":
 		h.Keys = new(KeysConfig)
 		return h.Keys.unmarshal(d)
+	case "max_new_per_client":
+		return parseClientLimit(d, &h.MaxNewPerClient)
 	case "cross_origin":
 		h.CrossOrigin = new(CrossOriginConfig)
 		return h.CrossOrigin.unmarshal(d)
@@ -216,6 +220,8 @@ func (c *StoreConfig) option(d *caddyfile.Dispenser, option string) error {
 		err = parseString(d, &c.Table)
 	case "cleanup_interval":
 		return c.parseCleanup(d)
+	case "max_calls":
+		err = parseCount(d, &c.MaxCalls)
 	}
 	if err != nil {
 		return err

@@ -15,13 +15,16 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
+// errInGrace is why a request under a token that was renewed stores nothing.
+var errInGrace = errors.New("the session was renewed meanwhile")
+
 // errDropped ends an update whose changes must not be stored: the session it
 // was meant for is over, or is somebody else's by now.
 var errDropped = errors.New("the session has another owner by now")
 
 // commit stores what the request did and decides about the cookie. It runs
 // before the final header, on a context that a client going away does not end.
-func (s *Session) commit() error {
+func (s *Session) commit() (err error) {
 	s.loading.Lock()
 	loaded := s.scs
 	s.loading.Unlock()
@@ -38,6 +41,8 @@ func (s *Session) commit() error {
 		return err
 	}
 	s.noteRemembered(ctx)
+	ctx, traced := s.traceCommit(ctx)
+	defer func() { traced(err) }()
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
@@ -74,7 +79,7 @@ func (s *Session) noteRemembered(ctx context.Context) {
 // end destroys the stored session if that was asked for.
 func (s *Session) end(ctx context.Context) error {
 	s.mu.Lock()
-	ended, id, token := s.ended, s.rec.ID, s.rec.Token
+	ended, id, token, principal := s.ended, s.rec.ID, s.rec.Token, s.owner
 	s.mu.Unlock()
 	if !ended {
 		return nil
@@ -84,8 +89,9 @@ func (s *Session) end(ctx context.Context) error {
 		s.h.backend.ended(token)
 		s.h.backend.ended(id) // in its grace a token is not the only one
 		if err != nil {
-			return s.storeFailed("ending", err)
+			return s.storeFailed(doingEnd, err)
 		}
+		s.noteDestroyed(id, principal)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +141,7 @@ func (s *Session) store(ctx context.Context) error {
 func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 	_, _, err := s.h.manager.Commit(ctx)
 	for range createRetries {
-		if !isNew || !errors.As(err, &storeError{}) || ctx.Err() != nil {
+		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
 			break
 		}
 		err = s.commitUnderFreshToken(ctx)
@@ -201,7 +207,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case rec.ID == "", grace && renewal:
 		return s.create(ctx, token, data, deadline, owner)
 	case grace:
-		s.dropped("the session was renewed meanwhile")
+		s.dropped(errInGrace)
 		return nil
 	case unchanged:
 		s.touch(deadline)
@@ -215,21 +221,24 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case err == nil:
 		return nil
 	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, errDropped):
-		s.dropped(err.Error())
+		s.dropped(err)
 		return nil
 	case errors.Is(err, rqlitestore.ErrSuperseded):
 		if renewal && !s.isRotation() {
 			return s.create(ctx, token, data, deadline, owner) // the login button pressed twice
 		}
-		s.dropped(err.Error())
+		s.dropped(err)
 		return nil
 	}
-	return s.storeFailed("storing", err)
+	return s.storeFailed(doingStore, err)
 }
 
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
 func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string) error {
+	if err := s.mayBegin(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	id := s.fresh
 	s.fresh, s.trying = "", token
@@ -241,8 +250,9 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
 	rec.Data = keys.sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
-		return s.storeFailed("storing", err)
+		return s.storeFailed(doingStore, err)
 	}
+	s.noteCreated(id, owner)
 	s.stored(rec, token, data, owner, began)
 	s.logID(id)
 	return nil
@@ -261,6 +271,7 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			if s.h.owner == "" && current.Principal != read.Principal {
 				return current, errDropped
 			}
+			s.h.backend.metrics.conflicts.Inc()
 			merged, until, err := s.merge(current, data)
 			if err != nil {
 				return current, err
@@ -276,6 +287,7 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 	if err != nil {
 		return err
 	}
+	s.noteSaved(saved.ID, owner, renewal)
 	s.stored(saved, token, data, owner, began)
 	return nil
 }
@@ -369,8 +381,9 @@ func (s *Session) commitLate() {
 }
 
 // dropped notes that a request came too late to change its session.
-func (s *Session) dropped(why string) {
-	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why))
+func (s *Session) dropped(why error) {
+	s.countDropped(why)
+	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why.Error()))
 }
 
 func (s *Session) storeFailed(doing string, err error) error {

@@ -192,6 +192,7 @@ func (j *cookieJar) owns(name string) bool {
 type taken struct {
 	ticket
 	ambiguous bool // two different ones under our name: there is none then
+	malformed bool // one is not in the form in which they are issued, or forged
 	unknown   bool // one was issued under a key that is not configured
 }
 
@@ -238,6 +239,8 @@ func (t *taken) add(found ticket, is verdict) {
 		t.ticket = found
 	case unknownKey:
 		t.unknown = true
+	case malformed:
+		t.malformed = true
 	}
 }
 

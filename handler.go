@@ -46,10 +46,15 @@ func (h *Handler) newSession(r *http.Request) *Session {
 	s := &Session{h: h, request: r.Context(), secure: h.cookie.isSecure(r)}
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
 	if cookie.ambiguous {
+		h.backend.metrics.ambiguousCookie.Inc()
 		h.logger.Warn("a request carries two different session cookies: it is served without a session",
 			zap.String("cookie", h.cookie.name(s.secure)))
 	}
+	if cookie.malformed {
+		h.backend.metrics.malformedCookie.Inc()
+	}
 	if cookie.unknown {
+		h.backend.metrics.unknownKeyCookie.Inc()
 		h.unknownKey.Do(func() {
 			h.logger.Warn("session cookies arrive that were issued under a key which is not configured: they are no sessions here; is a secret missing in keys?",
 				zap.String("cookie", h.cookie.name(s.secure)))
@@ -102,8 +107,8 @@ func (s *Session) answerFailure(header http.Header, entry []headerField, failure
 		header[field.name] = field.values
 	}
 	answer := s.httpError(failure)
-	if answer.StatusCode == http.StatusServiceUnavailable {
-		header.Set("Retry-After", retryAfter)
+	if seconds := retryAfterOf(answer.StatusCode, failure); seconds != "" {
+		header.Set("Retry-After", seconds)
 	}
 	return answer
 }
@@ -130,6 +135,8 @@ func (s *Session) httpError(failure error) caddyhttp.HandlerError {
 	switch {
 	case s.request.Err() != nil:
 		return caddyhttp.Error(statusClientGone, failure)
+	case errors.As(failure, &clientLimited{}):
+		return caddyhttp.Error(http.StatusTooManyRequests, failure)
 	case errors.As(failure, &storeError{}):
 		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
 	}

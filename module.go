@@ -109,6 +109,10 @@ type Handler struct {
 	// Signs the cookies and seals the rows. Every Caddy that shares the store
 	// needs the same keys. Default: none; cookies are random and rows are plain JSON.
 	Keys *KeysConfig `json:"keys,omitempty"`
+	// How many new sessions a client may begin. A request that would begin one
+	// more gets a 429 with Retry-After and stores nothing. Clients are told
+	// apart by Caddy's client_ip, IPv6 by its /64. Default: any number.
+	MaxNewPerClient *ClientLimit `json:"max_new_per_client,omitempty"`
 
 	// Which requests from other sites may use a session.
 	CrossOrigin *CrossOriginConfig `json:"cross_origin,omitempty"`
@@ -133,6 +137,7 @@ type Handler struct {
 	cacheAge   time.Duration
 	owner      string // the key of the principal
 	limit      *PrincipalLimit
+	newOnes    *newSessions
 	bind       []string
 	track      bool
 	anonymous  bool // on_store_error
@@ -192,6 +197,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.useCache()
 	h.owner = settings.Principal
 	h.limit = settings.MaxPerPrincipal
+	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream, h.logger)
 	h.manager, h.scsKey = newManager(h, app.handlers)
@@ -226,6 +232,7 @@ func (h *Handler) inherit(defaults *Handler) {
 		h.Bind = defaults.Bind
 	}
 	inherit(&h.Keys, defaults.Keys)
+	inherit(&h.MaxNewPerClient, defaults.MaxNewPerClient)
 	inherit(&h.CrossOrigin, defaults.CrossOrigin)
 	inherit(&h.Upstream, defaults.Upstream)
 }
@@ -292,6 +299,9 @@ func (h *Handler) check() error {
 		return err
 	}
 	if err := h.Keys.check(); err != nil {
+		return err
+	}
+	if err := h.MaxNewPerClient.check(); err != nil {
 		return err
 	}
 	if err := h.CrossOrigin.check(); err != nil {

@@ -95,8 +95,9 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	}
 	principals := s.h.keys.principalHashes(owner)
 	if err := s.h.backend.store.DestroyPrincipals(ctx, principals, id); err != nil {
-		return s.storeFailed("ending the other sessions of a principal in", err)
+		return s.storeFailed(doingEndOthers, err)
 	}
+	s.noteOthersDestroyed(id, owner)
 	for _, principal := range principals {
 		s.h.backend.ended(principalKey(principal))
 	}

@@ -57,6 +57,8 @@ type Session struct {
 	ended      bool               // it is to be destroyed
 	endOthers  bool               // the other sessions of its principal are to be destroyed
 	cached     bool               // the row may be older than what others stored
+	late       bool               // its changes were dropped
+	allowed    bool               // its client may begin it
 	rotate     bool               // the renewal under way changes the token only
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
 	issue      bool               // the cookie is to be written
@@ -125,8 +127,9 @@ func (s *Session) failure() error {
 }
 
 // find loads the row of a ticket; without one, or when there is no such row, the session is empty.
-func (s *Session) find(cookie ticket) error {
+func (s *Session) find(cookie ticket) (err error) {
 	if cookie.token == "" {
+		s.h.backend.metrics.loadNone.Inc()
 		s.scs = s.empty()
 		return nil
 	}
@@ -135,8 +138,11 @@ func (s *Session) find(cookie ticket) error {
 	ctx := context.WithValue(context.WithoutCancel(s.request), foundKey{}, &rec)
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	ctx, span := s.startSpan(ctx, "session.load")
+	defer func() { s.endSpan(span, err) }()
 	loaded, err := s.h.manager.Load(ctx, cookie.token)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
+		s.h.backend.metrics.unreadable.Inc()
 		s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",
 			zap.String("session_id", rec.ID), zap.Error(err))
 		s.scs = s.empty()
@@ -195,7 +201,7 @@ func (s *Session) keep(loaded context.Context) context.Context {
 // fail records why the session could not be loaded: for the handler's answer,
 // or, where visitors are anonymous meanwhile, for whoever wants to store something.
 func (s *Session) fail(err error) error {
-	err = s.storeFailed("loading", err)
+	err = s.storeFailed(doingLoad, err)
 	s.scs = s.empty()
 	if s.h.anonymous {
 		s.mu.Lock()

@@ -24,7 +24,7 @@ var (
 
 // backend is a store and the connection under it.
 type backend struct {
-	store   *rqlitestore.RqliteStore
+	store   *boundedStore
 	node    *embedded.Node            // nil with a cluster
 	cluster *cluster.Transport        // nil with the embedded node
 	file    string                    // of the embedded node
@@ -38,6 +38,10 @@ type backend struct {
 	down    atomic.Bool // as last logged
 	touches sync.WaitGroup
 	upkeep  sync.Map // what is being done in the background
+
+	metrics   *storeMetrics
+	listeners listeners // whom events are told
+	clients   sync.Map  // ClientLimit → *newSessions
 }
 
 // node is an embedded node in its pool.
@@ -58,17 +62,19 @@ func takeBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 }
 
 func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
-	b := &backend{file: r.file, name: r.name(), logger: logger}
+	b := &backend{file: r.file, name: r.name(), logger: logger, metrics: newStoreMetrics(r.label())}
 	conn, err := b.connect(r)
 	if err != nil {
 		return nil, err
 	}
-	b.store = rqlitestore.NewWithOptions(conn, rqlitestore.Options{
+	store := rqlitestore.NewWithOptions(conn, rqlitestore.Options{
 		Table: r.table,
 		OnCleanupError: func(err error) {
 			logger.Warn("removing expired sessions failed; the next round tries again", zap.String("store", b.name), zap.Error(err))
 		},
 	})
+	b.store = newBoundedStore(store, b.metrics)
+	live.add(b)
 	return b, nil
 }
 
@@ -102,6 +108,7 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 // start opens the store in the background and applies what may change while it is in use.
 func (b *backend) start(settings liveSettings) {
 	b.store.StartCleanup(settings.cleanup)
+	b.store.limit.Store(settings.maxCalls)
 	if b.cluster != nil {
 		b.cluster.Start()
 		return
@@ -122,6 +129,8 @@ func (b *backend) release(key string) error {
 func (b *backend) Destruct() error {
 	b.store.StopCleanup()
 	b.touches.Wait()
+	b.forgetClients()
+	live.remove(b)
 	if cache := b.cache.Load(); cache != nil {
 		cache.entries.StopAllGoroutines()
 	}
@@ -136,6 +145,9 @@ func (b *backend) Destruct() error {
 // noteError logs when the store becomes unavailable, and when it is back:
 // once each, however many requests notice.
 func (b *backend) noteError(err error) {
+	if errors.Is(err, errBusy) {
+		return // the store itself was not asked
+	}
 	if b.down.Load() == (err != nil) {
 		return
 	}
@@ -145,6 +157,9 @@ func (b *backend) noteError(err error) {
 		return
 	}
 	b.down.Store(err != nil)
+	if err != nil {
+		b.tell(event{name: storeUnavailable})
+	}
 	switch {
 	case errors.Is(err, embedded.ErrLocked):
 		b.logger.Error("another process has the session store open; requests that need a session get a 503 until it lets go",
@@ -158,6 +173,7 @@ func (b *backend) noteError(err error) {
 
 // unavailable wraps what went wrong with the store for the request's error.
 func (b *backend) unavailable(doing string, err error) error {
+	b.metrics.countFailure(doing, err)
 	return fmt.Errorf("%s the session: %w", doing, err)
 }
 

@@ -34,6 +34,11 @@ type StoreConfig struct {
 
 	// How often expired sessions are removed; 0 turns that off. Default: 5m.
 	CleanupInterval *caddy.Duration `json:"cleanup_interval,omitempty"`
+
+	// How many calls of the store may be under way at a time. A request that
+	// would make one more gets a 503 with Retry-After at once, instead of
+	// waiting with the others for a store that is slow. Default: 1024.
+	MaxCalls int `json:"max_calls,omitempty"`
 }
 
 // EmbeddedConfig configures the embedded node.
@@ -111,6 +116,7 @@ func (c *StoreConfig) inherit(defaults *StoreConfig) *StoreConfig {
 	}
 	inherit(&merged.Table, defaults.Table)
 	inherit(&merged.CleanupInterval, defaults.CleanupInterval)
+	inherit(&merged.MaxCalls, defaults.MaxCalls)
 	return &merged
 }
 
@@ -129,6 +135,9 @@ func (c *StoreConfig) check() error {
 	}
 	if c.CleanupInterval != nil && *c.CleanupInterval < 0 {
 		return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+	}
+	if c.MaxCalls < 0 {
+		return fmt.Errorf("max_calls must be a positive number, not %d", c.MaxCalls)
 	}
 	if c.Embedded != nil {
 		if err := checkChoice("synchronous", c.Embedded.Synchronous, synchronousModes); err != nil {
@@ -223,6 +232,7 @@ type resolvedStore struct {
 type liveSettings struct {
 	cleanup     time.Duration
 	synchronous string
+	maxCalls    int64
 }
 
 // resolve replaces the placeholders and fills in the defaults.
@@ -232,6 +242,8 @@ func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
 	}
 	r := &resolvedStore{table: c.Table, live: liveSettings{cleanup: defaultCleanupInterval}}
 	inherit(&r.table, defaultTable)
+	r.live.maxCalls = int64(c.MaxCalls)
+	inherit(&r.live.maxCalls, defaultMaxCalls)
 	if c.CleanupInterval != nil {
 		r.live.cleanup = time.Duration(*c.CleanupInterval)
 	}

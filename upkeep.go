@@ -43,7 +43,7 @@ func (s *Session) touch(deadline time.Time) {
 	if expiry.Sub(rec.Expiry) < least {
 		return
 	}
-	s.background("noting the use of", rec.ID, func(ctx context.Context) error {
+	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
 			s.h.backend.touched(rec.Token, expiry)
@@ -60,7 +60,7 @@ func (s *Session) retireAliases() {
 	if rec.ID == "" || grace || rec.Alias || !rec.Aliased {
 		return
 	}
-	s.background("retiring the older tokens of", rec.ID, func(ctx context.Context) error {
+	s.background(doingEndAliases, rec.ID, func(ctx context.Context) error {
 		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
 	})
 }

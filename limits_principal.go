@@ -97,6 +97,7 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 			s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
 			return nil
 		}
+		s.noteDestroyed(o.ID, principal)
 	}
 	return nil
 }

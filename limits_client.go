@@ -1,0 +1,150 @@
+package caddysession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+)
+
+// ClientLimit bounds how many new sessions a client may begin.
+type ClientLimit struct {
+	// How many new sessions a client may begin at once.
+	Sessions int `json:"sessions"`
+
+	// How long it takes until as many are allowed again; they become
+	// available one by one.
+	Per caddy.Duration `json:"per"`
+}
+
+func (l *ClientLimit) check() error {
+	switch {
+	case l == nil:
+		return nil
+	case l.Sessions < 1:
+		return fmt.Errorf("max_new_per_client must be a positive number of sessions, not %d", l.Sessions)
+	case l.Per <= 0:
+		return fmt.Errorf("max_new_per_client needs a positive duration, not %v", time.Duration(l.Per))
+	}
+	return nil
+}
+
+// maxClients is how many addresses a limit knows. Those that were not seen for
+// long are forgotten first; they may then begin as many sessions as at first.
+const maxClients = 1 << 16
+
+// newSessions is what clients have left of a limit. All handlers of a store
+// with the same limit share it, over reloads too.
+type newSessions struct {
+	limit   ClientLimit
+	buckets *otter.Cache[netip.Prefix, *rate.Limiter]
+}
+
+// newSessionsOf returns what is kept for a limit; nil where there is none.
+func (b *backend) newSessionsOf(limit *ClientLimit) *newSessions {
+	if limit == nil {
+		return nil
+	}
+	if known, ok := b.clients.Load(*limit); ok {
+		return known.(*newSessions)
+	}
+	fresh := &newSessions{limit: *limit, buckets: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
+		MaximumSize: maxClients,
+		// A bucket that was left alone for so long is full again.
+		ExpiryCalculator: otter.ExpiryAccessing[netip.Prefix, *rate.Limiter](time.Duration(limit.Per)),
+	})}
+	known, lost := b.clients.LoadOrStore(*limit, fresh)
+	if lost {
+		fresh.buckets.StopAllGoroutines()
+	}
+	return known.(*newSessions)
+}
+
+// forgetClients ends what the limits of the store do in the background.
+func (b *backend) forgetClients() {
+	b.clients.Range(func(_, known any) bool {
+		known.(*newSessions).buckets.StopAllGoroutines()
+		return true
+	})
+}
+
+// clientLimited says that a client has begun too many sessions.
+type clientLimited struct{ wait time.Duration }
+
+func (clientLimited) Error() string {
+	return "the client has begun as many new sessions as max_new_per_client allows: nothing of this request is stored"
+}
+
+// mayBegin takes a new session from what the client of the request has left,
+// once in a request.
+func (s *Session) mayBegin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.h.newOnes == nil || s.allowed {
+		return nil
+	}
+	if err := s.h.newOnes.take(s.request); err != nil {
+		s.h.backend.metrics.tooManyNew.Inc()
+		return err
+	}
+	s.allowed = true
+	return nil
+}
+
+func (n *newSessions) take(ctx context.Context) error {
+	bucket, _ := n.buckets.ComputeIfAbsent(clientOf(ctx), func() (*rate.Limiter, bool) {
+		every := time.Duration(n.limit.Per) / time.Duration(n.limit.Sessions)
+		return rate.NewLimiter(rate.Every(max(every, 1)), n.limit.Sessions), false
+	})
+	now := time.Now()
+	if bucket.AllowN(now, 1) {
+		return nil
+	}
+	missing := 1 - bucket.TokensAt(now)
+	return clientLimited{time.Duration(missing / float64(bucket.Limit()) * float64(time.Second))}
+}
+
+// clientOf is the network of the request's client: its address, or for IPv6 the
+// /64 that one customer has all addresses of. Where Caddy knows no address, as
+// behind a unix socket, all clients are one.
+func clientOf(ctx context.Context) netip.Prefix {
+	text, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	address = address.Unmap().WithZone("")
+	bits := address.BitLen()
+	if address.Is6() {
+		bits = 64
+	}
+	network, err := address.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return network
+}
+
+// retryAfterOf is what a client is told to wait, in seconds, before it tries
+// again; "" where that is of no use.
+func retryAfterOf(status int, failure error) string {
+	limited := clientLimited{}
+	switch {
+	case errors.As(failure, &limited):
+		return strconv.Itoa(max(1, int(math.Ceil(limited.wait.Seconds()))))
+	case errors.Is(failure, errBusy):
+		return "1"
+	case status == http.StatusServiceUnavailable:
+		return retryAfter
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package caddysession
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+)
+
+// label is what metrics and events call the store: short, and the same over
+// reloads and restarts. It has no address and no path, which may be private.
+func (r *resolvedStore) label() string {
+	kind := "rqlite"
+	if r.file != "" {
+		kind = "embedded"
+	}
+	if r.table != defaultTable {
+		kind += "/" + r.table
+	}
+	return storeLabels.of(r.identity(), kind)
+}
+
+// storeLabels are the labels given out so far. A process has few stores, and
+// each keeps its label.
+var storeLabels = labels{byIdentity: make(map[string]string), given: make(map[string]bool)}
+
+type labels struct {
+	mu         sync.Mutex
+	byIdentity map[string]string
+	given      map[string]bool
+}
+
+// of returns the label of a store. The second one of a kind gets a number.
+func (l *labels) of(identity, kind string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if label, ok := l.byIdentity[identity]; ok {
+		return label
+	}
+	label := kind
+	for n := 2; l.given[label]; n++ {
+		label = kind + "-" + strconv.Itoa(n)
+	}
+	l.byIdentity[identity], l.given[label] = label, true
+	return label
+}
+
+// live are the stores that are in use. Of two with the same label, while a
+// reload changes how one store is reached, the newer one is shown.
+var live liveBackends
+
+type liveBackends struct {
+	mu  sync.Mutex
+	all []*backend
+}
+
+func (l *liveBackends) add(b *backend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, b)
+}
+
+func (l *liveBackends) remove(b *backend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = slices.DeleteFunc(l.all, func(other *backend) bool { return other == b })
+}
+
+func (l *liveBackends) byLabel() map[string]*backend {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make(map[string]*backend, len(l.all))
+	for _, b := range l.all {
+		all[b.metrics.store] = b
+	}
+	return all
+}
+
+// storeGauges tells how the stores are when somebody asks.
+type storeGauges struct{}
+
+var (
+	upGauge     = gauge("store_up", "Whether the store answered when it was last needed.")
+	callsGauge  = gauge("store_calls", "Calls of the store that are under way.")
+	limitGauge  = gauge("store_max_calls", "How many there may be, as max_calls says.")
+	openGauge   = gauge("node_breaker_open", "Whether a node of the cluster gets no requests because it does not answer. Nodes are numbered as in the configuration.", "node")
+	leaderGauge = gauge("node_leader", "Whether a node is taken for the leader.", "node")
+)
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(metricsPrefix+name, help, append([]string{"store"}, labels...), nil)
+}
+
+// Describe implements prometheus.Collector.
+func (storeGauges) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{upGauge, callsGauge, limitGauge, openGauge, leaderGauge} {
+		to <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (storeGauges) Collect(to chan<- prometheus.Metric) {
+	send := func(desc *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	for label, b := range live.byLabel() {
+		send(upGauge, truth(!b.down.Load()), label)
+		send(callsGauge, float64(b.store.calls.Load()), label)
+		send(limitGauge, float64(b.store.limit.Load()), label)
+		if b.cluster == nil {
+			continue
+		}
+		for i, node := range b.cluster.Nodes() {
+			number := strconv.Itoa(i + 1)
+			send(openGauge, truth(node.State != cluster.Closed), label, number)
+			send(leaderGauge, truth(node.Leader), label, number)
+		}
+	}
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+var _ prometheus.Collector = storeGauges{}

@@ -1,0 +1,295 @@
+package caddysession_test
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+// samples are what one scrape shows: the series, as it is written, and its value.
+type scraped map[string]float64
+
+var sampleLine = regexp.MustCompile(`(?m)^(caddy_session_[^ ]+) ([^ \n]+)$`)
+
+// scrape asks Caddy for its metrics as Prometheus does.
+func (s *server) scrape() scraped {
+	s.t.Helper()
+	a := s.visitor().get("$METRICS/metrics")
+	if a.StatusCode != http.StatusOK {
+		s.t.Fatalf("the scrape got %d %q", a.StatusCode, a.body)
+	}
+	found := scraped{}
+	for _, line := range sampleLine.FindAllStringSubmatch(a.body, -1) {
+		value, err := strconv.ParseFloat(line[2], 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		found[line[1]] = value
+	}
+	return found
+}
+
+// sum adds up the series of a name that have the labels, like result="found".
+func (m scraped) sum(name string, labels ...string) float64 {
+	total := 0.0
+	for series, value := range m {
+		family, rest, _ := strings.Cut(series, "{")
+		if family == "caddy_session_"+name && !slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(rest, label) }) {
+			total += value
+		}
+	}
+	return total
+}
+
+// counts checks how much a series has grown since an earlier scrape. The
+// process has the metrics of other tests too.
+func (s *server) counts(before scraped, want float64, name string, labels ...string) {
+	s.t.Helper()
+	var have float64
+	for range 200 { // what happens off the request's path takes its time
+		if have = s.scrape().sum(name, labels...) - before.sum(name, labels...); have >= want {
+			break
+		}
+	}
+	if have != want {
+		s.t.Errorf("%s %v has grown by %v, want %v", name, labels, have, want)
+	}
+}
+
+// grows waits until a series is more than in an earlier scrape.
+func (s *server) grows(before scraped, name string, labels ...string) {
+	s.t.Helper()
+	eventually(s.t, name+" to grow", func() bool { return s.scrape().sum(name, labels...) > before.sum(name, labels...) })
+}
+
+const metricsSites = `
+$METRICS {
+	metrics /metrics
+}
+(routes) {
+	handle /put {
+		session_edit {
+			put user {query.user}
+			put roles {query.roles}
+		}
+		respond ok
+	}
+	handle /cart {
+		session_edit put cart {query.cart}
+		respond {http.session.id}
+	}
+	handle /renew {
+		session_edit renew
+		respond ok
+	}
+	handle /logout {
+		session_edit destroy
+		respond ok
+	}
+	handle /out-elsewhere {
+		session_edit destroy_others
+		respond ok
+	}
+	handle /wait {
+		in_go $WAIT
+	}
+	handle /app {
+		session {
+			$STORE
+			upstream {
+				accept
+			}
+		}
+		reverse_proxy $APP
+	}
+	handle /plain {
+		respond plain
+	}
+	respond "{http.session.data.user}"
+}
+`
+
+func TestMetrics_countWhatHappens(t *testing.T) {
+	store := newStandIn(t)
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	wait := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		if err := caddysession.FromContext(r.Context()).Increment("n", 1); err != nil {
+			return err
+		}
+		waiting <- struct{}{}
+		<-goOn
+		_, err := io.WriteString(w, "waited")
+		return err
+	})
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Session-Set", "no JSON")
+		w.Header().Set("Session-Action", "dance")
+	})
+	s := start(t, strings.ReplaceAll(metricsSites, "$STORE", "rqlite "+store.URL)+`
+$SITE {
+	session {
+		rqlite $STORE
+		principal user
+		idle_timeout 1h
+		touch_interval 1ms
+	}
+	import routes
+}
+$ROTATING {
+	session {
+		rqlite $STORE
+		renew_interval 1s
+		cookie rotating
+	}
+	session_edit /put put user {query.user}
+	respond "{http.session.data.user}"
+}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t))
+	v := s.visitor()
+	before := s.scrape()
+
+	v.get("/plain").want(t, http.StatusOK, "plain")
+	s.counts(before, 0, "loads_total")
+	v.get("/").want(t, http.StatusOK, "")
+	s.counts(before, 1, "loads_total", `result="none"`)
+	v.withoutJar().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusOK, "")
+	s.counts(before, 1, "loads_total", `result="unknown"`)
+	v.withoutJar().get("/", "Cookie", "session="+unknownCookie()+"; session="+unknownCookie())
+	s.counts(before, 1, "refused_cookies_total", `reason="ambiguous"`)
+
+	v.get("/put?user=alice").want(t, http.StatusOK, "ok")
+	s.counts(before, 1, "created_total")
+	v.get("/").want(t, http.StatusOK, "alice")
+	s.counts(before, 1, "loads_total", `result="found"`)
+	s.grows(before, "touches_total", `result="stored"`)
+	old := v.get("/renew").cookie(t)
+	v.get("/cart?cart=book")
+	s.counts(before, 1, "renewals_total")
+	s.counts(before, 2, "saves_total")
+
+	t.Run("a change made again", func(t *testing.T) {
+		before := s.scrape()
+		waited := s.whileWaiting(v, waiting, goOn, func() { v.get("/cart?cart=pen") })
+		waited.want(t, http.StatusOK, "waited")
+		s.counts(before, 1, "conflicts_total")
+		s.counts(before, 2, "saves_total")
+	})
+	t.Run("a change too late for a renewal", func(t *testing.T) {
+		before := s.scrape()
+		s.whileWaiting(v, waiting, goOn, func() { v.get("/renew") })
+		s.counts(before, 1, "dropped_changes_total", `reason="renewed"`)
+		v.withoutJar().get("/cart?cart=late", "Cookie", "session="+old.Value)
+		s.counts(before, 1, "dropped_changes_total", `reason="grace"`)
+	})
+	t.Run("headers that are not followed", func(t *testing.T) {
+		before := s.scrape()
+		v.get("/app")
+		s.counts(before, 1, "refused_upstream_headers_total", `header="set"`)
+		s.counts(before, 1, "refused_upstream_headers_total", `header="action"`)
+	})
+	t.Run("a logout", func(t *testing.T) {
+		before := s.scrape()
+		s.whileWaiting(v, waiting, goOn, func() { v.get("/logout") })
+		s.counts(before, 1, "destroyed_total")
+		s.counts(before, 1, "dropped_changes_total", `reason="gone"`)
+	})
+	t.Run("a token that is old", func(t *testing.T) {
+		before, v := s.scrape(), s.visitor()
+		v.get("$ROTATING/put?user=bob")
+		eventually(t, "a new token", func() bool { return len(v.get("$ROTATING/").Cookies()) > 0 })
+		s.counts(before, 1, "rotations_total")
+		s.counts(before, 0, "renewals_total")
+	})
+	t.Run("a store that is down", func(t *testing.T) {
+		v := s.visitor()
+		v.get("/put?user=carol")
+		before := s.scrape()
+		if up := before.sum("store_up", `store="`+s.label(before)+`"`); up != 1 {
+			t.Errorf("store_up is %v while it works", up)
+		}
+		store.fails()
+		if a := v.get("/"); a.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("got %d, want 503", a.StatusCode)
+		}
+		s.counts(before, 1, "loads_total", `result="error"`)
+		s.counts(before, 1, "store_errors_total", `operation="load"`)
+		s.counts(before, -1, "store_up", `store="`+s.label(before)+`"`)
+		s.visitor().get("/put?user=dave")
+		s.grows(before, "store_errors_total", `operation="store"`)
+		store.works()
+		eventually(t, "the store to be asked again", func() bool { return v.get("/").body == "carol" })
+		s.counts(before, 0, "store_up", `store="`+s.label(before)+`"`)
+	})
+	t.Run("no value of a visitor is in a label", func(t *testing.T) {
+		for series := range s.scrape() {
+			for _, private := range []string{"alice", "carol", old.Value, "127.0.0.1", store.URL} {
+				if strings.Contains(series, private) {
+					t.Errorf("%s has %q", series, private)
+				}
+			}
+		}
+	})
+}
+
+// whileWaiting sends a request that has changed its session when meanwhile
+// runs, and stores it afterwards.
+func (s *server) whileWaiting(v *visitor, waiting, goOn chan struct{}, meanwhile func()) *answer {
+	s.t.Helper()
+	done := make(chan *answer, 1)
+	go func() {
+		a, _ := v.try(http.MethodGet, "/wait")
+		done <- a
+	}()
+	<-waiting
+	meanwhile()
+	goOn <- struct{}{}
+	a := <-done
+	if a == nil {
+		s.t.Fatal("the request that waited got no answer")
+	}
+	return a
+}
+
+// label is that of the store that was added last.
+func (s *server) label(m scraped) string {
+	s.t.Helper()
+	var labels []string
+	for _, series := range slices.Sorted(maps.Keys(m)) {
+		if label, ok := strings.CutPrefix(series, `caddy_session_store_up{store="`); ok {
+			labels = append(labels, strings.TrimSuffix(label, `"}`))
+		}
+	}
+	if len(labels) != 1 {
+		s.t.Fatalf("there are the stores %q, want one", labels)
+	}
+	return labels[0]
+}
+
+func TestMetrics_goOnOverReloads(t *testing.T) {
+	config := "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession\nsession_edit put user alice\nrespond ok\n}"
+	s := start(t, config, "METRICS", "http://"+freeAddress(t))
+	before := s.scrape()
+	s.visitor().get("/")
+	for range 3 {
+		if err := s.load(config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.visitor().get("/")
+	s.counts(before, 2, "created_total")
+	s.label(s.scrape()) // there is one, not one for each config
+	if err := s.load("$METRICS {\nmetrics /metrics\n}"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.scrape(); len(got) != 0 {
+		t.Errorf("a config without sessions still shows %v", got)
+	}
+}

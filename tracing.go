@@ -1,0 +1,54 @@
+package caddysession
+
+import (
+	"context"
+
+	"github.com/alexedwards/scs/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const tracerName = "github.com/caddy-session/caddy-session"
+
+// startSpan begins a span within the request's trace. Where there is none, or
+// nobody records it, nothing is made: the span is then nil.
+func (s *Session) startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(s.request)
+	if !parent.IsRecording() {
+		return ctx, nil
+	}
+	ctx, span := parent.TracerProvider().Tracer(tracerName).Start(ctx, name, trace.WithSpanKind(trace.SpanKindInternal))
+	span.SetAttributes(attribute.String("session.store", s.h.backend.metrics.store))
+	return ctx, span
+}
+
+// endSpan ends a span with what came of it: an error says what failed and names no token.
+func (s *Session) endSpan(span trace.Span, err error) {
+	if span == nil {
+		return
+	}
+	if id := s.id(); id != "" {
+		span.SetAttributes(attribute.String("session.id", id))
+	}
+	if err != nil {
+		span.RecordError(err)
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
+}
+
+// traceCommit begins the span of a commit that has something to do.
+func (s *Session) traceCommit(ctx context.Context) (context.Context, func(error)) {
+	s.mu.Lock()
+	pending := s.ended || s.endOthers
+	s.mu.Unlock()
+	if !pending && s.h.manager.Status(ctx) != scs.Modified {
+		return ctx, func(error) {}
+	}
+	ctx, span := s.startSpan(ctx, "session.commit")
+	if span == nil {
+		return ctx, func(error) {}
+	}
+	return ctx, func(err error) { s.endSpan(span, err) }
+}
