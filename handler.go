@@ -29,21 +29,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		sessions.enter(FromContext(r.Context()))
 		return h.upstream.within(sessions, w, r, next)
 	case session != nil && session.serving: // enclosed by one like it
-		defer sessions.enter(session)()
+		defer sessions.leave(sessions.enter(session))
 		return h.upstream.within(sessions, w, r, next)
-	case session == nil:
-		session = h.newSession(r)
-		if err := session.checkOrigin(r); err != nil {
-			return err
-		}
-		sessions.add(session)
+	case session != nil: // within an error route
+		return (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
 	}
-	return session.serve(w, r, next, sessions, h.upstream)
+	v := new(visit)
+	v.session = &v.begun
+	h.begin(v.session, r)
+	if err := v.session.checkOrigin(r); err != nil {
+		return err
+	}
+	sessions.add(v.session)
+	return v.serve(w, r, next, sessions, h.upstream)
 }
 
-// newSession takes the cookie from the request. It asks the store for nothing.
-func (h *Handler) newSession(r *http.Request) *Session {
-	s := &Session{h: h, request: r.Context(), secure: h.cookie.isSecure(r)}
+// visit is what it takes to have a session around a request, in one piece of
+// memory: most requests need no more of it.
+type visit struct {
+	session *Session
+	begun   Session // where the session begins with this visit
+	writer  responseWriter
+	context requestContext
+	entry   [4]headerField
+}
+
+// begin takes the session's cookie from the request. It asks the store for nothing.
+func (h *Handler) begin(s *Session, r *http.Request) {
+	s.h, s.request, s.secure = h, r.Context(), h.cookie.isSecure(r)
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
 	if cookie.ambiguous {
 		h.backend.metrics.ambiguousCookie.Inc()
@@ -61,12 +74,12 @@ func (h *Handler) newSession(r *http.Request) *Session {
 		})
 	}
 	s.presented = cookie.ticket
-	return s
 }
 
 // serve runs next within the session.
-func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
-	defer sessions.enter(s)()
+func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
+	s := v.session
+	defer sessions.leave(sessions.enter(s))
 	s.answered = s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
@@ -75,9 +88,10 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		defer s.cancel()
 	}
 
-	rw := newResponseWriter(w, s)
+	rw := &v.writer
+	rw.ResponseWriter, rw.session = w, s
 	defer func() { rw.watch.stop() }()
-	entry := takeHeader(w.Header())
+	entry := takeHeader(w.Header(), v.entry[:0])
 	defer func() {
 		if rw.failed == nil {
 			return
@@ -90,7 +104,8 @@ func (s *Session) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		err = s.answerFailure(w.Header(), entry, rw.failed)
 	}()
 
-	err = upstream.within(sessions, rw, r.WithContext(&requestContext{ctx, s}), next)
+	v.context = requestContext{ctx, s}
+	err = upstream.within(sessions, rw, r.WithContext(&v.context), next)
 	if rw.wroteHeader {
 		s.commitLate()
 		return err
@@ -119,10 +134,9 @@ type headerField struct {
 	values []string
 }
 
-// takeHeader remembers a header; a map for the two or three fields there are
+// takeHeader adds a header to fields; a map for the two or three that there are
 // would cost every request more.
-func takeHeader(header http.Header) []headerField {
-	fields := make([]headerField, 0, len(header))
+func takeHeader(header http.Header, fields []headerField) []headerField {
 	for name, values := range header {
 		fields = append(fields, headerField{name, values})
 	}
@@ -182,6 +196,7 @@ type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
 	upstreams []*upstream // whose headers change with the session
+	room      [2]*Session // for all, which are seldom more
 }
 
 const sessionsVar = "caddysession"
@@ -215,18 +230,31 @@ func (all *sessions) find(h *Handler) *Session {
 	return nil
 }
 
-func (all *sessions) add(s *Session) { all.all = append(all.all, s) }
+func (all *sessions) add(s *Session) {
+	if all.all == nil {
+		all.all = all.room[:0]
+	}
+	all.all = append(all.all, s)
+}
 
-// enter makes s the current session until the function it returns is called.
-// The outermost stays, for the error routes.
-func (all *sessions) enter(s *Session) (leave func()) {
-	outer, serving := all.current, s.serving
+// enclosure is what was the case outside of a session.
+type enclosure struct {
+	outer, inner *Session
+	serving      bool // of the inner
+}
+
+// enter makes s the current session until leave is called with what it returns.
+func (all *sessions) enter(s *Session) enclosure {
+	e := enclosure{all.current, s, s.serving}
 	all.current, s.serving = s, true
-	return func() {
-		s.serving = serving
-		if outer != nil {
-			all.current = outer
-		}
+	return e
+}
+
+// leave ends what enter began. The outermost session stays, for the error routes.
+func (all *sessions) leave(e enclosure) {
+	e.inner.serving = e.serving
+	if e.outer != nil {
+		all.current = e.outer
 	}
 }
 

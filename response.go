@@ -16,16 +16,12 @@ import (
 // When that fails nothing of the response goes out: from then on every call
 // returns the error, and the handler answers instead.
 type responseWriter struct {
-	*caddyhttp.ResponseWriterWrapper
+	caddyhttp.ResponseWriterWrapper
 	session     *Session
 	wroteHeader bool
 	failed      error
 	watch       *watch      // while the response goes on, see revalidate
 	over        atomic.Bool // the session has ended meanwhile
-}
-
-func newResponseWriter(w http.ResponseWriter, s *Session) *responseWriter {
-	return &responseWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, session: s}
 }
 
 // WriteHeader passes informational headers on, without our cookie, and stores the session for the final one.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -105,7 +106,12 @@ func newUpstream(c *UpstreamConfig, logger *zap.Logger) *upstream {
 
 // fold makes one name of all spellings that CGI and its kin take for the same.
 func fold(name string) string {
-	return strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '.' {
+			return '-'
+		}
+		return unicode.ToLower(r)
+	}, name)
 }
 
 // within runs next with the headers of the session in the request, and those

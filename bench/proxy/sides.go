@@ -41,13 +41,28 @@ var loginValues = [][2]string{
 	{"cart", "sku-10293:2,sku-88120:1,sku-55501:4"},
 }
 
+// bareRoutes are as many as the others have: every route costs a request something.
 const bareRoutes = `
+	handle /login {
+		respond 204
+	}
 	handle /none {
 		reverse_proxy {UPSTREAM} {
 			import upstream
 		}
 	}
-	handle {
+	handle /read {
+		reverse_proxy {UPSTREAM} {
+			import upstream
+			header_up X-User alice
+		}
+	}
+	handle /write {
+		reverse_proxy {UPSTREAM} {
+			import upstream
+		}
+	}
+	handle /count {
 		reverse_proxy {UPSTREAM} {
 			import upstream
 			header_up X-User alice

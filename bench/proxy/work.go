@@ -56,9 +56,6 @@ func (r *running) operate(w work) func(caller, n int) error {
 		requests[i] = request(w.path, cookie)
 	}
 	body := w.body
-	if r.name == bare && w.name == "write" {
-		body = loginValues[0][1] // it sends the same header with everything but /none
-	}
 	return func(caller, _ int) error {
 		v := r.visitors[caller]
 		res, err := v.conn.Do(requests[caller])
