@@ -48,9 +48,7 @@ func TestBind_isTakenOnByExistingSessions(t *testing.T) {
 	v := s.visitor()
 	v.get("/login", "X-First", "1")
 	s.names["BOUND"] = "{http.request.header.User-Agent}"
-	if err := s.load(boundSite); err != nil {
-		t.Fatal(err)
-	}
+	s.reload(boundSite)
 	v.get("/", "User-Agent", "any").want(t, http.StatusOK, "user=alice")
 	v.get("/visit", "User-Agent", "mine")
 	v.get("/", "User-Agent", "mine").want(t, http.StatusOK, "user=alice")

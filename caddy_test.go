@@ -33,6 +33,8 @@ type server struct {
 	t     testing.TB
 	names map[string]string
 	log   string
+	mu    sync.Mutex
+	idle  []func() // close the connections that visitors keep; under mu
 }
 
 // globals are what every Caddyfile here starts with.
@@ -90,6 +92,21 @@ func (s *server) load(config string) error {
 		return err
 	}
 	return caddy.Load(adapted, true)
+}
+
+// reload gives Caddy another Caddyfile and waits until its site answers: Linux
+// resets some connections that reach a listener which is being handed over.
+func (s *server) reload(config string) {
+	s.t.Helper()
+	if err := s.load(config); err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	for _, closeIdle := range s.idle {
+		closeIdle()
+	}
+	s.mu.Unlock()
+	s.visitor().handshake("/")
 }
 
 func (s *server) adapt(config string) ([]byte, error) {

@@ -86,17 +86,11 @@ func withSecrets(t *testing.T) {
 func TestKeys_rotate(t *testing.T) {
 	withSecrets(t)
 	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}"))
-	reload := func(keys string) {
-		t.Helper()
-		if err := s.load(keysConfig(keys)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	v, late := s.visitor(), s.visitor()
 	v.get("/login?user=alice")
 	old := late.get("/login?user=bob").cookie(t).Value
 
-	reload("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}")
+	s.reload(keysConfig("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"))
 	if a := v.get("/"); a.body != "user=alice visits=" || a.Header["Set-Cookie"] != nil {
 		t.Errorf("read under the old key: %q, cookies %q", a.body, a.Header["Set-Cookie"])
 	}
@@ -104,7 +98,7 @@ func TestKeys_rotate(t *testing.T) {
 	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
 	late.get("/").want(t, http.StatusOK, "user=bob visits=")
 
-	reload("keys {env.SESSION_TEST_SECOND}")
+	s.reload(keysConfig("keys {env.SESSION_TEST_SECOND}"))
 	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
 	if a := late.get("/", "Cookie", "session="+old); a.body != "user= visits=" || a.Header["Set-Cookie"] != nil {
 		t.Errorf("a cookie under a dropped key: %q, cookies %q", a.body, a.Header["Set-Cookie"])
@@ -121,9 +115,7 @@ func TestKeys_takeOverPlainSessions(t *testing.T) {
 	stolen := s.visitor().withoutJar()
 
 	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	if err := s.load(keysConfig("keys {env.SESSION_TEST_FIRST} {\n plain_until " + until + "\n}")); err != nil {
-		t.Fatal(err)
-	}
+	s.reload(keysConfig("keys {env.SESSION_TEST_FIRST} {\n plain_until " + until + "\n}"))
 	a := v.get("/")
 	a.want(t, http.StatusOK, "user=alice visits=")
 	if sealed := a.cookie(t); len(sealed.Value) != 70 {
@@ -133,9 +125,7 @@ func TestKeys_takeOverPlainSessions(t *testing.T) {
 	stolen.get("/", "Cookie", "session="+plain.Value).want(t, http.StatusOK, "user=alice visits=1") // in its grace
 	s.logged("sessions from before keys are accepted for now")
 
-	if err := s.load(keysConfig("keys {env.SESSION_TEST_FIRST}")); err != nil {
-		t.Fatal(err)
-	}
+	s.reload(keysConfig("keys {env.SESSION_TEST_FIRST}"))
 	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
 	if a := second.get("/"); a.body != "user= visits=" || a.Header["Set-Cookie"] != nil {
 		t.Errorf("a plain cookie without plain_until: %q, cookies %q", a.body, a.Header["Set-Cookie"])
@@ -170,9 +160,7 @@ func TestKeys_refuseRowsThatWereMoved(t *testing.T) {
 				t.Fatal(err)
 			}
 			db.Close()
-			if err := s.load(config); err != nil {
-				t.Fatal(err)
-			}
+			s.reload(config)
 			for who, v := range map[string]*visitor{"alice": a, "bob": b} {
 				switch body := v.get("/").body; {
 				case body == "user= visits=":

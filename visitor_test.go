@@ -44,6 +44,9 @@ func (s *server) visitorWith(t testing.TB) *visitor {
 		TLSHandshakeTimeout: 10 * time.Second,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
+	s.mu.Lock()
+	s.idle = append(s.idle, transport.CloseIdleConnections)
+	s.mu.Unlock()
 	return &visitor{t: t, server: s, http: &http.Client{
 		Transport: transport, Jar: jar, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
