@@ -18,7 +18,7 @@ import (
 func exported(t testing.TB, s *rqlitestore.RqliteStore) []rqlitestore.Row {
 	t.Helper()
 	var rows []rqlitestore.Row
-	must(t, s.Export(context.Background(), "", func(page []rqlitestore.Row) error {
+	must(t, s.Export(unhurried(t), "", func(page []rqlitestore.Row) error {
 		b, err := json.Marshal(page)
 		must(t, err)
 		var back []rqlitestore.Row
@@ -31,11 +31,18 @@ func exported(t testing.TB, s *rqlitestore.RqliteStore) []rqlitestore.Row {
 
 func mustImport(t testing.TB, s *rqlitestore.RqliteStore, rows []rqlitestore.Row, want int64) {
 	t.Helper()
-	added, err := s.Import(context.Background(), rows)
+	added, err := s.Import(unhurried(t), rows)
 	must(t, err)
 	if added != want {
 		t.Errorf("%d rows were stored or replaced, want %d", added, want)
 	}
+}
+
+// unhurried is a context that leaves a busy machine its time.
+func unhurried(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // dump is the whole table, in a form that can be compared.
@@ -113,7 +120,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 		stop := errors.New("interrupted by the test")
 		after, pages := "", 0
 		for {
-			err := s.Export(context.Background(), after, func(rows []rqlitestore.Row) error {
+			err := s.Export(unhurried(t), after, func(rows []rqlitestore.Row) error {
 				// Sometimes the page was stored, and nobody knows.
 				if rand.IntN(2) == 0 {
 					mustImport(t, target, rows, int64(len(rows)))
@@ -121,7 +128,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 				if rand.IntN(3) == 0 {
 					return stop
 				}
-				if _, err := target.Import(context.Background(), rows); err != nil {
+				if _, err := target.Import(unhurried(t), rows); err != nil {
 					return err
 				}
 				after = rows[len(rows)-1].Token
@@ -196,7 +203,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 				rows := append([]rqlitestore.Row(nil), exports[i]...)
 				rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 				for _, part := range [][]rqlitestore.Row{rows[:rand.IntN(len(rows))], rows} {
-					if _, err := target.Import(context.Background(), part); err != nil {
+					if _, err := target.Import(unhurried(t), part); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -225,7 +232,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 		mustImport(t, target, exports[0], 0)
 		// All of them at once.
 		all := e.other().storeWith(t, o)
-		if _, err := all.Import(context.Background(), append(append(exports[2], exports[0]...), exports[1]...)); err != nil {
+		if _, err := all.Import(unhurried(t), append(append(exports[2], exports[0]...), exports[1]...)); err != nil {
 			t.Fatal(err)
 		}
 		if n := e.other().number(t, `SELECT count(*) FROM {t} WHERE superseded IS NULL`); n != 2 {
@@ -250,7 +257,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 INSERT INTO {t}(token,data,expiry,id,version) SELECT printf('token%05d',i),randomblob(200),9e6,'id'||i,3 FROM n`)
 		must(t, e.other().store(t).Prepare(context.Background()))
 		target := e.other().store(t, loser{there: 0.3, back: 0.3}.wrap)
-		if _, err := target.Import(context.Background(), exported(t, s)); err != nil {
+		if _, err := target.Import(unhurried(t), exported(t, s)); err != nil {
 			t.Fatal(err)
 		}
 		got := exported(t, e.other().store(t))
