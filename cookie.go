@@ -192,7 +192,8 @@ func (j *cookieJar) owns(name string) bool {
 type taken struct {
 	ticket
 	ambiguous bool // two different ones under our name: there is none then
-	malformed bool // one is not in the form in which they are issued, or forged
+	malformed bool // one is not in the form in which they are issued
+	forged    bool // one has a tag that does not fit
 	unknown   bool // one was issued under a key that is not configured
 }
 
@@ -239,6 +240,8 @@ func (t *taken) add(found ticket, is verdict) {
 		t.ticket = found
 	case unknownKey:
 		t.unknown = true
+	case forged:
+		t.forged = true
 	case malformed:
 		t.malformed = true
 	}

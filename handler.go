@@ -58,16 +58,12 @@ type visit struct {
 func (h *Handler) begin(s *Session, r *http.Request) {
 	s.h, s.request, s.secure = h, r.Context(), h.cookie.isSecure(r)
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
+	h.backend.metrics.countCookie(cookie)
 	if cookie.ambiguous {
-		h.backend.metrics.ambiguousCookie.Inc()
 		h.logger.Warn("a request carries two different session cookies: it is served without a session",
 			zap.String("cookie", h.cookie.name(s.secure)))
 	}
-	if cookie.malformed {
-		h.backend.metrics.malformedCookie.Inc()
-	}
 	if cookie.unknown {
-		h.backend.metrics.unknownKeyCookie.Inc()
 		h.unknownKey.Do(func() {
 			h.logger.Warn("session cookies arrive that were issued under a key which is not configured: they are no sessions here; is a secret missing in keys?",
 				zap.String("cookie", h.cookie.name(s.secure)))

@@ -109,6 +109,15 @@ func (s *boundedStore) DestroyPrincipals(ctx context.Context, principals []strin
 	return s.RqliteStore.DestroyPrincipals(ctx, principals, exceptID)
 }
 
+// List is that of the store.
+func (s *boundedStore) List(ctx context.Context, o rqlitestore.ListOptions) ([]rqlitestore.Record, string, error) {
+	if err := s.begin(); err != nil {
+		return nil, "", err
+	}
+	defer s.end()
+	return s.RqliteStore.List(ctx, o)
+}
+
 // Touch is that of the store, dropped where there are many calls: the next
 // request of the session makes up for it.
 func (s *boundedStore) Touch(ctx context.Context, id string, expiry time.Time) error {

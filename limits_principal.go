@@ -68,7 +68,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	}
 	others, err := s.othersOf(ctx, principal)
 	if err != nil {
-		return s.storeFailed("counting the sessions of a principal for", err)
+		return s.storeFailed(doingCount, err)
 	}
 	if len(others) >= s.h.limit.Max {
 		return errTooManySessions

@@ -22,7 +22,7 @@ var (
 	destroyedTotal       = counters("destroyed_total", "Sessions ended by a request.")
 	conflictsTotal       = counters("conflicts_total", "Changes made again because another request had changed the session first.")
 	droppedTotal         = counters("dropped_changes_total", "Requests whose changes were dropped because they came too late, by why.", "reason")
-	refusedCookiesTotal  = counters("refused_cookies_total", "Session cookies that were taken for none, by why: malformed ones, forged with them, were not looked up.", "reason")
+	refusedCookiesTotal  = counters("refused_cookies_total", "Session cookies that were taken for none, by why.", "reason")
 	refusedUpstreamTotal = counters("refused_upstream_headers_total", "Session-Set and Session-Action headers of applications that were not followed.", "header")
 	errorsTotal          = counters("store_errors_total", "Failures of the store as requests met them, by what was being done.", "operation")
 	rejectedTotal        = counters("rejected_total", "What was turned away because a limit was reached.", "limit")
@@ -72,12 +72,13 @@ type storeMetrics struct {
 	unreadable, created, saves, renewals, rotations          prometheus.Counter
 	touched, touchFailed, touchDropped                       prometheus.Counter
 	destroyed, conflicts                                     prometheus.Counter
-	ambiguousCookie, malformedCookie, unknownKeyCookie       prometheus.Counter
-	unboundSession                                           prometheus.Counter
+	ambiguousCookie, malformedCookie, forgedCookie           prometheus.Counter
+	unknownKeyCookie, unboundSession                         prometheus.Counter
 	badSet, badAction                                        prometheus.Counter
 	tooManyCalls, tooManyNew                                 prometheus.Counter
 	lostEvents                                               prometheus.Counter
 
+	requests requestKinds
 	dropped  map[error]prometheus.Counter  // by why
 	failures map[string]prometheus.Counter // by what was being done
 }
@@ -103,6 +104,7 @@ func newStoreMetrics(store string) *storeMetrics {
 		conflicts:        conflictsTotal.WithLabelValues(store),
 		ambiguousCookie:  refusedCookiesTotal.WithLabelValues(store, "ambiguous"),
 		malformedCookie:  refusedCookiesTotal.WithLabelValues(store, "malformed"),
+		forgedCookie:     refusedCookiesTotal.WithLabelValues(store, "forged"),
 		unknownKeyCookie: refusedCookiesTotal.WithLabelValues(store, "unknown_key"),
 		unboundSession:   refusedCookiesTotal.WithLabelValues(store, "bind"),
 		badSet:           refusedUpstreamTotal.WithLabelValues(store, "set"),
@@ -131,6 +133,21 @@ func (m *storeMetrics) countLoad(found bool, err error) {
 		m.loadFound.Inc()
 	default:
 		m.loadUnknown.Inc()
+	}
+}
+
+// countCookie counts a request whose cookie is not looked up.
+func (m *storeMetrics) countCookie(t taken) {
+	switch {
+	case t.ambiguous:
+		m.ambiguousCookie.Inc()
+	case t.token != "":
+	case t.unknown:
+		m.unknownKeyCookie.Inc()
+	case t.forged:
+		m.forgedCookie.Inc()
+	case t.malformed:
+		m.malformedCookie.Inc()
 	}
 }
 
@@ -168,6 +185,7 @@ const (
 	doingEndOthers  = "ending the other sessions of a principal in"
 	doingTouch      = "noting the use of"
 	doingEndAliases = "retiring the older tokens of"
+	doingCount      = "counting the sessions of a principal for"
 )
 
 var operations = map[string]string{
@@ -177,6 +195,7 @@ var operations = map[string]string{
 	doingEndOthers:  "destroy_others",
 	doingTouch:      "touch",
 	doingEndAliases: "retire_tokens",
+	doingCount:      "count",
 }
 
 // countFailure counts a failure of the store.

@@ -26,7 +26,7 @@ func TestMetrics_allocateNothing(t *testing.T) {
 		"an end":            func() { s.noteDestroyed("id", "alice") },
 		"a dropped change":  func() { s.late = false; s.countDropped(failure) },
 		"a failure":         func() { b.metrics.countFailure(doingLoad, failure) },
-		"no span":           func() { _, span := s.startSpan(s.request, "session.load"); s.endSpan(span, nil) },
+		"no span":           func() { _, span := s.startSpan(s.request, "session.load"); endSpan(span, "", nil) },
 		"a call":            func() { _ = b.store.begin(); b.store.end() },
 		"a call too many":   func() { b.store.limit.Store(0); _ = b.store.begin(); b.store.limit.Store(1) },
 		"no limit":          func() { _ = s.mayBegin() },

@@ -86,6 +86,7 @@ var (
 	upGauge     = gauge("store_up", "Whether the store answered when it was last needed.")
 	callsGauge  = gauge("store_calls", "Calls of the store that are under way.")
 	limitGauge  = gauge("store_max_calls", "How many there may be, as max_calls says.")
+	waitGauge   = gauge("store_waiting_calls", "Calls that travel to the store or wait for the next request to it.")
 	openGauge   = gauge("node_breaker_open", "Whether a node of the cluster gets no requests because it does not answer. Nodes are numbered as in the configuration.", "node")
 	leaderGauge = gauge("node_leader", "Whether a node is taken for the leader.", "node")
 )
@@ -96,7 +97,7 @@ func gauge(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (storeGauges) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{upGauge, callsGauge, limitGauge, openGauge, leaderGauge} {
+	for _, desc := range []*prometheus.Desc{upGauge, callsGauge, limitGauge, waitGauge, openGauge, leaderGauge} {
 		to <- desc
 	}
 }
@@ -110,6 +111,7 @@ func (storeGauges) Collect(to chan<- prometheus.Metric) {
 		send(upGauge, truth(!b.down.Load()), label)
 		send(callsGauge, float64(b.store.calls.Load()), label)
 		send(limitGauge, float64(b.store.limit.Load()), label)
+		send(waitGauge, float64(b.store.Waiting()), label)
 		if b.cluster == nil {
 			continue
 		}

@@ -127,7 +127,7 @@ func (s *Session) failure() error {
 }
 
 // find loads the row of a ticket; without one, or when there is no such row, the session is empty.
-func (s *Session) find(cookie ticket) (err error) {
+func (s *Session) find(cookie ticket) error {
 	if cookie.token == "" {
 		s.h.backend.metrics.loadNone.Inc()
 		s.scs = s.empty()
@@ -139,8 +139,8 @@ func (s *Session) find(cookie ticket) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	ctx, span := s.startSpan(ctx, "session.load")
-	defer func() { s.endSpan(span, err) }()
 	loaded, err := s.h.manager.Load(ctx, cookie.token)
+	endSpan(span, rec.ID, err)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
 		s.h.backend.metrics.unreadable.Inc()
 		s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",

@@ -68,7 +68,8 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 		return nil, err
 	}
 	store := rqlitestore.NewWithOptions(conn, rqlitestore.Options{
-		Table: r.table,
+		Table:   r.table,
+		Observe: b.metrics.observe,
 		OnCleanupError: func(err error) {
 			logger.Warn("removing expired sessions failed; the next round tries again", zap.String("store", b.name), zap.Error(err))
 		},

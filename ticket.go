@@ -24,7 +24,8 @@ const (
 type verdict int
 
 const (
-	malformed  verdict = iota // not in the form in which cookies are issued, or forged
+	malformed  verdict = iota // not in the form in which cookies are issued
+	forged                    // with a tag that does not fit
 	genuine                   // issued here
 	unknownKey                // issued under a key that is not configured
 )
@@ -73,7 +74,7 @@ func (r *keyring) readSigned(value string) (ticket, verdict) {
 	token := base64.RawURLEncoding.EncodeToString(raw[keyIDSize : keyIDSize+tokenBytes])
 	tag := k.cookie.sum(token)
 	if !hmac.Equal(raw[keyIDSize+tokenBytes:signedBytes], tag[:tagSize]) {
-		return ticket{}, malformed
+		return ticket{}, forged
 	}
 	return ticket{token, k}, genuine
 }

@@ -24,11 +24,11 @@ func (s *Session) startSpan(ctx context.Context, name string) (context.Context, 
 }
 
 // endSpan ends a span with what came of it: an error says what failed and names no token.
-func (s *Session) endSpan(span trace.Span, err error) {
+func endSpan(span trace.Span, id string, err error) {
 	if span == nil {
 		return
 	}
-	if id := s.id(); id != "" {
+	if id != "" {
 		span.SetAttributes(attribute.String("session.id", id))
 	}
 	if err != nil {
@@ -50,5 +50,5 @@ func (s *Session) traceCommit(ctx context.Context) (context.Context, func(error)
 	if span == nil {
 		return ctx, func(error) {}
 	}
-	return ctx, func(err error) { s.endSpan(span, err) }
+	return ctx, func(err error) { endSpan(span, s.id(), err) }
 }
