@@ -84,7 +84,7 @@ func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) 
 		s.Unreadable = true
 		return s, nil
 	}
-	deadline = deadline.UTC().Truncate(time.Millisecond)
+	deadline = deadline.UTC().Round(time.Millisecond)
 	s.Deadline = &deadline
 	s.Principal = principalName(l, kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
