@@ -3,6 +3,7 @@ package caddysession
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -16,6 +17,7 @@ type App struct {
 	Defaults *Handler `json:"defaults,omitempty"`
 
 	backends map[string]*lease // by identity: what the store is
+	named    []namedStore      // the same, since the start
 	handlers int               // how many there are
 	events   *events           // those of this config
 	logger   *zap.Logger
@@ -27,6 +29,8 @@ type lease struct {
 	key      string
 	settings liveSettings
 	keys     *keyring
+	place    place
+	owners   []string // the values that name the user, of the handlers on it
 }
 
 // CaddyModule returns the Caddy module information.
@@ -68,7 +72,7 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys}
+	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
 	return b, nil
 }
 
@@ -78,6 +82,23 @@ func (a *App) Start() error {
 	for _, l := range a.backends {
 		l.backend.start(l.settings)
 		l.backend.listeners.add(a.events)
+	}
+	a.named = nameStores(a.backends)
+	a.enter()
+	return nil
+}
+
+// lease returns what this config has of a store, and notes by which value a
+// handler on it names the user.
+func (a *App) lease(b *backend, owner string) *lease {
+	for _, l := range a.backends {
+		if l.backend != b {
+			continue
+		}
+		if owner != "" && !slices.Contains(l.owners, owner) {
+			l.owners = append(l.owners, owner)
+		}
+		return l
 	}
 	return nil
 }
@@ -91,6 +112,7 @@ func (a *App) Stop() error {
 
 // Cleanup gives the stores back; those that nothing else uses are closed.
 func (a *App) Cleanup() error {
+	a.leave()
 	var errs []error
 	for identity, l := range a.backends {
 		l.backend.listeners.remove(a.events)

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -25,6 +26,7 @@ const (
 // process. How old an answer may be is each handler's choice.
 type readCache struct {
 	entries *otter.Cache[string, cacheEntry]
+	cleared atomic.Pointer[time.Time] // what was read before then is out of date
 }
 
 // cacheEntry is a session as it was at a time; without a record it only says
@@ -35,7 +37,7 @@ type cacheEntry struct {
 }
 
 func newReadCache() *readCache {
-	return &readCache{otter.Must(&otter.Options[string, cacheEntry]{
+	return &readCache{entries: otter.Must(&otter.Options[string, cacheEntry]{
 		MaximumWeight: cacheWeight,
 		Weigher: func(token string, e cacheEntry) uint32 {
 			return uint32(entryWeight + len(token) + len(e.rec.Data))
@@ -49,6 +51,9 @@ func (c *readCache) get(token string, maxAge time.Duration) (rqlitestore.Record,
 	e, ok := c.entries.GetIfPresent(token)
 	now := time.Now()
 	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
+		return rqlitestore.Record{}, false
+	}
+	if cleared := c.cleared.Load(); cleared != nil && !e.at.After(*cleared) {
 		return rqlitestore.Record{}, false
 	}
 	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalKey(e.rec.Principal)) {
@@ -144,6 +149,15 @@ func (b *backend) wrote(rec rqlitestore.Record, began time.Time) {
 func (b *backend) ended(token string) {
 	if cache := b.cache.Load(); cache != nil {
 		cache.end(token)
+	}
+}
+
+// endedAll makes it known to this process's own reads that any session may have
+// ended.
+func (b *backend) endedAll() {
+	if cache := b.cache.Load(); cache != nil {
+		now := time.Now()
+		cache.cleared.Store(&now)
 	}
 }
 

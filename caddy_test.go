@@ -39,7 +39,7 @@ type server struct {
 
 // globals are what every Caddyfile here starts with.
 const globals = `
-	admin off
+	admin $ADMIN
 	persist_config off
 	skip_install_trust
 	local_certs
@@ -61,7 +61,7 @@ func start(t testing.TB, config string, names ...string) *server {
 	dir := t.TempDir()
 	t.Setenv("XDG_DATA_HOME", dir)
 	t.Setenv("XDG_CONFIG_HOME", dir)
-	s := &server{t: t, names: map[string]string{"DIR": dir}, log: filepath.Join(dir, "caddy.log")}
+	s := &server{t: t, names: map[string]string{"DIR": dir, "ADMIN": "off"}, log: filepath.Join(dir, "caddy.log")}
 	for i := 0; i < len(names); i += 2 {
 		s.names[names[i]] = names[i+1]
 	}

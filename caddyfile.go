@@ -18,7 +18,9 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("session_auth", parseAuth)
 	httpcaddyfile.RegisterHandlerDirective("session_edit", parseEdit)
 	httpcaddyfile.RegisterHandlerDirective("session_csrf", parseCSRF)
+	httpcaddyfile.RegisterHandlerDirective("session_devices", parseDevices)
 	// Each goes right behind forward_auth, so the last one comes first.
+	httpcaddyfile.RegisterDirectiveOrder("session_devices", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("session_edit", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("session_csrf", httpcaddyfile.After, "forward_auth")
 	httpcaddyfile.RegisterDirectiveOrder("session_auth", httpcaddyfile.After, "forward_auth")

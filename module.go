@@ -26,6 +26,8 @@ func init() {
 	caddy.RegisterModule(&Match{})
 	caddy.RegisterModule(&Auth{})
 	caddy.RegisterModule(&CSRF{})
+	caddy.RegisterModule(&Devices{})
+	caddy.RegisterModule(AdminAPI{})
 }
 
 // Handler keeps a session for every visitor that stores something in one, and
@@ -123,6 +125,7 @@ type Handler struct {
 
 	name       string // the cookie, and with the backend what makes two sessions one
 	backend    *backend
+	lease      *lease // of the backend
 	keys       *keyring
 	manager    *scs.SessionManager
 	scsKey     any // under which scs keeps its data in a context
@@ -196,6 +199,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.useCache()
 	h.owner = settings.Principal
+	h.lease = app.lease(h.backend, h.owner)
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)

@@ -1,0 +1,162 @@
+package caddysession
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// RevokeResult says how many sessions were ended.
+type RevokeResult struct {
+	// The name of the store.
+	Store string `json:"store"`
+
+	// How many sessions were ended.
+	Revoked int `json:"revoked"`
+}
+
+func adminRevoke(w http.ResponseWriter, r *http.Request) error {
+	s, err := storeFor(r)
+	if err != nil {
+		return err
+	}
+	found, err := s.backend.revoke(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return s.unavailable(err)
+	}
+	if !found {
+		return errNoSession
+	}
+	return writeJSON(w, RevokeResult{s.name, 1})
+}
+
+func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
+	s, err := storeFor(r)
+	if err != nil {
+		return err
+	}
+	all, err := flag(r, "all")
+	if err != nil {
+		return err
+	}
+	name := r.URL.Query().Get("principal")
+	var revoked int
+	switch {
+	case all && name != "", !all && name == "":
+		return apiError(http.StatusBadRequest, "say whose sessions are to end: principal=<name>, or all=1 for those of everybody")
+	case all:
+		revoked, err = s.revokeAll(r.Context())
+	default:
+		revoked, err = s.revokePrincipal(r.Context(), name)
+	}
+	if err != nil {
+		return s.unavailable(err)
+	}
+	return writeJSON(w, RevokeResult{s.name, revoked})
+}
+
+// revoke ends the session with an id, and reports whether there was one.
+func (b *backend) revoke(ctx context.Context, id string) (found bool, err error) {
+	rec, found, err := b.store.Current(ctx, id)
+	if err == nil {
+		err = b.store.Destroy(ctx, id)
+	}
+	b.ended(id)
+	if found {
+		b.ended(rec.Token)
+	}
+	return found, err
+}
+
+// revokePrincipal ends all sessions of a principal.
+func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, err error) {
+	hashes := principalHashes(l, name)
+	err = l.pages(ctx, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
+		revoked += len(recs)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = l.backend.store.DestroyPrincipals(ctx, hashes, "")
+	for _, hash := range hashes {
+		l.backend.ended(principalKey(hash))
+	}
+	return revoked, err
+}
+
+// pages reads sessions page by page.
+func (l *lease) pages(ctx context.Context, o rqlitestore.ListOptions, page func([]rqlitestore.Record) error) error {
+	for {
+		recs, next, err := l.backend.store.List(ctx, o)
+		if err != nil {
+			return err
+		}
+		if err := page(recs); err != nil {
+			return err
+		}
+		if next == "" {
+			return nil
+		}
+		o.After = next
+	}
+}
+
+// revokeAll ends every session that there is when it is called. A session that
+// is renewed meanwhile moves to another place in the table and may be missed,
+// so it looks until it finds no old one any more.
+func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
+	begun := time.Now()
+	for {
+		n, err := l.revokeOlder(ctx, begun)
+		l.backend.endedAll()
+		revoked += n
+		if err != nil || n == 0 {
+			return revoked, err
+		}
+	}
+}
+
+// revokeOlder ends the sessions that were created before a time.
+func (l *lease) revokeOlder(ctx context.Context, begun time.Time) (revoked int, err error) {
+	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+		ids := make([]string, 0, len(recs))
+		for _, rec := range recs {
+			status, _ := describe(l, rec)
+			if rec.ID != "" && (status.Created == nil || !status.Created.After(begun)) {
+				ids = append(ids, rec.ID)
+			}
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := l.backend.store.Destroy(ctx, ids...); err != nil {
+			return err
+		}
+		revoked += len(ids)
+		return nil
+	})
+	return revoked, err
+}
+
+// PurgeResult says how many expired sessions were removed.
+type PurgeResult struct {
+	// The name of the store.
+	Store string `json:"store"`
+
+	// Whether all that had expired is removed.
+	Purged bool `json:"purged"`
+}
+
+func adminPurge(w http.ResponseWriter, r *http.Request) error {
+	s, err := storeFor(r)
+	if err != nil {
+		return err
+	}
+	if err := s.backend.store.DeleteExpired(r.Context()); err != nil {
+		return s.unavailable(err)
+	}
+	return writeJSON(w, PurgeResult{s.name, true})
+}

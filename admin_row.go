@@ -1,0 +1,115 @@
+package caddysession
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// values opens a row of a store.
+func values(l *lease, rec rqlitestore.Record) (deadline time.Time, values map[string]any, err error) {
+	data, err := l.keys.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
+	if err != nil {
+		return time.Time{}, nil, err
+	}
+	return codec.JSON{}.Decode(data)
+}
+
+// principalHashes returns what the rows of a principal's sessions may have in
+// their column.
+func principalHashes(l *lease, name string) []string { return l.keys.principalHashes(name) }
+
+// principalName returns whose session it is by its values, which nobody can
+// change without the key where rows are sealed.
+func principalName(l *lease, values map[string]any) string {
+	for _, owner := range l.owners {
+		value, _ := lookup(values, owner)
+		if name := caddy.ToString(placeholderValue(value)); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// SessionStatus is a session as the admin API shows it.
+type SessionStatus struct {
+	// The public id, the same through renewals.
+	ID string `json:"id"`
+
+	// Whose session it is, by the option principal.
+	Principal string `json:"principal,omitempty"`
+
+	// When it was first stored.
+	Created *time.Time `json:"created,omitempty"`
+
+	// When it was last used, from what address and with what User-Agent; known
+	// where track is on.
+	Used      *time.Time `json:"used,omitempty"`
+	Address   string     `json:"address,omitempty"`
+	UserAgent string     `json:"user_agent,omitempty"`
+
+	// When it ends unless it is used before.
+	Expires time.Time `json:"expires"`
+
+	// When it ends however busy it is.
+	Deadline *time.Time `json:"deadline,omitempty"`
+
+	// Whether it was marked to be remembered.
+	Remembered bool `json:"remembered"`
+
+	// How large it is, in bytes as stored.
+	Size int `json:"size"`
+
+	// How often it was stored.
+	Saves int64 `json:"saves"`
+
+	// Whether the row cannot be read: it is damaged, or sealed by a key that is
+	// not configured.
+	Unreadable bool `json:"unreadable,omitempty"`
+
+	// What the application keeps in it. Only shown when asked for.
+	Values json.RawMessage `json:"values,omitempty"`
+}
+
+// describe tells what a row is, without its values.
+func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) {
+	s := SessionStatus{ID: rec.ID, Expires: rec.Expiry.UTC(), Size: len(rec.Data), Saves: rec.Version}
+	deadline, kept, err := values(l, rec)
+	if err != nil {
+		s.Unreadable = true
+		return s, nil
+	}
+	deadline = deadline.UTC().Round(time.Millisecond)
+	s.Deadline = &deadline
+	s.Principal = principalName(l, kept)
+	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
+	s.Address, _ = kept[addressKey].(string)
+	s.UserAgent, _ = kept[agentKey].(string)
+	s.Remembered, _ = kept[rememberKey].(bool)
+	return s, kept
+}
+
+func unixTime(value any) *time.Time {
+	seconds, ok := value.(int)
+	if !ok {
+		return nil
+	}
+	t := time.Unix(int64(seconds), 0).UTC()
+	return &t
+}
+
+// applicationValues is the JSON of what is not the session's own.
+func applicationValues(kept map[string]any) (json.RawMessage, error) {
+	shown := make(map[string]any, len(kept))
+	for key, value := range kept {
+		if !strings.HasPrefix(key, reserved) {
+			shown[key] = value
+		}
+	}
+	return codec.EncodeValue(shown)
+}

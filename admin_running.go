@@ -1,0 +1,124 @@
+package caddysession
+
+import (
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// running are the apps that have started and are not cleaned up yet, the newest
+// last. During a reload there are two; one that fails to load leaves again, and
+// the one before it is what runs.
+var running struct {
+	mu   sync.Mutex
+	apps []*App
+}
+
+// enter makes a the app whose stores the admin API shows.
+func (a *App) enter() {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	running.apps = append(running.apps, a)
+}
+
+// leave takes back what enter did.
+func (a *App) leave() {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	running.apps = slices.DeleteFunc(running.apps, func(other *App) bool { return other == a })
+}
+
+// runningStores returns the stores of the config that is running, by name.
+func runningStores() []namedStore {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	if len(running.apps) == 0 {
+		return nil
+	}
+	return running.apps[len(running.apps)-1].named
+}
+
+// place is where a store is, as people write it.
+type place struct {
+	short, long string // the file or the nodes
+	table       string
+}
+
+// place tells people which store this is.
+func (r *resolvedStore) place() place {
+	if r.file != "" {
+		return place{short: filepath.Base(r.file), long: r.file, table: r.table}
+	}
+	hosts := make([]string, len(r.rqlite.Addresses))
+	for i, address := range r.rqlite.Addresses {
+		hosts[i] = hostOf(address)
+	}
+	return place{short: hosts[0], long: strings.Join(hosts, ","), table: r.table}
+}
+
+func hostOf(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return address
+}
+
+// named returns the name for the short or the long form of where a store is.
+func (p place) named(where string) string {
+	if p.table == defaultTable {
+		return where
+	}
+	return where + "/" + p.table
+}
+
+// namedStore is a store of a config with the name that the admin API and the
+// command line have for it.
+type namedStore struct {
+	name string
+	*lease
+}
+
+// nameStores gives the stores of a config their names: the file without its
+// directory, or the first node; where two would be called the same, all of it.
+func nameStores(leases map[string]*lease) []namedStore {
+	uses := make(map[string]int)
+	for _, l := range leases {
+		uses[l.place.named(l.place.short)]++
+	}
+	var stores []namedStore
+	for _, l := range leases {
+		name := l.place.named(l.place.short)
+		if uses[name] > 1 {
+			name = l.place.named(l.place.long)
+		}
+		stores = append(stores, namedStore{name, l})
+	}
+	slices.SortFunc(stores, func(a, b namedStore) int { return strings.Compare(a.name, b.name) })
+	return stores
+}
+
+// storeFor returns the store that a request names with ?store=. Where there is
+// only one it needs no name.
+func storeFor(r *http.Request) (namedStore, error) {
+	stores, name := runningStores(), r.URL.Query().Get("store")
+	if len(stores) == 0 {
+		return namedStore{}, apiError(http.StatusNotFound, "the config that is running has no session")
+	}
+	if name == "" && len(stores) == 1 {
+		return stores[0], nil
+	}
+	names := make([]string, len(stores))
+	for i, s := range stores {
+		if name == s.name || name == s.place.named(s.place.long) {
+			return s, nil
+		}
+		names[i] = s.name
+	}
+	if name == "" {
+		return namedStore{}, apiError(http.StatusBadRequest, "there are several stores: name one of %s", strings.Join(names, ", "))
+	}
+	return namedStore{}, apiError(http.StatusNotFound, "no store is called %q: there is %s", name, strings.Join(names, ", "))
+}

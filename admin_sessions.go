@@ -1,0 +1,125 @@
+package caddysession
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// ListResult is a page of the sessions of a store.
+type ListResult struct {
+	// The name of the store.
+	Store string `json:"store"`
+
+	// The sessions, in no order that means anything.
+	Sessions []SessionStatus `json:"sessions"`
+
+	// What to pass as the parameter after for the next page; absent on the
+	// last one. It is good until this Caddy is stopped.
+	Next string `json:"next,omitempty"`
+}
+
+func adminList(w http.ResponseWriter, r *http.Request) error {
+	s, err := storeFor(r)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	var o rqlitestore.ListOptions
+	if name := query.Get("principal"); name != "" {
+		o.Principals = principalHashes(s.lease, name)
+	}
+	if o.After, err = openCursor(query.Get("after")); err != nil {
+		return err
+	}
+	if limit := query.Get("limit"); limit != "" {
+		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > 1000 {
+			return apiError(http.StatusBadRequest, "limit is a number from 1 to 1000, not %q", limit)
+		}
+	}
+	recs, next, err := s.backend.store.List(r.Context(), o)
+	if err != nil {
+		return s.unavailable(err)
+	}
+	result := ListResult{Store: s.name, Sessions: make([]SessionStatus, 0, len(recs)), Next: sealCursor(next)}
+	for _, rec := range recs {
+		if rec.ID == "" {
+			continue // a row of another program that shares the table: no cookie leads to it
+		}
+		status, _ := describe(s.lease, rec)
+		result.Sessions = append(result.Sessions, status)
+	}
+	return writeJSON(w, result)
+}
+
+func adminShow(w http.ResponseWriter, r *http.Request) error {
+	s, err := storeFor(r)
+	if err != nil {
+		return err
+	}
+	withValues, err := flag(r, "values")
+	if err != nil {
+		return err
+	}
+	rec, found, err := s.backend.store.Current(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return s.unavailable(err)
+	}
+	if !found {
+		return errNoSession
+	}
+	status, kept := describe(s.lease, rec)
+	if withValues && !status.Unreadable {
+		if status.Values, err = applicationValues(kept); err != nil {
+			return err
+		}
+	}
+	return writeJSON(w, status)
+}
+
+var errNoSession = apiError(http.StatusNotFound, "there is no session with this id")
+
+// cursors are sealed: where a page ends is the hash of a token, which is not to
+// be shown and would stand in Caddy's log as part of the next request.
+var cursorSeal = func() cipher.AEAD {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // the key has a length of AES
+	}
+	seal, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err) // the block is that of AES
+	}
+	return seal
+}()
+
+func sealCursor(token string) string {
+	if token == "" {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(cursorSeal.Seal(nil, nil, []byte(token), nil))
+}
+
+func openCursor(cursor string) (token string, err error) {
+	if cursor == "" {
+		return "", nil
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		var opened []byte
+		if opened, err = cursorSeal.Open(nil, nil, sealed, nil); err == nil {
+			return string(opened), nil
+		}
+	}
+	return "", apiError(http.StatusBadRequest, "%w", errors.New("after is not from a page of this Caddy: begin again without it"))
+}

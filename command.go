@@ -1,0 +1,152 @@
+package caddysession
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "session",
+		Usage: "<command>",
+		Short: "Shows, ends and moves the sessions of a running Caddy",
+		Long: `
+Shows, ends and moves the sessions that the running Caddy keeps, through its
+admin API, which is expected at ` + caddy.DefaultAdminListen + ` unless --address says
+otherwise, or --config names the config that it runs.
+
+Where the config has several stores, --store says which one is meant;
+"caddy session stats" shows their names.`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Args = cobra.NoArgs
+			cmd.PersistentFlags().String("address", "", "Address of the administration API listener (if --config is not used)")
+			cmd.PersistentFlags().StringP("config", "c", "", "Configuration file (if --address is not used)")
+			cmd.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply (if --config is used)")
+			cmd.PersistentFlags().String("store", "", "Name of the store (if there are several)")
+			cmd.AddCommand(listCommand(), showCommand(), revokeCommand(), statsCommand(), purgeCommand(),
+				exportCommand(), importCommand(), keygenCommand())
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		},
+	})
+}
+
+// run makes the RunE of a command that talks to the admin API.
+func run(command func(c *client, fl caddycmd.Flags) error) func(*cobra.Command, []string) error {
+	return caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		c, err := newClient(fl)
+		if err == nil {
+			err = command(c, fl)
+		}
+		if err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+		return caddy.ExitCodeSuccess, nil
+	})
+}
+
+func jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("json", false, "Write JSON, for scripts")
+}
+
+// client talks to the admin API of a Caddy.
+type client struct {
+	address, store string
+	out, notes     io.Writer
+}
+
+func newClient(fl caddycmd.Flags) (*client, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
+	if err != nil {
+		return nil, fmt.Errorf("finding the address of the admin API: %w", err)
+	}
+	return &client{address: address, store: fl.String("store"), out: os.Stdout, notes: os.Stderr}, nil
+}
+
+// get reads what a path of the admin API answers.
+func (c *client) get(path string, query url.Values, into any) error {
+	return c.call(http.MethodGet, path, query, nil, into)
+}
+
+// call makes a request and reads its answer.
+func (c *client) call(method, path string, query url.Values, body io.Reader, into any) error {
+	res, err := c.send(method, path, query, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer of the admin API: %w", err)
+	}
+	return nil
+}
+
+// send makes a request of a store. Every one has a connection of its own:
+// Caddy's function for it makes a client each time.
+func (c *client) send(method, path string, query url.Values, body io.Reader) (*http.Response, error) {
+	if query == nil {
+		query = url.Values{}
+	}
+	if c.store != "" {
+		query.Set("store", c.store)
+	}
+	uri := "/session/" + path
+	if len(query) > 0 {
+		uri += "?" + query.Encode()
+	}
+	res, err := caddycmd.AdminAPIRequest(c.address, method, uri, http.Header{"Connection": {"close"}}, body)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return res, nil
+}
+
+// answerError is an error that the admin API answered.
+type answerError struct {
+	status  int
+	message string
+}
+
+func (e answerError) Error() string { return e.message }
+
+var answered = regexp.MustCompile(`(?s)HTTP (\d{3}): (.*)$`)
+
+// explain takes the message out of the answer.
+func (c *client) explain(err error) error {
+	found := answered.FindStringSubmatch(err.Error())
+	if found == nil {
+		return fmt.Errorf("no answer from the admin API at %s: is Caddy running? --address says where it is: %w", c.address, err)
+	}
+	status, _ := strconv.Atoi(found[1])
+	var body struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal([]byte(found[2]), &body) != nil || body.Error == "" {
+		if status == http.StatusNotFound {
+			return answerError{status, fmt.Sprintf("the Caddy at %s has no sessions: it was built without this plugin", c.address)}
+		}
+		return answerError{status, err.Error()}
+	}
+	return answerError{status, body.Error}
+}
+
+// mayPass reports whether the same request may succeed later.
+func mayPass(err error) bool {
+	var answer answerError
+	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError
+}
+
+// print writes one JSON value on a line.
+func (c *client) printJSON(value any) error {
+	return json.NewEncoder(c.out).Encode(value)
+}

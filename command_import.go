@@ -1,0 +1,204 @@
+package caddysession
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+const (
+	importedSuffix = ".imported"
+
+	// A chunk is what goes to Caddy in one request. It is small enough to be
+	// sent again, and large enough for the requests not to count.
+	chunkBytes = 4 << 20
+	chunkLines = 8192
+)
+
+func importCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import <file> [--restart] [--json]",
+		Short: "Reads sessions from a file",
+		Long: `
+Reads the sessions of a file that "caddy session export" wrote into the store.
+What the store has already, in the same version or a newer one, stays as it is.
+Do it before the store is in use, and once: sessions that were ended there since
+would come back.
+
+How far it has come is noted in <file>` + importedSuffix + `, so that an import that was
+interrupted goes on from there when it is called again; --restart begins anew.
+With - it reads the standard input, and notes nothing.`,
+		Args: cobra.ExactArgs(1),
+		RunE: run(importSessions),
+	}
+	cmd.Flags().Bool("restart", false, "Do not go on with an import that was interrupted")
+	jsonFlag(cmd)
+	return cmd
+}
+
+// imported is how far the import of a file has come.
+type imported struct {
+	Address  string    `json:"address"`  // of the Caddy that it goes to
+	Store    string    `json:"store"`    // as it was named
+	Size     int64     `json:"size"`     // of the file
+	Modified time.Time `json:"modified"` // of the file
+	Offset   int64     `json:"offset"`   // what is before it is imported
+	Received int64     `json:"received"` // so many rows
+	Added    int64     `json:"added"`    // so many of them were added
+}
+
+func importSessions(c *client, fl caddycmd.Flags) error {
+	m := &importer{client: c}
+	if name := fl.Arg(0); name == "-" {
+		m.from = os.Stdin
+	} else {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := m.open(file, fl.Bool("restart")); err != nil {
+			return err
+		}
+	}
+	if err := m.run(); err != nil {
+		return err
+	}
+	if fl.Bool("json") {
+		return c.printJSON(ImportResult{m.into, m.state.Received, m.state.Added})
+	}
+	fmt.Fprintf(c.notes, "%s read into %s: %d added, %d were there already\n",
+		counted(m.state.Received, "row"), m.into, m.state.Added, m.state.Received-m.state.Added)
+	return nil
+}
+
+// importer sends a file in chunks.
+type importer struct {
+	*client
+	from  io.Reader
+	notes string // the file that says how far it has come; "" = none
+	state imported
+	into  string // the name of the store
+}
+
+// open prepares to read a file from where the last import of it was interrupted.
+func (m *importer) open(file *os.File, restart bool) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	m.from, m.notes = file, file.Name()+importedSuffix
+	m.state = imported{Address: m.address, Store: m.store, Size: info.Size(), Modified: info.ModTime()}
+	noted, err := os.ReadFile(m.notes)
+	if err != nil || restart {
+		return nil //nolint:nilerr // without notes it begins at the beginning
+	}
+	var before imported
+	if json.Unmarshal(noted, &before) != nil {
+		return nil // notes that cannot be read are none
+	}
+	same := m.state
+	same.Offset, same.Received, same.Added = before.Offset, before.Received, before.Added
+	if same.Modified.Equal(before.Modified) {
+		same.Modified = before.Modified
+	}
+	if same != before {
+		return nil // another file, or it goes somewhere else
+	}
+	if _, err := file.Seek(before.Offset, io.SeekStart); err != nil {
+		return err
+	}
+	m.state = before
+	fmt.Fprintf(m.client.notes, "going on after %s\n", counted(before.Received, "row"))
+	return nil
+}
+
+func (m *importer) run() error {
+	bar := newProgress(m.client.notes, "importing", "bytes", m.state.Offset, m.state.Size)
+	defer bar.done()
+	lines := newLineReader(m.from)
+	for {
+		chunk, end, err := nextChunk(lines)
+		if err != nil {
+			return err
+		}
+		if len(chunk) > 0 {
+			if err := m.send(chunk); err != nil {
+				return err
+			}
+			bar.at(m.state.Offset)
+		}
+		if end {
+			return m.forget()
+		}
+	}
+}
+
+// nextChunk reads whole lines.
+func nextChunk(lines *lineReader) (chunk []byte, end bool, err error) {
+	var b bytes.Buffer
+	for n := 0; n < chunkLines && b.Len() < chunkBytes; n++ {
+		line, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return b.Bytes(), true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		b.Write(line)
+	}
+	return b.Bytes(), false, nil
+}
+
+// send sends a chunk until it is stored: it may be sent any number of times.
+func (m *importer) send(chunk []byte) error {
+	var result ImportResult
+	for patience := (patience{}); ; {
+		err := m.call(http.MethodPost, "import", nil, bytes.NewReader(chunk), &result)
+		if err == nil {
+			break
+		}
+		if !patience.pause(err) {
+			return fmt.Errorf("after %s: %w; what is stored stays, call this again to go on", counted(m.state.Received, "row"), err)
+		}
+	}
+	m.into = result.Store
+	m.state.Offset += int64(len(chunk))
+	m.state.Received += result.Received
+	m.state.Added += result.Added
+	return m.note()
+}
+
+// note writes down how far it has come, in one step.
+func (m *importer) note() error {
+	if m.notes == "" {
+		return nil
+	}
+	noted, err := json.Marshal(m.state)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(m.notes+".new", noted, 0o600); err != nil {
+		return fmt.Errorf("noting how far the import has come: %w", err)
+	}
+	return os.Rename(m.notes+".new", m.notes)
+}
+
+// forget removes the notes of an import that is done.
+func (m *importer) forget() error {
+	if m.notes == "" {
+		return nil
+	}
+	if err := os.Remove(m.notes); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

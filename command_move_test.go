@@ -1,0 +1,290 @@
+package caddysession_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	caddysession "github.com/caddy-session/caddy-session"
+	"github.com/caddy-session/caddy-session/internal/rqlited"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+var moveSessions = flag.Int("move.sessions", 60_000, "how many sessions the export and the import are tested with")
+
+// writeRows makes a file of an export, in the order that an export has.
+func writeRows(t testing.TB, file string, n int) {
+	t.Helper()
+	out, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriter(out)
+	encoder := json.NewEncoder(w)
+	expiry := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
+	for i := range n {
+		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24)})
+		row := rqlitestore.Row{
+			Token: fmt.Sprintf("%08d", i) + base64.RawURLEncoding.EncodeToString(sum[:26]), ID: base64.RawURLEncoding.EncodeToString(sum[:16]),
+			Data:   fmt.Appendf(nil, `{"deadline":%q,"values":{"__created":1795566461,"n":%d,"user":"user%d"}}`, expiry.Format(time.RFC3339), i, i%1000),
+			Expiry: expiry, Version: 1, Writes: hex.EncodeToString(sum[:4]), Principal: fmt.Sprint("user", i%1000),
+		}
+		if err := encoder.Encode(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func digest(t testing.TB, file string) string {
+	t.Helper()
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, in); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// interrupt starts a command and kills it as soon as it has come far enough.
+func interrupt(t testing.TB, cmd *exec.Cmd, enough func() bool) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); !enough(); {
+		if time.Now().After(deadline) {
+			t.Error("it does not come far enough")
+			break
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Errorf("it ended before it could be killed: %v", err)
+	}
+	_ = cmd.Wait() // it was killed
+}
+
+// moveTo reads a file into a store and writes what is there to another one; each
+// is killed in the middle once.
+func moveTo(t *testing.T, s *server, store, file string) (exported string) {
+	t.Helper()
+	n := fmt.Sprintf("%d", *moveSessions)
+	begun := time.Now()
+	interrupt(t, s.command("import", file, "--store", store), func() bool {
+		noted, err := os.ReadFile(file + ".imported")
+		return err == nil && bytes.Contains(noted, []byte(`"received"`))
+	})
+	out, notes, err := s.cli("import", file, "--store", store, "--json")
+	if err != nil || !strings.Contains(notes, "going on after") {
+		t.Fatalf("importing the rest: %v\n%s%s", err, out, notes)
+	}
+	var result caddysession.ImportResult
+	if err := json.Unmarshal([]byte(out), &result); err != nil || result.Received != int64(*moveSessions) {
+		t.Errorf("the import says %q (%v)", out, err)
+	}
+	if _, err := os.Stat(file + ".imported"); err == nil {
+		t.Error("the notes of the import are still there")
+	}
+	imported := time.Since(begun)
+	count := adminInto[caddysession.CountResult](s, http.MethodGet, "/session/count?store="+store)
+	if count.Sessions != int64(*moveSessions) {
+		t.Fatalf("%s has %d sessions, want %s", store, count.Sessions, n)
+	}
+
+	begun = time.Now()
+	exported = filepath.Join(t.TempDir(), "exported")
+	interrupt(t, s.command("export", exported, "--store", store), func() bool {
+		info, err := os.Stat(exported + ".partial")
+		return err == nil && info.Size() > 100_000
+	})
+	partial, err := os.OpenFile(exported+".partial", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = partial.WriteString(`{"token":"torn`)
+	if err != nil || partial.Close() != nil {
+		t.Fatal(err)
+	}
+	out, notes, err = s.cli("export", exported, "--store", store)
+	if err != nil || !strings.Contains(notes, "going on with") || !strings.Contains(strings.ReplaceAll(notes, ",", ""), n+" rows written") || out != "" {
+		t.Fatalf("exporting the rest: %v\n%s%s", err, out, notes)
+	}
+	t.Logf("%s sessions: import %v, export %v, each killed once", n, imported.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond))
+	if info, err := os.Stat(exported); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the export is %v (%v), want it for its owner only", info.Mode(), err)
+	}
+	return exported
+}
+
+func TestCommand_movesSessionsThoughKilled(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, *moveSessions)
+	exported := moveTo(t, s, "sessions.db", file)
+	if digest(t, exported) != digest(t, file) {
+		t.Errorf("what was exported differs from what was imported")
+	}
+	if _, _, err := s.cli("export", exported); err == nil {
+		t.Error("an export overwrites a file")
+	}
+	if out := s.run("import", file, "--json"); !strings.Contains(out, `"added":0`) {
+		t.Errorf("importing it again says %q", out)
+	}
+}
+
+func TestCommand_movesSessionsToACluster(t *testing.T) {
+	cluster := rqlited.Start(t, 3)
+	s := startWithAdmin(t, `
+$SITE {
+	route /a {
+		session
+	}
+	route /b {
+		session {
+			rqlite $NODES
+		}
+	}
+}`, "NODES", strings.Join(cluster.URLs(), " "))
+	from := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, from, *moveSessions)
+	embedded := moveTo(t, s, "sessions.db", from)
+	onCluster := strings.TrimPrefix(cluster.URLs()[0], "http://")
+	back := moveTo(t, s, onCluster, embedded)
+	if digest(t, back) != digest(t, from) {
+		t.Error("what comes from the cluster differs from what was there first")
+	}
+	out := s.run("stats", "--store", onCluster)
+	if !strings.Contains(out, "leader") || strings.Count(out, "closed") != 3 {
+		t.Errorf("the nodes are shown as\n%s", out)
+	}
+}
+
+func TestCommand_pipesFromStoreToStore(t *testing.T) {
+	s := startWithAdmin(t, `
+$SITE {
+	route /login {
+		session
+		session_edit put user alice
+		respond {http.session.id}
+	}
+	route /elsewhere {
+		session {
+			embedded $DIR/other.db
+		}
+		respond "{http.session.data.user}"
+	}
+}`)
+	v := s.visitor()
+	v.get("/login")
+	v.get("/elsewhere").want(t, http.StatusOK, "")
+	from, to := s.command("export", "-", "--store", "sessions.db"), s.command("import", "-", "--store", "other.db")
+	pipe, err := from.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.Stdin = pipe
+	var notes bytes.Buffer
+	to.Stderr = &notes
+	if err := from.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &notes)
+	}
+	if err := from.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "1 row read into other.db: 1 added, 0 were there already\n"; notes.String() != want {
+		t.Errorf("it says %q, want %q", &notes, want)
+	}
+	eventually(t, "the session to be elsewhere", func() bool { return v.get("/elsewhere").body == "alice" })
+}
+
+func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
+	d := newDeployment(t, nil)
+	p := d.add()
+	p.start()
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, *moveSessions)
+	admin := &server{t: t, names: map[string]string{"ADMIN": p.admin}}
+
+	again := func(args ...string) {
+		t.Helper()
+		cmd := admin.command(args...)
+		var notes bytes.Buffer
+		cmd.Stderr = &notes
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for range 2 {
+			p.kill()
+			p.start()
+		}
+		if err := <-ended; err != nil {
+			t.Fatalf("%s: %v\n%s", args[0], err, &notes)
+		}
+	}
+	again("import", file)
+	exported := filepath.Join(t.TempDir(), "exported")
+	again("export", exported)
+	if digest(t, exported) != digest(t, file) {
+		t.Error("what was exported differs from what was imported")
+	}
+}
+
+func TestCommand_importRefusesWhatIsNoExport(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 3)
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"text":        "hunter2\n",
+		"a torn line": string(good) + `{"token":"hunter2`,
+		"other JSON":  `{"password":"hunter2"}` + "\n",
+		"an array":    `["hunter2"]` + "\n",
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, notes, err := s.cli("import", file)
+		if err == nil || !strings.Contains(notes, "this is no row of an export") || strings.Contains(notes, "hunter2") {
+			t.Errorf("%s: %v %s", name, err, notes)
+		}
+	}
+	if strings.Contains(s.readLog(), "hunter2") {
+		t.Error("the log has what was in the file")
+	}
+	if err := os.WriteFile(file, append(append([]byte("\n"), good...), '\n', '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run("import", file, "--json"); !strings.Contains(out, `"received":3`) {
+		t.Errorf("with empty lines the answer is %q", out)
+	}
+}

@@ -1,0 +1,179 @@
+package caddysession
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func statsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stats [--watch <duration>] [--json]",
+		Short: "Shows the stores and how they are",
+		Long: `
+Shows the stores of the running config, whether they can be reached, how many
+sessions are in each, and which keys have sealed them: a key that no session is
+under can be dropped. With --watch it goes on showing them, and with them what
+happens per second.`,
+		Args: cobra.NoArgs,
+		RunE: run(showStats),
+	}
+	cmd.Flags().Duration("watch", 0, "Show it anew this often, until interrupted")
+	jsonFlag(cmd)
+	return cmd
+}
+
+// StoreStats is a store, how it is, and what is in it.
+type StoreStats struct {
+	StoreStatus
+
+	// How many sessions are good now; absent while the store is not reachable.
+	Sessions *int64 `json:"sessions,omitempty"`
+
+	// How many of them each key has sealed.
+	Keys []KeyCount `json:"keys,omitempty"`
+}
+
+func showStats(c *client, fl caddycmd.Flags) error {
+	every := fl.Duration("watch")
+	if every < 0 {
+		return fmt.Errorf("--watch is how often to look, like 2s, not %v", every)
+	}
+	rates := &rates{client: c}
+	for {
+		if every > 0 {
+			rates.take()
+		}
+		stats, err := c.stats()
+		if err != nil {
+			return err
+		}
+		if every > 0 && !fl.Bool("json") {
+			c.clear()
+		}
+		if err := c.printStats(stats, fl.Bool("json")); err != nil || every == 0 {
+			return err
+		}
+		if !fl.Bool("json") {
+			if err := rates.print(); err != nil {
+				return err
+			}
+		}
+		time.Sleep(every)
+	}
+}
+
+// stats asks for all stores, or for that which was named.
+func (c *client) stats() ([]StoreStats, error) {
+	var all struct {
+		Stores []StoreStatus `json:"stores"`
+	}
+	if err := c.get("stores", nil, &all); err != nil {
+		return nil, err
+	}
+	var stats []StoreStats
+	for _, s := range all.Stores {
+		if c.store != "" && c.store != s.Name {
+			continue
+		}
+		one := StoreStats{StoreStatus: s}
+		named := client{address: c.address, store: s.Name}
+		var count CountResult
+		if s.Reachable && named.get("count", url.Values{}, &count) == nil { // if not, it has gone since
+			one.Sessions, one.Keys = &count.Sessions, count.Keys
+		}
+		stats = append(stats, one)
+	}
+	if len(stats) == 0 && c.store != "" {
+		return nil, fmt.Errorf("no store is called %q", c.store)
+	}
+	return stats, nil
+}
+
+// clear begins a new page on a terminal.
+func (c *client) clear() {
+	if file, ok := c.out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		fmt.Fprint(c.out, "\x1b[H\x1b[2J")
+	}
+}
+
+func (c *client) printStats(stats []StoreStats, asJSON bool) error {
+	if asJSON {
+		for _, s := range stats {
+			if err := c.printJSON(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	table := newTable(c.out)
+	fmt.Fprintln(table, "STORE\tKIND\tTABLE\tSTATE\tSESSIONS\tKEYS")
+	for _, s := range stats {
+		sessions := "-"
+		if s.Sessions != nil {
+			sessions = humanize.Comma(*s.Sessions)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Kind, s.Table, s.state(), sessions, keyCounts(s.Keys))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return c.printNodes(stats)
+}
+
+// state is how a store is, in a few words.
+func (s StoreStatus) state() string {
+	switch {
+	case s.Locked:
+		return "locked by another process"
+	case !s.Reachable:
+		return "unreachable"
+	}
+	return "ok, " + time.Duration(s.Latency*float64(time.Second)).Round(10*time.Microsecond).String()
+}
+
+func keyCounts(keys []KeyCount) string {
+	var counts []string
+	for _, k := range keys {
+		count := k.Key + " " + humanize.Comma(k.Sessions)
+		if !k.Configured {
+			count += " (refused)"
+		}
+		counts = append(counts, count)
+	}
+	return orDash(strings.Join(counts, ", "))
+}
+
+func (c *client) printNodes(stats []StoreStats) error {
+	table := newTable(c.out)
+	head := false
+	for _, s := range stats {
+		for _, n := range s.Nodes {
+			if !head {
+				fmt.Fprintln(table, "\nNODE\tOF\tROLE\tSTATE\tSINCE\tLAST ERROR")
+				head = true
+			}
+			role := "-"
+			if n.Leader {
+				role = "leader"
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), orDash(printable(n.LastError, 80)))
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, s := range stats {
+		if s.Error != "" {
+			fmt.Fprintf(c.out, "\n%s: %s\n", s.Name, printable(s.Error, 500))
+		}
+	}
+	return nil
+}

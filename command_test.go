@@ -1,0 +1,202 @@
+package caddysession_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+// cli runs `caddy session` as a user does, against the Caddy of the test.
+func (s *server) cli(args ...string) (stdout, stderr string, err error) {
+	s.t.Helper()
+	cmd := s.command(args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+func (s *server) command(args ...string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command(caddyBinary(s.t), append([]string{"session", "--address", s.names["ADMIN"]}, args...)...)
+	cmd.Env = append(cmd.Environ(), "TZ=UTC")
+	cmd.SysProcAttr = dieWithParent()
+	return cmd
+}
+
+// run is cli for what succeeds.
+func (s *server) run(args ...string) (stdout string) {
+	s.t.Helper()
+	out, errs, err := s.cli(args...)
+	if err != nil {
+		s.t.Fatalf("caddy session %s: %v\n%s%s", strings.Join(args, " "), err, out, errs)
+	}
+	return out
+}
+
+// What differs from run to run.
+var (
+	aTime = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`)
+	anID  = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
+	aWait = regexp.MustCompile(`STATE +|ok, [0-9.]+[mµ]?s +`)
+)
+
+func steady(text string) string {
+	text = aTime.ReplaceAllString(text, "2026-01-02 15:04:05")
+	text = aWait.ReplaceAllStringFunc(text, func(found string) string {
+		word, _, _ := strings.Cut(found, " ")
+		return map[string]string{"STATE": "STATE    ", "ok,": "ok, 1ms  "}[word]
+	})
+	return anID.ReplaceAllString(text, "AAAAAAAAAAAAAAAAAAAAAA")
+}
+
+func (s *server) wantRun(want string, args ...string) {
+	s.t.Helper()
+	want = strings.TrimPrefix(want, "\n")
+	if got := steady(s.run(args...)); got != want {
+		s.t.Errorf("caddy session %s writes\n%swant\n%s", strings.Join(args, " "), got, want)
+	}
+}
+
+func TestCommand_asAUserSeesIt(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	_, id := s.signIn("alice")
+	s.signIn("alice")
+	evil, evils := s.signIn("\x1b[31mred\u009b5m" + strings.Repeat("x", 50))
+
+	s.wantRun(`
+STORE        KIND      TABLE     STATE    SESSIONS  KEYS
+sessions.db  embedded  sessions  ok, 1ms  3         none 3
+`, "stats")
+	s.wantRun(`
+ID                      PRINCIPAL  CREATED              USED  EXPIRES              ADDRESS  SIZE
+AAAAAAAAAAAAAAAAAAAAAA  alice      2026-01-02 15:04:05  -     2026-01-02 15:04:05  -        154 B
+AAAAAAAAAAAAAAAAAAAAAA  alice      2026-01-02 15:04:05  -     2026-01-02 15:04:05  -        154 B
+`, "list", "--principal", "alice")
+	s.wantRun(`
+id             AAAAAAAAAAAAAAAAAAAAAA
+principal      alice
+created        2026-01-02 15:04:05
+used           -
+address        -
+user agent     -
+expires        2026-01-02 15:04:05
+at the latest  2026-01-02 15:04:05
+remembered     false
+size           154 B
+saves          1
+values
+{
+  "account": {
+    "name": "alice"
+  },
+  "cart": "book"
+}
+`, "show", id, "--values")
+	if out := s.run("show", id); strings.Contains(out, "book") {
+		t.Errorf("values are shown to somebody who did not ask:\n%s", out)
+	}
+	for _, args := range [][]string{{"list"}, {"show", evils, "--values"}} {
+		if out := s.run(args...); strings.ContainsAny(out, "\x1b\u009b") || !strings.Contains(out, "red") {
+			t.Errorf("%v lets control characters through: %q", args, out)
+		}
+	}
+	evil.get("/remember")
+
+	var one caddysession.SessionStatus
+	lines := strings.Split(strings.TrimSpace(s.run("list", "--json")), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("list --json writes %d lines", len(lines))
+	}
+	if err := json.Unmarshal([]byte(lines[0]), &one); err != nil || one.ID == "" {
+		t.Errorf("list --json writes %q", lines[0])
+	}
+	if out, notes, err := s.cli("list", "--limit", "2"); err != nil || strings.Count(out, "\n") != 3 || !strings.Contains(notes, "--limit 0") {
+		t.Errorf("list --limit 2 writes %v\n%s%s", err, out, notes)
+	}
+	if out, notes, err := s.cli("list", "--limit", "3"); err != nil || strings.Count(out, "\n") != 4 || notes != "" {
+		t.Errorf("list --limit 3 writes %v\n%s%s", err, out, notes)
+	}
+
+	s.wantRun("1 session ended in sessions.db\n", "revoke", id)
+	s.wantRun("1 session ended in sessions.db\n", "revoke", "--principal", "alice")
+	s.wantRun("0 sessions ended in sessions.db\n", "revoke", "--principal", "alice")
+	s.wantRun(`{"store":"sessions.db","revoked":1}`+"\n", "revoke", "--all", "--yes", "--json")
+	s.wantRun("the expired sessions in sessions.db are removed\n", "purge")
+	s.table().wantRows(0)
+
+	first, second := strings.TrimSpace(s.run("keygen")), strings.TrimSpace(s.run("keygen"))
+	if raw, err := base64.RawURLEncoding.DecodeString(first); err != nil || len(raw) != 32 || first == second {
+		t.Errorf("keygen writes %q and %q (%v)", first, second, err)
+	}
+}
+
+func TestCommand_saysWhatIsWrong(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	s.signIn("alice")
+	for _, test := range []struct{ args, want string }{
+		{"show none", "there is no session with this id"},
+		{"show", "accepts 1 arg"},
+		{"revoke none", "none: there is no session with this id"},
+		{"revoke", "say which sessions are to end"},
+		{"revoke x --all", "say which sessions are to end"},
+		{"revoke --all", "say --yes"},
+		{"list --limit -1", "not -1"},
+		{"list --store other", `no store is called \"other\": there is sessions.db`},
+		{"stats --store other", `no store is called \"other\"`},
+		{"stats --watch -1s", "not -1s"},
+		{"list --address 127.0.0.1:1", "is Caddy running?"},
+		{"import " + s.names["DIR"] + "/none", "no such file"},
+		{"sessions", "unknown command"},
+	} {
+		out, notes, err := s.cli(strings.Fields(test.args)...)
+		if err == nil || !strings.Contains(notes, test.want) || out != "" {
+			t.Errorf("caddy session %s: %v, writes %q and %q, want %q", test.args, err, out, notes, test.want)
+		}
+	}
+	s.table().wantRows(1)
+}
+
+func TestCommand_watches(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	s.signIn("alice")
+	cmd := s.command("stats", "--watch", "50ms")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}()
+	seen := make(chan string, 1)
+	go func() {
+		var all []byte
+		buf := make([]byte, 4096)
+		for strings.Count(string(all), "sessions.db") < 3 {
+			n, err := out.Read(buf)
+			if all = append(all, buf[:n]...); err != nil {
+				break
+			}
+		}
+		seen <- string(all)
+	}()
+	select {
+	case text := <-seen:
+		if strings.Count(text, "sessions.db") < 3 {
+			t.Errorf("it ended after\n%s", text)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it is not shown again")
+	}
+}

@@ -1,0 +1,300 @@
+package caddysession
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// Devices is where users see and end their own sessions: those of the principal
+// that the session at hand belongs to. A browser gets a page, which works
+// without JavaScript; whoever accepts application/json gets JSON.
+//
+// The enclosing session has to have the option principal. A visitor who is not
+// signed in gets a 401.
+type Devices struct {
+	// The path that it answers on; other requests go on. Default: every
+	// request that the route matches.
+	Path string `json:"path,omitempty"`
+}
+
+// deviceForm bounds what a request to end a session may send.
+const deviceForm = 64 << 10
+
+// CaddyModule returns the Caddy module information.
+func (*Devices) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.session_devices",
+		New: func() caddy.Module { return new(Devices) },
+	}
+}
+
+// Validate reports a path that no request can have.
+func (d *Devices) Validate() error {
+	if d.Path != "" && !strings.HasPrefix(d.Path, "/") {
+		return errors.New("the path of session_devices begins with /")
+	}
+	return nil
+}
+
+var (
+	errNoOwner     = errors.New("session_devices needs the option principal of `session`: without it nobody knows whose sessions they are")
+	errNotSignedIn = errors.New("nobody is signed in: there are no sessions to show")
+	errNotYours    = errors.New("you have no session with this id")
+	errNothingToDo = errors.New("say which session is to end: its id, or others")
+	errOldToken    = errors.New("this session has just been given a new token: try again with it")
+)
+
+// ServeHTTP shows or ends sessions of the one who asks.
+func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if d.Path != "" && r.URL.Path != d.Path {
+		return next.ServeHTTP(w, r)
+	}
+	sessions, err := enclosing(r)
+	if err != nil {
+		return err
+	}
+	session := sessions.current
+	if session.h.owner == "" {
+		return caddyhttp.Error(http.StatusInternalServerError, errNoOwner)
+	}
+	if err := session.Load(); err != nil {
+		return session.httpError(err)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Add("Vary", "Accept")
+	owner := session.h.principalIn(session.values())
+	if owner == "" || session.isUnstored() {
+		return caddyhttp.Error(http.StatusUnauthorized, errNotSignedIn)
+	}
+	visit := deviceVisit{session, owner, wantsJSON(r)}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return visit.show(w, r)
+	case http.MethodPost, http.MethodDelete:
+		return visit.end(w, r)
+	}
+	w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
+	return caddyhttp.Error(http.StatusMethodNotAllowed, errors.New("sessions are shown with GET and ended with POST or DELETE"))
+}
+
+// wantsJSON reports whether the client asks for JSON and not for a page.
+func wantsJSON(r *http.Request) bool {
+	accepted := strings.Join(r.Header["Accept"], ",")
+	return strings.Contains(accepted, "application/json") && !strings.Contains(accepted, "text/html")
+}
+
+// deviceVisit is a request of somebody who is signed in.
+type deviceVisit struct {
+	*Session
+	owner string
+	json  bool
+}
+
+// device is a session as its user sees it.
+type device struct {
+	// The public id.
+	ID string `json:"id"`
+
+	// Whether it is the session of this very request.
+	Current bool `json:"current"`
+
+	// When it was first stored.
+	Created *time.Time `json:"created,omitempty"`
+
+	// When it was last used, from what address and with what User-Agent; known
+	// where track is on.
+	Used      *time.Time `json:"used,omitempty"`
+	Address   string     `json:"address,omitempty"`
+	UserAgent string     `json:"user_agent,omitempty"`
+
+	// When it ends unless it is used before.
+	Expires time.Time `json:"expires"`
+}
+
+// devicesResult is the JSON of a GET.
+type devicesResult struct {
+	// The sessions, this one first, then those used or created last.
+	Sessions []device `json:"sessions"`
+
+	// What a request to end one has to send: in the header X-CSRF-Token or in
+	// the field csrf_token.
+	CSRFToken string `json:"csrf_token"`
+}
+
+func (v deviceVisit) show(w http.ResponseWriter, r *http.Request) error {
+	devices, err := v.devices(r.Context())
+	if err != nil {
+		return v.unavailable(w, "listing", err)
+	}
+	result := devicesResult{devices, v.CSRFToken()}
+	if v.json {
+		return v.answerJSON(w, result)
+	}
+	return writeDevicesPage(w, result)
+}
+
+func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(answer)
+}
+
+// devices lists the sessions of the one who asks.
+func (v deviceVisit) devices(ctx context.Context) ([]device, error) {
+	lease, id := v.h.lease, v.ID()
+	var found []device
+	o := rqlitestore.ListOptions{Principals: principalHashes(lease, v.owner), Limit: listPage}
+	err := lease.pages(ctx, o, func(recs []rqlitestore.Record) error {
+		for _, rec := range recs {
+			s, kept := describe(lease, rec)
+			if s.Unreadable || v.h.principalIn(kept) != v.owner {
+				continue
+			}
+			found = append(found, device{s.ID, s.ID == id, s.Created, s.Used, s.Address, s.UserAgent, s.Expires})
+		}
+		return nil
+	})
+	slices.SortStableFunc(found, func(a, b device) int {
+		switch {
+		case a.Current != b.Current && a.Current:
+			return -1
+		case a.Current != b.Current:
+			return 1
+		}
+		return b.seen().Compare(a.seen())
+	})
+	return found, err
+}
+
+// seen is when something was last heard of a session.
+func (d device) seen() time.Time {
+	switch {
+	case d.Used != nil:
+		return *d.Used
+	case d.Created != nil:
+		return *d.Created
+	}
+	return time.Time{}
+}
+
+// end ends one session, or all but this one.
+func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
+	r.Body = http.MaxBytesReader(w, r.Body, deviceForm)
+	if err := r.ParseForm(); err != nil {
+		return caddyhttp.Error(http.StatusBadRequest, err)
+	}
+	token := r.Header.Get(csrfHeader)
+	inherit(&token, r.PostForm.Get("csrf_token"))
+	if !v.VerifyCSRF(token) {
+		return caddyhttp.Error(http.StatusForbidden, errCSRF)
+	}
+	which := r.PostForm.Get("end")
+	if r.Method == http.MethodDelete {
+		which = r.URL.Query().Get("id")
+	}
+	if err := v.endWhich(w, r.Context(), which); err != nil {
+		return err
+	}
+	if v.json {
+		return v.answerJSON(w, map[string]string{"ended": which})
+	}
+	w.Header().Set("Location", sameAddress(r))
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+func (v deviceVisit) endWhich(w http.ResponseWriter, ctx context.Context, which string) error {
+	if v.inGrace() {
+		return caddyhttp.Error(http.StatusConflict, errOldToken)
+	}
+	switch which {
+	case "":
+		return caddyhttp.Error(http.StatusBadRequest, errNothingToDo)
+	case "others":
+		return v.DestroyOthers()
+	case v.ID():
+		return v.Destroy()
+	}
+	rec, found, err := v.h.backend.store.Current(ctx, which)
+	if err != nil {
+		return v.unavailable(w, "loading", err)
+	}
+	if _, kept := describe(v.h.lease, rec); !found || v.h.principalIn(kept) != v.owner {
+		return caddyhttp.Error(http.StatusNotFound, errNotYours)
+	}
+	if _, err := v.h.backend.revoke(ctx, which); err != nil {
+		return v.unavailable(w, "ending", err)
+	}
+	return nil
+}
+
+func (v deviceVisit) inGrace() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.grace
+}
+
+func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error) error {
+	w.Header().Set("Retry-After", retryAfter)
+	return v.httpError(v.storeFailed(doing, err))
+}
+
+// sameAddress leads back to where the request was sent, whatever was rewritten
+// since. It names the last part of the path only: a path that begins with two
+// slashes would lead to another site.
+func sameAddress(r *http.Request) string {
+	sent := r.URL.Path
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		sent = original.URL.Path
+	}
+	last := "./"
+	if !strings.HasSuffix(sent, "/") {
+		last += path.Base(sent)
+	}
+	return (&url.URL{Path: last}).String()
+}
+
+// parseDevices reads a `session_devices` directive. Syntax:
+//
+//	session_devices [<matcher>] [<path>]
+func parseDevices(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	d := new(Devices)
+	return d, d.UnmarshalCaddyfile(helper.Dispenser)
+}
+
+// UnmarshalCaddyfile reads the path.
+func (d *Devices) UnmarshalCaddyfile(disp *caddyfile.Dispenser) error {
+	disp.Next() // consume directive name
+	if disp.NextArg() {
+		d.Path = disp.Val()
+		if err := d.Validate(); err != nil {
+			return disp.WrapErr(err)
+		}
+	}
+	if err := noArgs(disp); err != nil {
+		return err
+	}
+	if disp.NextBlock(0) {
+		return disp.Err("session_devices takes no block")
+	}
+	return nil
+}
+
+var (
+	_ caddy.Validator             = (*Devices)(nil)
+	_ caddyfile.Unmarshaler       = (*Devices)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Devices)(nil)
+)

@@ -1,0 +1,314 @@
+package caddysession_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+const devicesSite = `
+$SITE {
+	session {
+		principal user
+	}
+	handle /login {
+		session_edit {
+			renew
+			put user {query.user}
+		}
+		in_go $TRACK
+		respond {http.session.id}
+	}
+	handle /who {
+		respond {http.session.data.user}
+	}
+	handle /cart {
+		session_edit put cart book
+		respond {http.session.id}
+	}
+	handle_path /account/* {
+		session_devices /sessions
+		respond "something else"
+	}
+	handle_errors {
+		respond "{err.status_code}"
+	}
+}
+$SITE2 {
+	session {
+		embedded $DIR/second.db
+	}
+	session_edit put user {query.user}
+	session_devices
+}
+$SITE3 {
+	session_devices
+}`
+
+// tracked keeps what `track` does, from the request's own headers.
+func tracked(t testing.TB) string {
+	return inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		for key, value := range map[string]any{"__used": 1795566461, "__address": "2001:db8::1", "__agent": r.UserAgent()} {
+			if err := session.Put(key, value); err != nil {
+				return err
+			}
+		}
+		return next.ServeHTTP(w, r)
+	})
+}
+
+// shownDevices is the JSON of session_devices.
+type shownDevices struct {
+	Sessions []struct {
+		ID        string `json:"id"`
+		Current   bool   `json:"current"`
+		Created   string `json:"created"`
+		Used      string `json:"used"`
+		Address   string `json:"address"`
+		UserAgent string `json:"user_agent"`
+		Expires   string `json:"expires"`
+	} `json:"sessions"`
+	CSRFToken string `json:"csrf_token"`
+}
+
+func (d shownDevices) ids() (ids []string) {
+	for _, s := range d.Sessions {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+func (v *visitor) devices() (shown shownDevices) {
+	v.t.Helper()
+	a := v.get("/account/sessions", "Accept", "application/json")
+	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/json" {
+		v.t.Fatalf("the sessions are %d %s %q", a.StatusCode, a.Header.Get("Content-Type"), a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), &shown); err != nil {
+		v.t.Fatal(err)
+	}
+	return shown
+}
+
+// submit posts a form.
+func (v *visitor) submit(path string, form url.Values, headers ...string) *answer {
+	v.t.Helper()
+	r := v.request(http.MethodPost, path, append(headers, "Content-Type", "application/x-www-form-urlencoded")...)
+	body := form.Encode()
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	res, err := v.http.Do(r)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return &answer{Response: res, body: string(text), err: err}
+}
+
+func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
+	s := start(t, devicesSite, "TRACK", tracked(t))
+	login := func(user, agent string) (*visitor, string) {
+		v := s.visitor()
+		return v, v.get("/login?user="+user, "User-Agent", agent).body
+	}
+	laptop, laptopID := login("alice", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+	phone, phoneID := login("alice", "<script>alert(1)</script>")
+	tablet, tabletID := login("alice", "")
+	mallory, malloryID := login("mallory", "curl/8")
+
+	t.Run("JSON", func(t *testing.T) {
+		shown := laptop.devices()
+		if got := shown.ids(); len(got) != 3 || got[0] != laptopID || !slices.Contains(got, phoneID) || !slices.Contains(got, tabletID) {
+			t.Fatalf("the sessions are %v, want %s first, then %s and %s", got, laptopID, phoneID, tabletID)
+		}
+		own := shown.Sessions[0]
+		if !own.Current || shown.Sessions[1].Current || own.Used != "2026-11-25T00:27:41Z" || own.Address != "2001:db8::1" ||
+			!strings.Contains(own.UserAgent, "Firefox") || own.Created == "" || own.Expires == "" || shown.CSRFToken == "" {
+			t.Errorf("the session is %+v", own)
+		}
+	})
+	t.Run("page", func(t *testing.T) {
+		a := laptop.get("/account/sessions", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+		for _, want := range []string{"Firefox on Linux", "(this session)", phoneID, "&lt;script&gt;", `datetime="2026-11-25T00:27:41Z"`} {
+			if !strings.Contains(a.body, want) {
+				t.Errorf("the page lacks %s:\n%s", want, a.body)
+			}
+		}
+		if strings.Contains(a.body, "<script") || strings.Contains(a.body, malloryID) {
+			t.Errorf("the page has what it must not have:\n%s", a.body)
+		}
+		if policy := a.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") {
+			t.Errorf("the policy is %q", policy)
+		}
+		if control := a.Header.Get("Cache-Control"); !strings.Contains(control, "no-store") {
+			t.Errorf("Cache-Control is %q", control)
+		}
+		if vary := a.Header["Vary"]; !slices.Contains(vary, "Cookie") || !slices.Contains(vary, "Accept") {
+			t.Errorf("Vary is %q", vary)
+		}
+	})
+	t.Run("other paths go on", func(t *testing.T) {
+		laptop.get("/account/other").want(t, http.StatusOK, "something else")
+	})
+
+	token := mallory.devices().CSRFToken
+	for name, test := range map[string]struct {
+		send   func() *answer
+		status int
+	}{
+		"somebody else's": {func() *answer {
+			return mallory.submit("/account/sessions", url.Values{"end": {laptopID}, "csrf_token": {token}})
+		}, http.StatusNotFound},
+		"somebody else's, DELETE": {func() *answer {
+			return mallory.do(http.MethodDelete, "/account/sessions?id="+laptopID, "X-CSRF-Token", token)
+		}, http.StatusNotFound},
+		"one that is not there": {func() *answer {
+			return mallory.submit("/account/sessions", url.Values{"end": {"none"}, "csrf_token": {token}})
+		}, http.StatusNotFound},
+		"without a token": {func() *answer { return laptop.submit("/account/sessions", url.Values{"end": {"others"}}) }, http.StatusForbidden},
+		"another's token": {func() *answer {
+			return laptop.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {token}})
+		}, http.StatusForbidden},
+		"a token in the address": {func() *answer {
+			return laptop.do(http.MethodDelete, "/account/sessions?id="+phoneID+"&csrf_token="+url.QueryEscape(laptop.devices().CSRFToken))
+		}, http.StatusForbidden},
+		"from another site": {func() *answer {
+			return laptop.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {laptop.devices().CSRFToken}}, "Origin", "https://evil.example")
+		}, http.StatusForbidden},
+		"nothing": {func() *answer {
+			return laptop.submit("/account/sessions", url.Values{"csrf_token": {laptop.devices().CSRFToken}})
+		}, http.StatusBadRequest},
+		"too long": {func() *answer {
+			return laptop.submit("/account/sessions", url.Values{"end": {strings.Repeat("x", 1<<20)}})
+		}, http.StatusBadRequest},
+		"another method": {func() *answer { return laptop.do(http.MethodPut, "/account/sessions") }, http.StatusMethodNotAllowed},
+		"a guest":        {func() *answer { return s.visitor().get("/account/sessions") }, http.StatusUnauthorized},
+		"a session without a user": {func() *answer {
+			v := s.visitor()
+			v.get("/cart")
+			return v.get("/account/sessions")
+		}, http.StatusUnauthorized},
+		"without principal": {func() *answer { return s.visitor().get("$SITE2/?user=alice") }, http.StatusInternalServerError},
+		"without a session": {func() *answer { return s.visitor().get("$SITE3/") }, http.StatusInternalServerError},
+		"everybody's others": {func() *answer {
+			return mallory.do(http.MethodDelete, "/account/sessions?id=others", "X-CSRF-Token", token)
+		}, http.StatusSeeOther},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			if a := test.send(); a.StatusCode != test.status {
+				t.Errorf("the answer is %d %q, want %d", a.StatusCode, a.body, test.status)
+			}
+			for _, v := range []*visitor{laptop, phone, tablet} {
+				v.get("/who").want(t, http.StatusOK, "alice")
+			}
+		})
+	}
+
+	a := laptop.submit("/account/sessions", url.Values{"end": {phoneID}, "csrf_token": {laptop.devices().CSRFToken}})
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "./sessions" {
+		t.Fatalf("ending one is answered %d to %q", a.StatusCode, a.Header.Get("Location"))
+	}
+	phone.get("/who").want(t, http.StatusOK, "")
+	tablet.get("/who").want(t, http.StatusOK, "alice")
+
+	third, thirdID := login("alice", "")
+	a = laptop.do(http.MethodDelete, "/account/sessions?id="+thirdID, "X-CSRF-Token", laptop.devices().CSRFToken, "Accept", "application/json")
+	a.want(t, http.StatusOK, `{"ended":"`+thirdID+`"}`+"\n")
+	third.get("/who").want(t, http.StatusOK, "")
+
+	laptop.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {laptop.devices().CSRFToken}})
+	tablet.get("/who").want(t, http.StatusOK, "")
+	laptop.get("/who").want(t, http.StatusOK, "alice")
+	mallory.get("/who").want(t, http.StatusOK, "mallory")
+
+	a = laptop.submit("/account/sessions", url.Values{"end": {laptopID}, "csrf_token": {laptop.devices().CSRFToken}})
+	if c := a.cookie(t); a.StatusCode != http.StatusSeeOther || c.MaxAge >= 0 {
+		t.Errorf("ending this one is answered %d with the cookie %v", a.StatusCode, c)
+	}
+	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
+}
+
+func TestDevices_leadsToNoOtherSite(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	session_edit @login put user alice
+	@login path /login
+	session_devices
+}`)
+	v := s.visitor()
+	var shown shownDevices
+	if err := json.Unmarshal([]byte(v.get("/login", "Accept", "application/json").body), &shown); err == nil && shown.CSRFToken != "" {
+		t.Log("the session is shown on the request that begins it")
+	}
+	if err := json.Unmarshal([]byte(v.get("/", "Accept", "application/json").body), &shown); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/":                   "./",
+		"//evil.example/x":    "./x",
+		"//evil.example":      "./evil.example",
+		"/a/b:c":              "./b:c",
+		"/%2f%2fevil.example": "./evil.example",
+	} {
+		a := v.submit(s.url("$SITE")+path, url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
+		if got := a.Header.Get("Location"); got != want {
+			t.Errorf("%s leads to %q (%d), want %q", path, got, a.StatusCode, want)
+		}
+	}
+}
+
+func TestBrowser_devices(t *testing.T) {
+	browser := startBrowser(t)
+	s := start(t, strings.Replace(devicesSite, "$SITE {", "$TLS {", 1), "TRACK", tracked(t))
+	s.visitor().handshake("$TLS/who")
+	phone := s.visitor()
+	phone.get("$TLS/login?user=alice", "User-Agent", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Safari/604.1")
+	another := s.visitor()
+	another.get("$TLS/login?user=alice", "User-Agent", "curl/8")
+
+	tab := &tab{t, browser, s.url("$TLS/login?user=alice")}
+	tab.open()
+	tab.site = s.url("$TLS/account/sessions")
+	tab.open()
+	tab.want("h1", "Your sessions")
+	count := func(n string) {
+		t.Helper()
+		if got := tab.eval(`String(document.querySelectorAll("li").length)`); got != n {
+			t.Fatalf("the page has %s sessions, want %s", got, n)
+		}
+	}
+	count("3")
+	tab.want("li:first-child h2", "Chrome on Linux (this session)")
+	if style := tab.eval(`getComputedStyle(document.querySelector("ul")).listStyleType`); style != "none" {
+		t.Error("the page's style is not applied: its policy refuses it")
+	}
+	if names := tab.eval(`[...document.querySelectorAll("button")].every(b => b.ariaLabel || b.textContent) + ""`); names != "true" {
+		t.Error("a button has no name")
+	}
+	tab.click(`button[aria-label^="End the session: Safari on iPhone"]`)
+	count("2")
+	phone.get("$TLS/who").want(t, http.StatusOK, "")
+	another.get("$TLS/who").want(t, http.StatusOK, "alice")
+	tab.click("#others")
+	count("1")
+	another.get("$TLS/who").want(t, http.StatusOK, "")
+	tab.click(`button[aria-label="Sign out here"]`)
+	if body := tab.eval("document.body.textContent"); body != "401" {
+		t.Errorf("after signing out the page is %q", body)
+	}
+	if c := tab.cookies(); len(c) != 0 {
+		t.Errorf("after signing out the browser has %d cookies", len(c))
+	}
+}
