@@ -42,6 +42,10 @@ type StoreStatus struct {
 	// Why it is not reachable.
 	Error string `json:"error,omitempty"`
 
+	// Until when sessions from before there were keys are accepted; absent when
+	// they are not.
+	PlainUntil *time.Time `json:"plain_until,omitempty"`
+
 	// The nodes of a cluster.
 	Nodes []NodeStatus `json:"nodes,omitempty"`
 }
@@ -90,6 +94,10 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	status.Reachable, status.Locked = err == nil, errors.Is(err, embedded.ErrLocked)
 	if err != nil {
 		status.Error = err.Error()
+	}
+	if s.keys != nil && s.keys.acceptsPlain() {
+		until := s.keys.plainUntil.UTC()
+		status.PlainUntil = &until
 	}
 	if s.backend.cluster == nil {
 		return status

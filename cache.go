@@ -32,34 +32,35 @@ type readCache struct {
 // cacheEntry is a session as it was at a time; without a record it only says
 // that what was read before that time is out of date.
 type cacheEntry struct {
-	rec rqlitestore.Record // without ID: the token was ended or renewed by this process
-	at  time.Time          // when the read or the write began; when the end was done
+	rec    rqlitestore.Record      // without ID: the token was ended or renewed by this process
+	at     time.Time               // when the read or the write began; when the end was done
+	opened *atomic.Pointer[[]byte] // the record's data, once somebody has opened its seal
 }
 
 func newReadCache() *readCache {
 	return &readCache{entries: otter.Must(&otter.Options[string, cacheEntry]{
 		MaximumWeight: cacheWeight,
 		Weigher: func(token string, e cacheEntry) uint32 {
-			return uint32(entryWeight + len(token) + len(e.rec.Data))
+			return uint32(entryWeight + len(token) + 2*len(e.rec.Data)) // sealed and opened
 		},
 		ExpiryCalculator: otter.ExpiryWriting[string, cacheEntry](cacheMaxAge),
 	})}
 }
 
 // get returns a session that is known to have been so less than maxAge ago.
-func (c *readCache) get(token string, maxAge time.Duration) (rqlitestore.Record, bool) {
-	e, ok := c.entries.GetIfPresent(token)
+func (c *readCache) get(token string, maxAge time.Duration) (e cacheEntry, ok bool) {
+	e, ok = c.entries.GetIfPresent(token)
 	now := time.Now()
 	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
-		return rqlitestore.Record{}, false
+		return cacheEntry{}, false
 	}
 	if cleared := c.cleared.Load(); cleared != nil && !e.at.After(*cleared) {
-		return rqlitestore.Record{}, false
+		return cacheEntry{}, false
 	}
 	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalKey(e.rec.Principal)) {
-		return rqlitestore.Record{}, false
+		return cacheEntry{}, false
 	}
-	return e.rec, true
+	return e, true
 }
 
 func (c *readCache) endedSince(at time.Time, key string) bool {
@@ -81,7 +82,7 @@ func (c *readCache) put(token string, rec rqlitestore.Record, began time.Time) {
 		if found && (rec.Version < known.rec.Version || timeTells && !began.After(known.at)) {
 			return known, otter.CancelOp
 		}
-		return cacheEntry{rec, began}, otter.WriteOp
+		return cacheEntry{rec, began, new(atomic.Pointer[[]byte])}, otter.WriteOp
 	})
 }
 
@@ -103,26 +104,49 @@ func (h *Handler) useCache() {
 	}
 }
 
-// load reads a session, from the cache where that is allowed. cached says that
-// the answer may be older than what others have stored.
-func (h *Handler) load(ctx context.Context, token string) (rec rqlitestore.Record, found, cached bool, err error) {
-	if h.cacheAge == 0 {
-		rec, found, err = h.backend.store.Load(ctx, token)
-		h.backend.metrics.countLoad(found, err)
-		return rec, found, false, err
-	}
-	cache := h.backend.cache.Load()
-	if rec, found = cache.get(token, h.cacheAge); found {
-		h.backend.metrics.loadCached.Inc()
-		return rec, true, h.backend.cluster != nil, nil
+// load reads and opens a session, from the cache where that is allowed.
+func (h *Handler) load(ctx context.Context, row *foundRow, token string) (found bool, err error) {
+	var cache *readCache
+	if h.cacheAge > 0 {
+		cache = h.backend.cache.Load()
+		if e, known := cache.get(token, h.cacheAge); known {
+			h.backend.metrics.loadCached.Inc()
+			row.Record, row.cached = e.rec, h.backend.cluster != nil
+			return true, row.openOnce(h.keys, token, e.opened)
+		}
 	}
 	start := time.Now()
-	rec, found, err = h.backend.store.Load(ctx, token)
+	row.Record, found, err = h.backend.store.Load(ctx, token)
 	h.backend.metrics.countLoad(found, err)
-	if err == nil && found && rec.Token == token && cacheable(rec) {
-		cache.put(token, rec, start)
+	if err != nil || !found {
+		return false, err
 	}
-	return rec, found, false, err
+	if cache != nil && row.Token == token && cacheable(row.Record) {
+		cache.put(token, row.Record, start)
+	}
+	return true, row.open(h.keys, token)
+}
+
+// open opens the seal of a row.
+func (row *foundRow) open(keys *keyring, token string) (err error) {
+	if row.values, err = keys.open(row.Record, token); err != nil {
+		return brokenRow{err}
+	}
+	return nil
+}
+
+// openOnce is open for a row that is read again and again.
+func (row *foundRow) openOnce(keys *keyring, token string, opened *atomic.Pointer[[]byte]) error {
+	if values := opened.Load(); values != nil {
+		row.values = *values
+		return nil
+	}
+	err := row.open(keys, token)
+	if err == nil {
+		values := row.values
+		opened.Store(&values)
+	}
+	return err
 }
 
 // cacheable reports whether a record holds while nobody stores anything: a

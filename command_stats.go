@@ -171,6 +171,9 @@ func (c *client) printNodes(stats []StoreStats) error {
 		return err
 	}
 	for _, s := range stats {
+		if s.PlainUntil != nil {
+			fmt.Fprintf(c.out, "\n%s: sessions that are not sealed are accepted until %s\n", s.Name, localTime(s.PlainUntil))
+		}
 		if s.Error != "" {
 			fmt.Fprintf(c.out, "\n%s: %s\n", s.Name, printable(s.Error, 500))
 		}

@@ -103,18 +103,6 @@ type foundRow struct {
 	cached bool   // it may be older than what is stored
 }
 
-// find loads and opens the row of a token.
-func (h *Handler) find(ctx context.Context, found *foundRow, hash string) (ok bool, err error) {
-	if found.Record, ok, found.cached, err = h.load(ctx, hash); err != nil || !ok {
-		return false, err
-	}
-	found.values, err = h.keys.open(found.Record, hash)
-	if err != nil {
-		return false, brokenRow{err}
-	}
-	return true, nil
-}
-
 const listPage = 1000 // rows at a time
 
 // storedPrefix marks tokens from AllCtx: they are the hashes that the table
@@ -128,7 +116,7 @@ func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok 
 		hashes = []string{stored}
 	}
 	for _, hash := range hashes {
-		if ok, err = h.find(ctx, &found, hash); ok || err != nil {
+		if ok, err = h.load(ctx, &found, hash); ok || err != nil {
 			return found, ok, err
 		}
 	}
@@ -137,7 +125,7 @@ func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok 
 
 func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	if found, ok := ctx.Value(foundKey{}).(*foundRow); ok {
-		ok, err := s.h.find(ctx, found, tokenHash(found.key, token))
+		ok, err := s.h.load(ctx, found, tokenHash(found.key, token))
 		return found.values, ok, err
 	}
 	found, ok, err := s.h.search(ctx, token)

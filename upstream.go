@@ -235,11 +235,16 @@ var errHeaderTooLong = fmt.Errorf("it is longer than the %d bytes that fit a hea
 func (u *upstream) data(values map[string]any) (string, error) {
 	sent := make(map[string]any, len(values))
 	for _, key := range u.config.Send {
-		if key == "*" {
-			maps.Copy(sent, values)
-			maps.DeleteFunc(sent, func(key string, _ any) bool { return strings.HasPrefix(key, reserved) })
-		} else if value, ok := lookup(values, key); ok {
+		if value, ok := lookup(values, key); ok {
 			sent[key] = value
+		}
+		if key != "*" {
+			continue
+		}
+		for key, value := range values {
+			if !strings.HasPrefix(key, reserved) {
+				sent[key] = value
+			}
 		}
 	}
 	if len(sent) == 0 {
@@ -285,6 +290,9 @@ func isHeaderText(text string) bool {
 
 // ascii escapes what is not ASCII in JSON.
 func ascii(encoded []byte) string {
+	if !slices.ContainsFunc(encoded, func(c byte) bool { return c >= 0x7f }) {
+		return string(encoded)
+	}
 	var b strings.Builder
 	b.Grow(len(encoded))
 	for _, c := range string(encoded) {

@@ -82,7 +82,7 @@ func parse(args []string) (config, error) {
 	f.IntVar(&c.plan.Rounds, "rounds", 5, "rounds, of which the medians are reported")
 	f.IntVar(&c.connections, "connections", 64, "keep-alive connections, each with a session of its own")
 	f.StringVar(&c.only, "only", "", "only this work: none, cookie, read or write")
-	f.StringVar(&c.sides, "sides", "", "only these sides, separated by commas: bare, embedded, memstore, rqlited, cached, redis")
+	f.StringVar(&c.sides, "sides", "", "only these sides, separated by commas: bare, embedded, keys, shared, memstore, rqlited, cached, redis")
 	f.StringVar(&c.dir, "dir", os.TempDir(), "where the stores keep their data; a real disk")
 	f.StringVar(&c.profiles, "profiles", "", "after the measurement write profiles of each Caddy at each work into this directory")
 	if err := f.Parse(args); err != nil {

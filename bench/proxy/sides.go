@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // side is one way of having sessions in Caddy, or of having none.
 type side struct {
@@ -11,11 +14,17 @@ type side struct {
 	store string
 	// peer is the side that it is compared with.
 	peer string
+	// works are what it takes part in, all of them where there are none.
+	works []string
 }
+
+func (s side) does(w work) bool { return len(s.works) == 0 || slices.Contains(s.works, w.name) }
 
 const (
 	bare     = "bare"
 	embedded = "embedded"
+	keys     = "keys"
+	shared   = "shared"
 	memstore = "memstore"
 	rqlited  = "rqlited"
 	cached   = "cached"
@@ -25,6 +34,8 @@ const (
 var sides = []side{
 	{name: bare, title: "reverse_proxy alone", routes: bareRoutes},
 	{name: embedded, title: "session, embedded node", routes: sessionRoutes("embedded {DIR}/sessions.db"), peer: memstore},
+	{name: keys, title: "the same with keys", routes: sessionRoutes("embedded {DIR}/sessions.db\n\t\tkeys a-secret-for-this-measurement-and-no-other"), peer: embedded, works: []string{"read", "write"}},
+	{name: shared, title: "the same with upstream send *, two placeholders and a matcher", routes: sharedRoutes(), peer: embedded, works: []string{"read"}},
 	{name: memstore, title: "scs LoadAndSave, memstore", routes: plainRoutes("")},
 	{name: rqlited, title: "session, one rqlited", routes: sessionRoutes("rqlite http://{STORE}"), store: rqlited, peer: redis},
 	{name: cached, title: "session, one rqlited, cache 1s", routes: sessionRoutes("rqlite http://{STORE}\n\t\ttable cached\n\t\tcache 1s"), store: rqlited, peer: redis},
@@ -106,6 +117,14 @@ func sessionRoutes(store string) string {
 			header_up X-User {http.session.data.n}
 		}
 	}`
+}
+
+// sharedRoutes let the application have the session in every way at once.
+func sharedRoutes() string {
+	return strings.NewReplacer(
+		"sessions.db\n", "sessions.db\n\t\tupstream {\n\t\t\tsend *\n\t\t}\n",
+		"handle /read {\n\t\treverse_proxy {UPSTREAM} {", "handle /read {\n\t\t@member session user\n\t\treverse_proxy @member {UPSTREAM} {\n\t\t\theader_up X-Role {http.session.data.role}",
+	).Replace(sessionRoutes("embedded {DIR}/sessions.db"))
 }
 
 func plainRoutes(redis string) string {

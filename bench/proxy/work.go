@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
@@ -25,15 +26,16 @@ var works = []work{
 // compare lets every side do the work, and proves afterwards that it was done.
 func (b *bench) compare(c config, w work) ([]measure.Row, error) {
 	var all []measure.Side
-	for _, r := range b.sides {
+	sides := slices.DeleteFunc(slices.Clone(b.sides), func(r *running) bool { return !r.does(w) })
+	for _, r := range sides {
 		all = append(all, measure.Side{
 			Name: r.name, Op: r.operate(w), ServerCPU: r.cpu,
 			ClientCPU: func() time.Duration { return process.OwnCPU() + b.upstream.CPU() },
 		})
 	}
 	results := measure.Compare(c.plan, c.connections, all)
-	allocs := make([]allocated, len(b.sides))
-	for i, r := range b.sides {
+	allocs := make([]allocated, len(sides))
+	for i, r := range sides {
 		var err error
 		if allocs[i], err = r.allocations(w); err != nil {
 			return nil, err
@@ -42,7 +44,7 @@ func (b *bench) compare(c config, w work) ([]measure.Row, error) {
 			return nil, err
 		}
 	}
-	return report(w, b.sides, results, allocs), nil
+	return report(w, sides, results, allocs), nil
 }
 
 // operate returns one request of a connection.
