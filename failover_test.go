@@ -52,6 +52,12 @@ const (
 // startTraffic logs the members in and begins.
 func (d *deployment) startTraffic(t *testing.T, repeats bool) *traffic {
 	t.Helper()
+	return d.startTrafficAt(t, trafficRate, repeats)
+}
+
+// startTrafficAt is startTraffic with a rate of its own, in requests a second.
+func (d *deployment) startTrafficAt(t *testing.T, rate int, repeats bool) *traffic {
+	t.Helper()
 	l := &traffic{d: d, repeats: repeats, stop: make(chan struct{})}
 	for range trafficMembers {
 		cookie, _ := d.login(t)
@@ -59,15 +65,18 @@ func (d *deployment) startTraffic(t *testing.T, repeats bool) *traffic {
 	}
 	l.begun = time.Now()
 	l.requests.Go(func() {
-		tick := time.NewTicker(time.Second / trafficRate)
+		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
-		for i := 0; ; i++ {
+		for i := 0; ; {
 			select {
 			case <-tick.C:
 			case <-l.stop:
 				return
 			}
-			l.requests.Go(func() { l.request(i) })
+			for due := int(time.Since(l.begun).Seconds() * float64(rate)); i < due; i++ { // ticks get lost
+				n := i
+				l.requests.Go(func() { l.request(n) })
+			}
 		}
 	})
 	t.Cleanup(func() { l.end() })

@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +14,21 @@ import (
 
 	"github.com/caddy-session/caddy-session/internal/rqlited"
 )
+
+var reloadRounds = flag.Int("reload.rounds", 0, "how often Caddy is reloaded under traffic; 0 is 10 times, 3 with -short")
+
+// reloadRate is how many requests a second Caddy has while it is reloaded.
+const reloadRate = 500
+
+func reloadCount() int {
+	switch {
+	case *reloadRounds > 0:
+		return *reloadRounds
+	case testing.Short():
+		return 3
+	}
+	return 10
+}
 
 // Caddy is reloaded again and again while it has traffic. It gets its socket
 // from outside: where it opens the socket itself, Linux resets the connections
@@ -31,18 +47,19 @@ func reloadUnderTraffic(t *testing.T, d *deployment) {
 	d.http.Transport.(*http.Transport).DisableKeepAlives = true
 	p := d.add()
 	p.start()
-	l := d.startTraffic(t, true)
+	l := d.startTrafficAt(t, reloadRate, true)
 	goOn(time.Second)
 	l.end()
 	p.reload(t) // what only the first reload makes is not counted
 	before := p.settled(t)
 
-	l = d.startTraffic(t, true)
-	reloads := roundsOr(20)
+	l = d.startTrafficAt(t, reloadRate, true)
+	reloads, begun := reloadCount(), time.Now()
 	for range reloads {
 		p.reload(t)
 		goOn(200 * time.Millisecond)
 	}
+	took := time.Since(begun)
 	samples := l.end()
 	all, _ := statuses(samples)
 	failed, again := 0, 0
@@ -56,8 +73,8 @@ func reloadUnderTraffic(t *testing.T, d *deployment) {
 		}
 	}
 	after := p.settled(t)
-	t.Logf("%d reloads under %d requests a second: %s (%d after no answer at first); before %+v, after %+v",
-		reloads, trafficRate, all, again, before, after)
+	t.Logf("%d reloads under %.0f requests a second: %s (%d after no answer at first), p99 %v; before %+v, after %+v",
+		reloads, float64(len(samples))/took.Seconds(), all, again, slowest(samples, .99), before, after)
 	if failed > 0 {
 		t.Errorf("%d requests failed", failed)
 	}
@@ -68,6 +85,15 @@ func reloadUnderTraffic(t *testing.T, d *deployment) {
 		t.Errorf("%d open files were left behind", n)
 	}
 	l.checkCounters(t)
+}
+
+// slowest is how long the given share of requests took at most.
+func slowest(samples []sample, share float64) time.Duration {
+	took := make([]time.Duration, len(samples))
+	for i, s := range samples {
+		took[i] = s.took
+	}
+	return quantile(took, share)
 }
 
 // reload runs `caddy reload`.
