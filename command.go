@@ -37,6 +37,9 @@ Where the config has several stores, --store says which one is meant;
 			cmd.AddCommand(listCommand(), showCommand(), revokeCommand(), statsCommand(), purgeCommand(),
 				exportCommand(), importCommand(), keygenCommand())
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+				return fmt.Errorf("%w; an id that begins with - goes behind --", err)
+			})
 		},
 	})
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
-var moveSessions = flag.Int("move.sessions", 60_000, "how many sessions the export and the import are tested with")
+var moveSessions = flag.Int("move.sessions", 20_000, "how many sessions the export and the import are tested with")
 
 // writeRows makes a file of an export, in the order that an export has.
 func writeRows(t testing.TB, file string, n int) {
@@ -91,6 +91,7 @@ func interrupt(t testing.TB, cmd *exec.Cmd, enough func() bool) {
 func moveTo(t *testing.T, s *server, store, file string) (exported string) {
 	t.Helper()
 	n := fmt.Sprintf("%d", *moveSessions)
+	caddyBinary(t) // built before the time counts
 	begun := time.Now()
 	interrupt(t, s.command("import", file, "--store", store), func() bool {
 		noted, err := os.ReadFile(file + ".imported")

@@ -142,6 +142,8 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 	s := startWithAdmin(t, adminSite, "STORE", "")
 	s.signIn("alice")
 	for _, test := range []struct{ args, want string }{
+		{"show -none", "goes behind --"},
+		{"show -- -none", "there is no session with this id"},
 		{"show none", "there is no session with this id"},
 		{"show", "accepts 1 arg"},
 		{"revoke none", "none: there is no session with this id"},

@@ -488,13 +488,18 @@ func (s *Session) logID(id string) {
 	}
 }
 
-// newID makes a public id: 128 random bits.
+// newID makes a public id: 128 random bits, less the few ids that a command
+// line would take for an option.
 func newID() string {
 	var raw [16]byte
-	if _, err := rand.Read(raw[:]); err != nil {
-		panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
+	for {
+		if _, err := rand.Read(raw[:]); err != nil {
+			panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
+		}
+		if id := base64.RawURLEncoding.EncodeToString(raw[:]); id[0] != '-' {
+			return id
+		}
 	}
-	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
 var _ fmt.Stringer = (*Session)(nil)
