@@ -224,9 +224,7 @@ func TestEvents_reachTheSubscribersOfTheNewestConfig(t *testing.T) {
 	eventually(t, "the event after a reload that failed", func() bool { return strings.Contains(first.said(), "bob") })
 
 	s.names["HEAR"] = onEvent(t, second.hear)
-	if err := s.load(eventsSite); err != nil {
-		t.Fatal(err)
-	}
+	s.reload(eventsSite)
 	s.visitor().get("/put?user=carol")
 	eventually(t, "the event of the new config", func() bool { return strings.Contains(second.said(), "carol") })
 	if strings.Contains(first.said(), "carol") {

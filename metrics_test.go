@@ -274,16 +274,14 @@ func (s *server) label(m scraped) string {
 }
 
 func TestMetrics_goOnOverReloads(t *testing.T) {
-	config := "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession\nsession_edit put user alice\nrespond ok\n}"
+	config := "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession\nsession_edit /put put user alice\nrespond ok\n}"
 	s := start(t, config, "METRICS", "http://"+freeAddress(t))
 	before := s.scrape()
-	s.visitor().get("/")
+	s.visitor().get("/put")
 	for range 3 {
-		if err := s.load(config); err != nil {
-			t.Fatal(err)
-		}
+		s.reload(config)
 	}
-	s.visitor().get("/")
+	s.visitor().get("/put")
 	s.counts(before, 2, "created_total")
 	s.label(s.scrape()) // there is one, not one for each config
 	if err := s.load("$METRICS {\nmetrics /metrics\n}"); err != nil {
