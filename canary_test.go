@@ -127,7 +127,7 @@ func TestCanary_secretsAreSeenNowhere(t *testing.T) {
 	for _, path := range []string{
 		"/config/", "/metrics", "/debug/vars", "/debug/pprof/cmdline", "/reverse_proxy/upstreams",
 		"/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2",
-		"/session/", "/session/stores", "/session/sessions",
+		"/session/stores", "/session/count", "/session/sessions",
 	} {
 		seen["GET "+path] = d.do(http.MethodGet, "http://"+p.admin+path, "").body
 	}
