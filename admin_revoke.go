@@ -22,13 +22,16 @@ func adminRevoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.backend.revoke(r.Context(), r.PathValue("id"))
+	id := r.PathValue("id")
+	rec, found, err := s.backend.revoke(r.Context(), id)
 	if err != nil {
 		return s.unavailable(err)
 	}
 	if !found {
 		return errNoSession
 	}
+	status, _ := describe(s.lease, rec)
+	s.backend.tell(event{name: sessionDestroyed, id: id, principal: status.Principal})
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
 
@@ -54,12 +57,13 @@ func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
+	s.backend.tell(event{name: sessionDestroyed, principal: name})
 	return writeJSON(w, RevokeResult{s.name, revoked})
 }
 
-// revoke ends the session with an id, and reports whether there was one.
-func (b *backend) revoke(ctx context.Context, id string) (found bool, err error) {
-	rec, found, err := b.store.Current(ctx, id)
+// revoke ends the session with an id, and returns its row if there was one.
+func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record, found bool, err error) {
+	rec, found, err = b.store.Current(ctx, id)
 	if err == nil {
 		err = b.store.Destroy(ctx, id)
 	}
@@ -67,7 +71,7 @@ func (b *backend) revoke(ctx context.Context, id string) (found bool, err error)
 	if found {
 		b.ended(rec.Token)
 	}
-	return found, err
+	return rec, found, err
 }
 
 // revokePrincipal ends all sessions of a principal.

@@ -112,7 +112,7 @@ func storeFor(r *http.Request) (namedStore, error) {
 	}
 	names := make([]string, len(stores))
 	for i, s := range stores {
-		if name == s.name || name == s.place.named(s.place.long) {
+		if name == s.name || name == s.place.named(s.place.long) || name == s.backend.metrics.store {
 			return s, nil
 		}
 		names[i] = s.name

@@ -20,6 +20,9 @@ type StoreStatus struct {
 	// The name for the parameter store and for --store.
 	Name string `json:"name"`
 
+	// What metrics and events call it; good as a name, too.
+	Label string `json:"label"`
+
 	// embedded or rqlite.
 	Kind string `json:"kind"`
 
@@ -84,7 +87,7 @@ func adminStores(w http.ResponseWriter, r *http.Request) error {
 func (s namedStore) status(ctx context.Context) StoreStatus {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	status := StoreStatus{Name: s.name, Kind: "embedded", File: s.backend.file, Table: s.place.table}
+	status := StoreStatus{Name: s.name, Label: s.backend.metrics.store, Kind: "embedded", File: s.backend.file, Table: s.place.table}
 	begun := time.Now()
 	err := s.backend.blocked()
 	if err == nil {

@@ -2,10 +2,12 @@ package caddysession
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,11 +21,8 @@ import (
 type rates struct {
 	*client
 	at, before time.Time
-	now, then  map[string]float64
+	now, then  map[counter]float64
 }
-
-// metricPrefix begins the names of this plugin's metrics.
-const metricPrefix = "caddy_session_"
 
 // take looks at the metrics. Where there are none, there are no rates.
 func (r *rates) take() {
@@ -37,30 +36,37 @@ func (r *rates) take() {
 	r.now = readCounters(res.Body)
 }
 
-// readCounters reads counters, and how often a histogram was observed, in
-// Prometheus's text format.
-func readCounters(from io.Reader) map[string]float64 {
-	counters := make(map[string]float64)
+// counter is a counter of the metrics, or how often a histogram was observed:
+// which store it is of, and what it counts.
+type counter struct{ store, what string }
+
+var (
+	counterLine  = regexp.MustCompile(`^` + metricsPrefix + `(\w+?)(?:_total|_duration_seconds_count)\{(.*)\} (\S+)$`)
+	counterLabel = regexp.MustCompile(`(\w+)="([^"]*)"`)
+)
+
+// readCounters reads this plugin's counters in Prometheus's text format.
+func readCounters(from io.Reader) map[counter]float64 {
+	counters := make(map[counter]float64)
 	lines := bufio.NewScanner(from)
 	for lines.Scan() {
-		series, value, ok := cutLast(lines.Text(), " ")
-		name, _, _ := strings.Cut(series, "{")
-		if !ok || !strings.HasPrefix(name, metricPrefix) || !strings.HasSuffix(name, "_total") && !strings.HasSuffix(name, "_count") {
+		found := counterLine.FindStringSubmatch(lines.Text())
+		if found == nil {
 			continue
 		}
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			counters[strings.TrimPrefix(series, metricPrefix)] = n
+		c := counter{what: strings.ReplaceAll(found[1], "_", " ")}
+		for _, label := range counterLabel.FindAllStringSubmatch(found[2], -1) {
+			if label[1] == "store" {
+				c.store = label[2]
+			} else {
+				c.what += ", " + label[2]
+			}
+		}
+		if n, err := strconv.ParseFloat(found[3], 64); err == nil {
+			counters[c] = n
 		}
 	}
 	return counters
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
 
 // print writes what happened since the look before; nothing at the first one.
@@ -70,11 +76,15 @@ func (r *rates) print() error {
 		return nil
 	}
 	table := newTable(r.out)
-	fmt.Fprintln(table, "\nPER SECOND\t")
-	for _, series := range slices.Sorted(maps.Keys(r.now)) {
-		if grown := r.now[series] - r.then[series]; grown > 0 {
-			fmt.Fprintf(table, "%s\t%.1f\n", printable(series, 120), grown/passed)
+	fmt.Fprintln(table, "\nSTORE\tWHAT\tPER SECOND")
+	for _, c := range slices.SortedFunc(maps.Keys(r.now), compareCounters) {
+		if grown := r.now[c] - r.then[c]; grown > 0 {
+			fmt.Fprintf(table, "%s\t%s\t%.1f\n", printable(c.store, 60), printable(c.what, 60), grown/passed)
 		}
 	}
 	return table.Flush()
+}
+
+func compareCounters(a, b counter) int {
+	return cmp.Or(cmp.Compare(a.store, b.store), cmp.Compare(a.what, b.what))
 }

@@ -2,7 +2,6 @@ package caddysession
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -46,12 +45,12 @@ func showStats(c *client, fl caddycmd.Flags) error {
 	if every < 0 {
 		return fmt.Errorf("--watch is how often to look, like 2s, not %v", every)
 	}
-	rates := &rates{client: c}
+	rates, look := &rates{client: c}, &look{client: c}
 	for {
 		if every > 0 {
 			rates.take()
 		}
-		stats, err := c.stats()
+		stats, err := look.stats()
 		if err != nil {
 			return err
 		}
@@ -70,31 +69,61 @@ func showStats(c *client, fl caddycmd.Flags) error {
 	}
 }
 
+// look looks at the stores, again and again.
+type look struct {
+	*client
+	counted map[string]lastCount // by the name of the store
+}
+
+// lastCount is what was counted last. A count reads all of a table, so it is
+// only repeated when ten times as long as it took has passed.
+type lastCount struct {
+	CountResult
+	good time.Time // until then
+}
+
 // stats asks for all stores, or for that which was named.
-func (c *client) stats() ([]StoreStats, error) {
+func (l *look) stats() ([]StoreStats, error) {
 	var all struct {
 		Stores []StoreStatus `json:"stores"`
 	}
-	if err := c.get("stores", nil, &all); err != nil {
+	if err := l.get("stores", nil, &all); err != nil {
 		return nil, err
 	}
 	var stats []StoreStats
 	for _, s := range all.Stores {
-		if c.store != "" && c.store != s.Name {
+		if l.store != "" && l.store != s.Name && l.store != s.Label {
 			continue
 		}
 		one := StoreStats{StoreStatus: s}
-		named := client{address: c.address, store: s.Name}
-		var count CountResult
-		if s.Reachable && named.get("count", url.Values{}, &count) == nil { // if not, it has gone since
+		if count, ok := l.count(s); ok {
 			one.Sessions, one.Keys = &count.Sessions, count.Keys
 		}
 		stats = append(stats, one)
 	}
-	if len(stats) == 0 && c.store != "" {
-		return nil, fmt.Errorf("no store is called %q", c.store)
+	if len(stats) == 0 && l.store != "" {
+		return nil, fmt.Errorf("no store is called %q", l.store)
 	}
 	return stats, nil
+}
+
+// count counts the sessions of a store that can be reached.
+func (l *look) count(s StoreStatus) (CountResult, bool) {
+	begun := time.Now()
+	last, ok := l.counted[s.Name]
+	if !s.Reachable || ok && begun.Before(last.good) {
+		return last.CountResult, ok && s.Reachable
+	}
+	named := client{address: l.address, store: s.Name}
+	var count CountResult
+	if named.get("count", nil, &count) != nil {
+		return count, false // it has gone since
+	}
+	if l.counted == nil {
+		l.counted = make(map[string]lastCount)
+	}
+	l.counted[s.Name] = lastCount{count, begun.Add(11 * time.Since(begun))}
+	return count, true
 }
 
 // clear begins a new page on a terminal.

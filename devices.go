@@ -235,9 +235,10 @@ func (v deviceVisit) endWhich(w http.ResponseWriter, ctx context.Context, which 
 	if _, kept := describe(v.h.lease, rec); !found || v.h.principalIn(kept) != v.owner {
 		return caddyhttp.Error(http.StatusNotFound, errNotYours)
 	}
-	if _, err := v.h.backend.revoke(ctx, which); err != nil {
+	if _, _, err := v.h.backend.revoke(ctx, which); err != nil {
 		return v.unavailable(w, "ending", err)
 	}
+	v.noteDestroyed(which, v.owner)
 	return nil
 }
 
