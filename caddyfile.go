@@ -2,9 +2,7 @@ package caddysession
 
 import (
 	"encoding/json"
-	"strconv"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -135,17 +133,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("session takes a block, not %q: name the store and the cookie in it", d.Val())
 	}
-	seen := options{}
-	for d.NextBlock(0) {
-		option := d.Val()
-		if err := seen.once(d); err != nil {
-			return err
-		}
-		if err := h.option(d, option); err != nil {
-			return err
-		}
-	}
-	return nil
+	return eachOption(d, 0, h.option)
 }
 
 func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
@@ -208,107 +196,6 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 	return d.Errf("unknown option %q of session", option)
 }
 
-func (c *StoreConfig) option(d *caddyfile.Dispenser, option string) error {
-	start := d.Token()
-	var err error
-	switch option {
-	case "rqlite":
-		c.Rqlite = new(RqliteConfig)
-		err = c.Rqlite.unmarshal(d)
-	case "embedded":
-		c.Embedded = new(EmbeddedConfig)
-		err = c.Embedded.unmarshal(d)
-	case "table":
-		err = parseString(d, &c.Table)
-	case "cleanup_interval":
-		return c.parseCleanup(d)
-	case "max_calls":
-		err = parseCount(d, &c.MaxCalls)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
-}
-
-// parseCleanup is the one duration that may be 0.
-func (c *StoreConfig) parseCleanup(d *caddyfile.Dispenser) error {
-	var value string
-	if err := parseString(d, &value); err != nil {
-		return err
-	}
-	interval, err := caddy.ParseDuration(value)
-	if err != nil || interval < 0 {
-		return d.Errf("cleanup_interval must be a duration like 5m, or 0 to turn it off, not %q", value)
-	}
-	c.CleanupInterval = (*caddy.Duration)(&interval)
-	return nil
-}
-
-func (c *RqliteConfig) unmarshal(d *caddyfile.Dispenser) error {
-	c.Addresses = d.RemainingArgs()
-	seen := options{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.once(d); err != nil {
-			return err
-		}
-		if err := c.option(d, option); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *RqliteConfig) option(d *caddyfile.Dispenser, option string) error {
-	switch option {
-	case "username":
-		return parseString(d, &c.Username)
-	case "password":
-		return parseString(d, &c.Password)
-	case "tls_ca":
-		return parseString(d, &c.TLSCA)
-	case "tls_cert":
-		if !d.AllArgs(&c.TLSCertificate, &c.TLSKey) {
-			return d.Err("tls_cert takes two files: the certificate and its key")
-		}
-		return nil
-	case "tls_insecure_skip_verify":
-		c.TLSInsecureSkipVerify = true
-		return noArgs(d)
-	case "consistency":
-		return parseChoice(d, &c.Consistency, consistencyLevels)
-	case "timeout":
-		return parseDuration(d, &c.Timeout)
-	}
-	return d.Errf("unknown option %q of rqlite", option)
-}
-
-func (c *EmbeddedConfig) unmarshal(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		c.File = d.Val()
-	}
-	if err := noArgs(d); err != nil {
-		return err
-	}
-	seen := options{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.once(d); err != nil {
-			return err
-		}
-		if d.Val() != "synchronous" {
-			return d.Errf("unknown option %q of embedded", d.Val())
-		}
-		if err := parseChoice(d, &c.Synchronous, synchronousModes); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {
 	start := d.Token()
 	if d.NextArg() {
@@ -317,15 +204,8 @@ func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if err := noArgs(d); err != nil {
 		return err
 	}
-	seen := options{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.once(d); err != nil {
-			return err
-		}
-		if err := c.option(d, option); err != nil {
-			return err
-		}
+	if err := eachOption(d, d.Nesting(), c.option); err != nil {
+		return err
 	}
 	if err := c.check(); err != nil {
 		return at(start, err)
@@ -353,46 +233,6 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 	return d.Errf("unknown option %q of cookie", option)
 }
 
-func (l *PrincipalLimit) unmarshal(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
-		return d.Err("max_per_principal takes a number, and oldest or reject")
-	}
-	var err error
-	if l.Max, err = strconv.Atoi(args[0]); err != nil || l.Max < 1 {
-		return d.Errf("max_per_principal takes a number from 1 on, not %q", args[0])
-	}
-	if len(args) == 1 {
-		return nil
-	}
-	l.Policy = args[1]
-	if err := checkChoice("policy of max_per_principal", l.Policy, limitPolicies); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
-
-func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {
-	start := d.Token()
-	c.Secrets = d.RemainingArgs()
-	seen := options{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := seen.once(d); err != nil {
-			return err
-		}
-		if d.Val() != "plain_until" {
-			return d.Errf("unknown option %q of keys", d.Val())
-		}
-		if err := parseTime(d, &c.PlainUntil); err != nil {
-			return err
-		}
-	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
-}
-
 func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 || args[0] != "deny" && args[0] != "allow" {
@@ -403,56 +243,6 @@ func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	return nil
-}
-
-func (c *UpstreamConfig) unmarshal(d *caddyfile.Dispenser) error {
-	start := d.Token()
-	if err := noArgs(d); err != nil {
-		return err
-	}
-	seen := options{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "header" {
-			if err := seen.once(d); err != nil {
-				return err
-			}
-		}
-		if err := c.option(d, option); err != nil {
-			return err
-		}
-	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
-}
-
-func (c *UpstreamConfig) option(d *caddyfile.Dispenser, option string) error {
-	switch option {
-	case "send":
-		if c.Send = d.RemainingArgs(); len(c.Send) == 0 {
-			return d.Err("send takes the keys to send, or * for all")
-		}
-		return nil
-	case "header":
-		var key, name string
-		if !d.AllArgs(&key, &name) {
-			return d.Err("header takes a key of the session and the name of the header")
-		}
-		if c.Headers == nil {
-			c.Headers = make(map[string]string)
-		}
-		if _, twice := c.Headers[name]; twice {
-			return d.Errf("header %s is given twice", name)
-		}
-		c.Headers[name] = key
-		return nil
-	case "accept":
-		c.Accept = true
-		return noArgs(d)
-	}
-	return d.Errf("unknown option %q of upstream", option)
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -44,3 +44,22 @@ func parseClientLimit(d *caddyfile.Dispenser, to **ClientLimit) error {
 	*to = &ClientLimit{Sessions: n, Per: caddy.Duration(duration)}
 	return nil
 }
+
+func (l *PrincipalLimit) unmarshal(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.Err("max_per_principal takes a number, and oldest or reject")
+	}
+	var err error
+	if l.Max, err = strconv.Atoi(args[0]); err != nil || l.Max < 1 {
+		return d.Errf("max_per_principal takes a number from 1 on, not %q", args[0])
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	l.Policy = args[1]
+	if err := checkChoice("policy of max_per_principal", l.Policy, limitPolicies); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,14 +21,20 @@ func at(token caddyfile.Token, err error) error {
 	return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
 }
 
-// options are those a block had so far.
-type options map[string]bool
-
-func (seen options) once(d *caddyfile.Dispenser) error {
-	if seen[d.Val()] {
-		return d.Errf("%s is given twice", d.Val())
+// eachOption reads the options of a block, each of which may stand there once,
+// but for those that are named as repeatable.
+func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Dispenser, option string) error, repeatable ...string) error {
+	seen := make(map[string]bool)
+	for d.NextBlock(nesting) {
+		option := d.Val()
+		if seen[option] && !slices.Contains(repeatable, option) {
+			return d.Errf("%s is given twice", option)
+		}
+		seen[option] = true
+		if err := read(d, option); err != nil {
+			return err
+		}
 	}
-	seen[d.Val()] = true
 	return nil
 }
 
