@@ -62,7 +62,7 @@ func (c *UpstreamConfig) check() error {
 		}
 	}
 	folded := make(map[string]bool)
-	for name := range c.Headers {
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) { // so that the error is always the same
 		if folded[fold(name)] {
 			return fmt.Errorf("header %s is given twice", name)
 		}
