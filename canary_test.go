@@ -151,6 +151,9 @@ func TestCanary_secretsAreSeenNowhere(t *testing.T) {
 			t.Errorf("%s has but %d bytes: %q", want, len(seen[want]), seen[want])
 		}
 	}
+	if !strings.Contains(seen["GET /metrics"], "caddy_session_store_up") {
+		t.Error("the admin endpoint shows no metrics of ours")
+	}
 	for where, text := range seen {
 		for what, secret := range secrets {
 			if strings.Contains(text, secret) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(secret))) {

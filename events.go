@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
 )
 
 // The events of Caddy's events app.
@@ -93,12 +94,23 @@ func (e *events) run() {
 	for {
 		select {
 		case next := <-e.queue:
-			e.app.Emit(e.ctx, next.name, next.data())
-			e.pending.Add(-1)
+			e.hand(next)
 		case <-e.ending:
 			return
 		}
 	}
+}
+
+// hand gives an event to its subscribers. One that panics is logged: elsewhere in
+// Caddy a request would end by it, here all of Caddy would.
+func (e *events) hand(next event) {
+	defer e.pending.Add(-1)
+	defer func() {
+		if p := recover(); p != nil {
+			e.ctx.Logger().Error("a subscriber panicked", zap.String("event", next.name), zap.Any("panic", p), zap.StackSkip("stack", 1))
+		}
+	}()
+	e.app.Emit(e.ctx, next.name, next.data())
 }
 
 // drain waits until the subscribers have what happened so far, but not for long.

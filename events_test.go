@@ -231,3 +231,16 @@ func TestEvents_reachTheSubscribersOfTheNewestConfig(t *testing.T) {
 		t.Error("the subscriber of the old config got it too")
 	}
 }
+
+func TestEvents_outliveASubscriberThatPanics(t *testing.T) {
+	var h heard
+	s := start(t, eventsSite, "HEAR", onEvent(t, func(e caddy.Event) {
+		h.hear(e)
+		panic("a bug of the subscriber")
+	}), "STORE", "embedded", "TABLE", "events_panic", "METRICS", "http://"+freeAddress(t))
+	for _, user := range []string{"alice", "bob"} {
+		s.visitor().get("/put?user=" + user)
+		eventually(t, "the event", func() bool { return strings.Contains(h.said(), user) })
+	}
+	s.logged("a subscriber panicked")
+}

@@ -291,3 +291,73 @@ func TestMetrics_goOnOverReloads(t *testing.T) {
 		t.Errorf("a config without sessions still shows %v", got)
 	}
 }
+
+func TestMetrics_tellStoresApart(t *testing.T) {
+	one, two := newStandIn(t), newStandIn(t)
+	config := `
+$METRICS {
+	metrics /metrics
+}
+(routes) {
+	session_edit put user alice
+	respond ok
+}
+$SITE1 {
+	session {
+		rqlite $ONE
+		table apart
+	}
+	import routes
+}
+$SITE2 {
+	session {
+		rqlite $TWO $DEAD {
+			timeout $TIMEOUT
+		}
+		table apart
+	}
+	import routes
+}
+$SITE3 {
+	session {
+		table apart
+	}
+	import routes
+}`
+	s := start(t, config, "ONE", one.URL, "TWO", two.URL, "DEAD", "http://"+freeAddress(t), "TIMEOUT", "1s", "METRICS", "http://"+freeAddress(t))
+	before := s.scrape()
+	for _, site := range []string{"$SITE1/", "$SITE2/", "$SITE2/", "$SITE3/"} {
+		s.visitor().get(site).want(t, http.StatusOK, "ok")
+	}
+	var created []float64
+	after := s.scrape()
+	for series := range after {
+		label, ok := strings.CutPrefix(series, `caddy_session_store_up{`)
+		if !ok {
+			continue
+		}
+		label = strings.TrimSuffix(label, "}")
+		created = append(created, after.sum("created_total", label)-before.sum("created_total", label))
+		if !strings.HasPrefix(label, `store="rqlite/apart`) && !strings.HasPrefix(label, `store="embedded/apart`) {
+			t.Errorf("a store is called %s", label)
+		}
+	}
+	if slices.Sort(created); !slices.Equal(created, []float64{1, 1, 2}) {
+		t.Errorf("the stores have %v new sessions", created)
+	}
+
+	eventually(t, "the dead node to be noticed", func() bool {
+		m := s.scrape()
+		return m.sum("node_breaker_open", `node="2"`) == 1 && m.sum("node_breaker_open", `node="1"`) == 0 && m.sum("node_leader", `node="1"`) == 2
+	})
+
+	// A reload that changes how a store is reached makes no second store of it.
+	s.names["TIMEOUT"] = "2s"
+	if err := s.load(config); err != nil {
+		t.Fatal(err)
+	}
+	s.visitor().get("$SITE2/").want(t, http.StatusOK, "ok")
+	if up := s.scrape().sum("store_up"); up != 3 {
+		t.Errorf("%v stores are up, want 3", up)
+	}
+}
