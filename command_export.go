@@ -19,6 +19,7 @@ import (
 
 const (
 	partialSuffix = ".partial"
+	originSuffix  = ".partial.of"
 
 	// movePatience is how long an export or an import waits for a Caddy that
 	// does not answer, or a store that is down.
@@ -49,55 +50,64 @@ With - it writes to the standard output.`,
 }
 
 func exportSessions(c *client, fl caddycmd.Flags) error {
-	file := fl.Arg(0)
-	if file == "-" {
-		x := &exporter{client: c, to: bufio.NewWriter(c.out), bar: newProgress(c.notes, "exporting", "sessions", 0, c.total())}
-		return x.run()
+	var count CountResult
+	if err := c.get("count", nil, &count); err != nil {
+		return err
 	}
+	c.store = count.Store
+	x := &exporter{client: c, total: count.Sessions}
+	if file := fl.Arg(0); file != "-" {
+		return x.toFile(file, fl.Bool("restart"))
+	}
+	return x.run(c.out)
+}
+
+// toFile exports to a file, going on with what an export before has left.
+func (x *exporter) toFile(file string, restart bool) error {
 	if _, err := os.Lstat(file); err == nil {
 		return fmt.Errorf("%s is there already: remove it, or name another file", file)
 	}
-	out, err := openPartial(file+partialSuffix, fl.Bool("restart"))
+	out, err := x.openPartial(file, restart)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	done, last, err := resume(out)
-	if err != nil {
-		return fmt.Errorf("going on with %s: %w: remove it, or begin anew with --restart", out.Name(), err)
+	if x.done, x.last, err = resume(out); err != nil {
+		return fmt.Errorf("going on with %s: %w: begin anew with --restart", out.Name(), err)
 	}
-	if done > 0 {
-		fmt.Fprintf(c.notes, "going on with %s, which has %s\n", out.Name(), counted(done, "row"))
+	if x.done > 0 {
+		fmt.Fprintf(x.notes, "going on with %s, which has %s\n", out.Name(), counted(x.done, "row"))
 	}
-	x := &exporter{client: c, to: bufio.NewWriterSize(out, 256<<10), done: done, last: last, bar: newProgress(c.notes, "exporting", "sessions", done, c.total())}
-	if err := x.run(); err != nil {
+	if err := x.run(out); err != nil {
 		return fmt.Errorf("%w; call this again to go on after %s", err, counted(x.done, "row"))
 	}
 	if err := errors.Join(out.Sync(), out.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(file+partialSuffix, file); err != nil {
+	if err := errors.Join(os.Rename(file+partialSuffix, file), os.Remove(file+originSuffix)); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.notes, "%s written to %s; keep it as secret as the sessions are\n", counted(x.done, "row"), file)
+	fmt.Fprintf(x.notes, "%s written to %s; keep it as secret as the sessions are\n", counted(x.done, "row"), file)
 	return nil
 }
 
-// total is about how many rows there will be; 0 if that cannot be told now.
-func (c *client) total() int64 {
-	var count CountResult
-	if c.get("count", nil, &count) != nil {
-		return 0 // the export itself will say why
+// openPartial opens the file that is written to. Beside it stands which store
+// it is of: the sessions of two must not come into one file.
+func (x *exporter) openPartial(file string, restart bool) (*os.File, error) {
+	origin := fmt.Sprintf("%s at %s\n", x.store, x.address)
+	before, err := os.ReadFile(file + originSuffix)
+	if err == nil && string(before) != origin && !restart {
+		return nil, fmt.Errorf("%s is of the store %s: name another file, or begin anew with --restart", file+partialSuffix, bytes.TrimSpace(before))
 	}
-	return count.Sessions
-}
-
-func openPartial(name string, restart bool) (*os.File, error) {
 	flags := os.O_RDWR | os.O_CREATE
-	if restart {
+	if restart || err != nil {
 		flags |= os.O_TRUNC
 	}
-	return os.OpenFile(name, flags, 0o600)
+	out, err := os.OpenFile(file+partialSuffix, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return out, os.WriteFile(file+originSuffix, []byte(origin), 0o600)
 }
 
 // resume cuts off a line that was written in part, and finds out which is the
@@ -141,13 +151,16 @@ func tokenOf(line []byte) (string, error) {
 // exporter writes rows as they come, and asks again where an answer breaks off.
 type exporter struct {
 	*client
-	to   *bufio.Writer
-	bar  *progress
-	done int64
-	last string // the token of the last line
+	to    *bufio.Writer
+	bar   *progress
+	total int64 // about so many rows there will be
+	done  int64
+	last  string // the token of the last line
 }
 
-func (x *exporter) run() error {
+func (x *exporter) run(to io.Writer) error {
+	x.to = bufio.NewWriterSize(to, 256<<10)
+	x.bar = newProgress(x.notes, "exporting", "sessions", x.done, x.total)
 	defer x.bar.done()
 	for patience := (patience{}); ; {
 		before := x.done

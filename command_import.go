@@ -47,7 +47,7 @@ With - it reads the standard input, and notes nothing.`,
 // imported is how far the import of a file has come.
 type imported struct {
 	Address  string    `json:"address"`  // of the Caddy that it goes to
-	Store    string    `json:"store"`    // as it was named
+	Store    string    `json:"store"`    // that they go to
 	Size     int64     `json:"size"`     // of the file
 	Modified time.Time `json:"modified"` // of the file
 	Offset   int64     `json:"offset"`   // what is before it is imported
@@ -56,7 +56,12 @@ type imported struct {
 }
 
 func importSessions(c *client, fl caddycmd.Flags) error {
-	m := &importer{client: c}
+	var count CountResult
+	if err := c.get("count", nil, &count); err != nil {
+		return err
+	}
+	c.store = count.Store
+	m := &importer{client: c, empty: count.Sessions == 0}
 	if name := fl.Arg(0); name == "-" {
 		m.from = os.Stdin
 	} else {
@@ -73,10 +78,10 @@ func importSessions(c *client, fl caddycmd.Flags) error {
 		return err
 	}
 	if fl.Bool("json") {
-		return c.printJSON(ImportResult{m.into, m.state.Received, m.state.Added})
+		return c.printJSON(ImportResult{m.store, m.state.Received, m.state.Added})
 	}
 	fmt.Fprintf(c.notes, "%s read into %s: %d added, %d were there already\n",
-		counted(m.state.Received, "row"), m.into, m.state.Added, m.state.Received-m.state.Added)
+		counted(m.state.Received, "row"), m.store, m.state.Added, m.state.Received-m.state.Added)
 	return nil
 }
 
@@ -86,7 +91,7 @@ type importer struct {
 	from  io.Reader
 	notes string // the file that says how far it has come; "" = none
 	state imported
-	into  string // the name of the store
+	empty bool // the store has no sessions
 }
 
 // open prepares to read a file from where the last import of it was interrupted.
@@ -110,7 +115,7 @@ func (m *importer) open(file *os.File, restart bool) error {
 	if same.Modified.Equal(before.Modified) {
 		same.Modified = before.Modified
 	}
-	if same != before {
+	if same != before || m.empty && before.Added > 0 {
 		return nil // another file, or it goes somewhere else
 	}
 	if _, err := file.Seek(before.Offset, io.SeekStart); err != nil {
@@ -170,7 +175,6 @@ func (m *importer) send(chunk []byte) error {
 			return fmt.Errorf("after %s: %w; what is stored stays, call this again to go on", counted(m.state.Received, "row"), err)
 		}
 	}
-	m.into = result.Store
 	m.state.Offset += int64(len(chunk))
 	m.state.Received += result.Received
 	m.state.Added += result.Added

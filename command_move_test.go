@@ -223,6 +223,63 @@ $SITE {
 	eventually(t, "the session to be elsewhere", func() bool { return v.get("/elsewhere").body == "alice" })
 }
 
+func TestCommand_mixesNoStores(t *testing.T) {
+	s := startWithAdmin(t, `
+$SITE {
+	route /a {
+		session {
+			embedded $DIR/a.db
+		}
+		session_edit put user alice
+		respond {http.session.id}
+	}
+	route /b {
+		session {
+			embedded $DIR/b.db
+		}
+	}
+}`)
+	s.visitor().get("/a")
+	file := filepath.Join(t.TempDir(), "exported")
+	leave := func(suffix, content string) {
+		t.Helper()
+		if err := os.WriteFile(file+suffix, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(".partial", `{"token":"zzz"}`+"\n")
+	leave(".partial.of", "a.db at "+s.names["ADMIN"]+"\n")
+	if _, notes, err := s.cli("export", file, "--store", "b.db"); err == nil || !strings.Contains(notes, "is of the store a.db") {
+		t.Errorf("an export of b.db goes on with one of a.db: %v %s", err, notes)
+	}
+	if _, notes, err := s.cli("export", file, "--store", "a.db", "--restart"); err != nil || !strings.Contains(notes, "1 row written") {
+		t.Errorf("an export that begins anew: %v %s", err, notes)
+	}
+	if left, err := filepath.Glob(file + ".*"); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v (%v)", left, err)
+	}
+
+	// Notes of an import to a store that has lost it since.
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted, err := json.Marshal(map[string]any{
+		"address": s.names["ADMIN"], "store": "b.db", "size": info.Size(), "modified": info.ModTime(), "offset": info.Size(), "received": 1, "added": 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave(".imported", string(noted))
+	if out := s.run("import", file, "--store", "b.db", "--json"); !strings.Contains(out, `"added":1`) {
+		t.Errorf("an import to a store that was emptied says %s", out)
+	}
+	leave(".imported", string(noted))
+	if out := s.run("import", file, "--store", "a.db", "--json"); !strings.Contains(out, `"received":1,"added":0`) {
+		t.Errorf("an import to another store says %s", out)
+	}
+}
+
 func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 	d := newDeployment(t, nil)
 	p := d.add()

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -167,6 +168,15 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		}
 	}
 	s.table().wantRows(1)
+}
+
+func TestCommand_withoutThePlugin(t *testing.T) {
+	other := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(other.Close)
+	s := &server{t: t, names: map[string]string{"ADMIN": strings.TrimPrefix(other.URL, "http://")}}
+	if _, notes, err := s.cli("list"); err == nil || !strings.Contains(notes, "built without this plugin") {
+		t.Errorf("%v %s", err, notes)
+	}
 }
 
 func TestCommand_watches(t *testing.T) {

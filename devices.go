@@ -55,7 +55,6 @@ var (
 	errNotSignedIn = errors.New("nobody is signed in: there are no sessions to show")
 	errNotYours    = errors.New("you have no session with this id")
 	errNothingToDo = errors.New("say which session is to end: its id, or others")
-	errOldToken    = errors.New("this session has just been given a new token: try again with it")
 )
 
 // ServeHTTP shows or ends sessions of the one who asks.
@@ -205,7 +204,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodDelete {
 		which = r.URL.Query().Get("id")
 	}
-	if err := v.endWhich(w, r.Context(), which); err != nil {
+	if err := v.endWhich(r.Context(), w, which); err != nil {
 		return err
 	}
 	if v.json {
@@ -216,17 +215,16 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (v deviceVisit) endWhich(w http.ResponseWriter, ctx context.Context, which string) error {
-	if v.inGrace() {
-		return caddyhttp.Error(http.StatusConflict, errOldToken)
-	}
-	switch which {
-	case "":
+func (v deviceVisit) endWhich(ctx context.Context, w http.ResponseWriter, which string) error {
+	own := map[string]func() error{"others": v.DestroyOthers, v.ID(): v.Destroy}[which]
+	switch {
+	case which == "":
 		return caddyhttp.Error(http.StatusBadRequest, errNothingToDo)
-	case "others":
-		return v.DestroyOthers()
-	case v.ID():
-		return v.Destroy()
+	case own != nil:
+		if err := own(); err != nil {
+			return v.httpError(err)
+		}
+		return nil
 	}
 	rec, found, err := v.h.backend.store.Current(ctx, which)
 	if err != nil {
@@ -240,12 +238,6 @@ func (v deviceVisit) endWhich(w http.ResponseWriter, ctx context.Context, which 
 	}
 	v.noteDestroyed(which, v.owner)
 	return nil
-}
-
-func (v deviceVisit) inGrace() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.grace
 }
 
 func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error) error {

@@ -237,6 +237,53 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
 }
 
+func TestDevices_worksOnSealedSessions(t *testing.T) {
+	const old, newer = "an old secret that is long enough to be one", "a new secret that is long enough to be one"
+	withKeys := func(secrets string) string {
+		return strings.Replace(devicesSite, "principal user", "principal user\n\t\tkeys "+secrets, 1)
+	}
+	s := start(t, withKeys("`"+old+"`"), "TRACK", tracked(t))
+	laptop, phone, mallory := s.visitor(), s.visitor(), s.visitor()
+	laptop.get("/login?user=alice")
+	mallory.get("/login?user=mallory")
+	if err := s.load(withKeys("`" + newer + "` `" + old + "`")); err != nil {
+		t.Fatal(err)
+	}
+	phoneID := phone.get("/login?user=alice").body
+	shown := laptop.devices()
+	if len(shown.Sessions) != 2 || !slices.Contains(shown.ids(), phoneID) {
+		t.Fatalf("the sessions under two keys are %+v", shown)
+	}
+	if a := mallory.submit("/account/sessions", url.Values{"end": {phoneID}, "csrf_token": {mallory.devices().CSRFToken}}); a.StatusCode != http.StatusNotFound {
+		t.Errorf("ending another's session is answered %d", a.StatusCode)
+	}
+	laptop.submit("/account/sessions", url.Values{"end": {phoneID}, "csrf_token": {shown.CSRFToken}})
+	phone.get("/who").want(t, http.StatusOK, "")
+	laptop.get("/who").want(t, http.StatusOK, "alice")
+}
+
+func TestDevices_whileTheStoreIsDown(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, strings.Replace(devicesSite, "principal user", "principal user\n\t\trqlite $STORE {\n\t\t\ttimeout 300ms\n\t\t}\n\t\tcache 1m", 1),
+		"TRACK", tracked(t), "STORE", store.URL)
+	v := s.visitor()
+	id := v.get("/login?user=alice").body
+	shown := v.devices()
+	store.fails()
+	for name, a := range map[string]*answer{
+		"listing": v.get("/account/sessions"),
+		"ending":  v.submit("/account/sessions", url.Values{"end": {"another"}, "csrf_token": {shown.CSRFToken}}),
+		"others":  v.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}}),
+		"own":     v.submit("/account/sessions", url.Values{"end": {id}, "csrf_token": {shown.CSRFToken}}),
+	} {
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Cookies()) > 0 {
+			t.Errorf("%s is answered %d, Retry-After %q, cookies %v", name, a.StatusCode, a.Header.Get("Retry-After"), a.Cookies())
+		}
+	}
+	store.works()
+	v.get("/who").want(t, http.StatusOK, "alice")
+}
+
 func TestDevices_leadsToNoOtherSite(t *testing.T) {
 	s := start(t, `
 $SITE {
