@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -135,6 +136,20 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "The shop knows alice")
 		v.get("$SITE2/").want(t, http.StatusOK, "The help desk knows alice")
 		s.table().wantRows(1)
+	},
+	"devices": func(t *testing.T) {
+		s := start(t, example(t, "recipes/devices.Caddyfile"))
+		phone, laptop := s.visitor(), s.visitor()
+		phone.get("/account/sessions").want(t, http.StatusUnauthorized, "")
+		phone.do(http.MethodPost, "/login?user=alice", "User-Agent", "a phone").redirected(t)
+		laptop.do(http.MethodPost, "/login?user=alice", "User-Agent", "a laptop").redirected(t)
+		shown := laptop.devices()
+		if len(shown.Sessions) != 2 || shown.Sessions[0].UserAgent != "a laptop" || shown.Sessions[1].UserAgent != "a phone" {
+			t.Fatalf("the sessions are %+v", shown)
+		}
+		laptop.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
+		phone.get("/").want(t, http.StatusOK, "Hello ")
+		laptop.get("/").want(t, http.StatusOK, "Hello alice")
 	},
 	"maintenance": func(t *testing.T) {
 		s := start(t, example(t, "recipes/maintenance.Caddyfile"))
