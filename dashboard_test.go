@@ -15,10 +15,10 @@ func TestDashboard_asksForWhatIsExported(t *testing.T) {
 	s := start(t, "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession {\nrqlite $STORE\n}\nsession_edit increment n\nrespond ok\n}",
 		"STORE", newStandIn(t).URL, "METRICS", "http://"+freeAddress(t))
 	s.visitor().get("/").want(t, http.StatusOK, "ok")
-	exported, missing := map[string]bool{}, map[string]bool{}
+	exported, missing := map[string]string{}, map[string]bool{} // exported: name → its labels
 	for series := range s.scrape() {
-		name, _, _ := strings.Cut(series, "{")
-		exported[name] = true
+		name, labels, _ := strings.Cut(series, "{")
+		exported[name] = labels
 	}
 
 	asked := map[string]bool{}
@@ -29,8 +29,14 @@ func TestDashboard_asksForWhatIsExported(t *testing.T) {
 		}
 		for _, name := range names {
 			asked[name] = true
-			if !exported[name] {
+			labels, is := exported[name]
+			if !is {
 				t.Errorf("the dashboard asks for %s, which is not exported", name)
+			}
+			for _, label := range labelsIn(query) {
+				if !strings.Contains(","+labels, ","+label+`="`) {
+					t.Errorf("the dashboard asks %s for the label %s, which it has not: %s", name, label, query)
+				}
 			}
 		}
 	}
@@ -57,6 +63,24 @@ var (
 	metricName    = regexp.MustCompile(`caddy_[a-z_]+`)
 	histogramPart = regexp.MustCompile(`_(bucket|sum|count)$`)
 )
+
+var (
+	groupedBy = regexp.MustCompile(`\bby \(([^)]*)\)`)
+	selected  = regexp.MustCompile(`([a-z_]+)=~?"`)
+)
+
+// labelsIn are the labels that a query groups by or selects.
+func labelsIn(query string) (labels []string) {
+	for _, group := range groupedBy.FindAllStringSubmatch(query, -1) {
+		for label := range strings.SplitSeq(group[1], ",") {
+			labels = append(labels, strings.TrimSpace(label))
+		}
+	}
+	for _, label := range selected.FindAllStringSubmatch(query, -1) {
+		labels = append(labels, label[1])
+	}
+	return labels
+}
 
 // dashboardQueries are all queries of the dashboard, wherever they stand.
 func dashboardQueries(t *testing.T) (queries []string) {

@@ -38,8 +38,8 @@ var (
 // metricsPrefix is what all names begin with.
 const metricsPrefix = "caddy_session_"
 
-// collectors are all of the above, for the registry.
-var collectors []prometheus.Collector
+// collectors are all of the above and the gauges, for the registry.
+var collectors = []prometheus.Collector{storeGauges{}}
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, append([]string{"store"}, labels...))
@@ -55,7 +55,7 @@ func histograms(name, help string, buckets []float64, labels ...string) *prometh
 
 // registerMetrics adds the metrics to a config's registry.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range append(collectors, storeGauges{}) {
+	for _, c := range collectors {
 		if err := registry.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}
