@@ -184,6 +184,7 @@ const (
 	doingEnd        = "ending"
 	doingEndOthers  = "ending the other sessions of a principal in"
 	doingTouch      = "noting the use of"
+	doingTrack      = "tracking the use of"
 	doingEndAliases = "retiring the older tokens of"
 	doingCount      = "counting the sessions of a principal for"
 )
@@ -194,6 +195,7 @@ var operations = map[string]string{
 	doingEnd:        "destroy",
 	doingEndOthers:  "destroy_others",
 	doingTouch:      "touch",
+	doingTrack:      "track",
 	doingEndAliases: "retire_tokens",
 	doingCount:      "count",
 }

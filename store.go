@@ -37,7 +37,9 @@ type backend struct {
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
 	touches sync.WaitGroup
-	upkeep  sync.Map // what is being done in the background
+
+	rotateFrom atomic.Int64 // Unix time in nanoseconds before which no reader's token is rotated
+	upkeep     sync.Map     // what is being done in the background
 
 	metrics   *storeMetrics
 	listeners listeners // whom events are told

@@ -2,12 +2,15 @@ package caddysession
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 const (
@@ -42,24 +45,30 @@ func (h *Handler) lastUse(ctx context.Context) use {
 	}
 }
 
+// note writes the use among the values of a session.
+func (u use) note(values map[string]any) {
+	values[usedKey], values[addressKey], values[agentKey] = int(u.at.Unix()), u.address, u.agent
+}
+
 // noteUse tracks the use of a session that is being stored.
 func (s *Session) noteUse(ctx context.Context) {
 	if !s.h.track {
 		return
 	}
-	now := s.thisUse()
-	used := int(now.at.Unix())
-	for key, value := range map[string]any{usedKey: used, addressKey: now.address, agentKey: now.agent} {
+	values := make(map[string]any, 3)
+	s.thisUse().note(values)
+	for key, value := range values {
 		if s.h.manager.Get(ctx, key) != value {
 			s.h.manager.Put(ctx, key, value)
 		}
 	}
 }
 
-// trackUse notes the use of a session that was only read, every now and then.
+// trackUse notes the use of a session that was only read: every now and then,
+// and off the request's path.
 func (s *Session) trackUse(ctx context.Context) {
 	s.mu.Lock()
-	unfit := s.rec.ID == "" || s.grace || s.rec.Alias || s.closed
+	rec, unfit := s.rec, s.rec.ID == "" || s.grace || s.closed
 	s.mu.Unlock()
 	if !s.h.track || unfit {
 		return
@@ -69,8 +78,36 @@ func (s *Session) trackUse(ctx context.Context) {
 	if age < trackAtMost || age < trackInterval && last.address == now.address && last.agent == now.agent {
 		return
 	}
-	s.noteUse(ctx)
-	if _, _, err := s.h.manager.Commit(ctx); err != nil {
-		s.h.logger.Warn("the use of a session could not be tracked; the next request tries again", zap.Error(err))
+	s.background(doingTrack, rec.ID, func(ctx context.Context) error {
+		err := s.h.storeUse(ctx, rec, now)
+		if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {
+			return nil // there is nothing left to note it in
+		}
+		return err
+	})
+}
+
+// storeUse adds a use to what is stored, whatever that has become meanwhile.
+func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use) error {
+	began := time.Now()
+	saved, err := h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+		data, err := h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
+		if err != nil {
+			return current, err
+		}
+		deadline, values, err := codec.JSON{}.Decode(data)
+		if err != nil {
+			return current, err
+		}
+		last.note(values)
+		if data, err = (codec.JSON{}).Encode(deadline, values); err != nil {
+			return current, err
+		}
+		current.Data = h.keys.sealRow(current.Token, current.ID, current.Version+1, data)
+		return current, nil
+	})
+	if err == nil {
+		h.backend.wrote(saved, began)
 	}
+	return err
 }

@@ -9,13 +9,18 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
+// rotationPause is for how long no reader's token is rotated after that failed.
+const rotationPause = 10 * time.Second
+
 // upkeep is what a session that was only read still needs now and then: a new
 // token, a later expiry. Neither fails the request.
 func (s *Session) upkeep(ctx context.Context) {
-	if s.rotationDue(ctx, false) {
+	if s.rotationDue(ctx, false) && time.Now().UnixNano() > s.h.backend.rotateFrom.Load() {
 		s.startRotation(ctx)
 		if _, _, err := s.h.manager.Commit(ctx); err != nil {
-			s.h.logger.Warn("a session could not be given a new token; the next request tries again", zap.Error(err))
+			// Readers are not to wait, one after the other, for a store that takes no writes.
+			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+			s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
 			return
 		}
 		s.writeCookie(ctx)
