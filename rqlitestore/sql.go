@@ -24,8 +24,7 @@ type statements struct {
 	page, pageOf       string
 	pageOfRows, count  string
 	imported           [3]string
-	hasExpired         [2]string
-	deleteExpired      [2]string
+	expired            [2]cleaning
 }
 
 // reading and writing have a statement of their own for a lone call: SQLite
@@ -104,13 +103,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		count:      countSQL(),
 		imported:   importSQL(),
 	}
-	for i, t := range []string{"{sessions}", "{ended}"} {
-		st.hasExpired[i] = `SELECT EXISTS(SELECT 1 FROM ` + t + ` WHERE expiry<=?1)||''`
-		// Up to the expiry of the last row of the batch: the index has that in
-		// order, and every node chooses the same rows.
-		st.deleteExpired[i] = `DELETE FROM ` + t + ` WHERE expiry<=min(?1,coalesce(
-(SELECT expiry FROM ` + t + ` WHERE expiry<=?1 ORDER BY expiry LIMIT 1 OFFSET ?2-1),?1))`
-	}
+	st.expired = [2]cleaning{cleaningSQL("{sessions}"), cleaningSQL("{ended}")}
 	st.each(strings.NewReplacer(
 		"{sessions}", `"`+table+`"`,
 		"{ended}", `"`+table+`_ended"`,
@@ -133,7 +126,7 @@ func (st *statements) each(f func(string) string) {
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
-		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
+		&st.expired[0].find, &st.expired[0].remove, &st.expired[1].find, &st.expired[1].remove,
 	} {
 		*sql = f(*sql)
 	}
