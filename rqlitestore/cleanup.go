@@ -10,12 +10,13 @@ import (
 )
 
 // A statement of a cleanup deletes few enough rows that no other write waits for
-// long: first as many as take about cleanupTurn anywhere, then what the last one
-// shows. A busy database shows it too, and is given smaller ones.
+// long: as many as the last one says fit into one turn. A busy database is given
+// smaller ones, but not too small: what a write costs whatever is in it would
+// then make the cleanup endless, and be of no use to anybody.
 const (
-	cleanupTurn      = 10 * time.Millisecond
-	cleanupRows      = 100
-	leastCleanupRows = 10
+	cleanupTurn      = 20 * time.Millisecond
+	cleanupRows      = 250
+	leastCleanupRows = 100
 	mostCleanupRows  = 500
 )
 

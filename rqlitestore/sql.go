@@ -113,7 +113,6 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		"{principal}", textSQL("j.value->>6"),
 		"{writeid}", "substr(j.value->>8,1,8)",
 		"{value}", textSQL("j.value"),
-		"{name}", textSQL("j.key"),
 	).Replace)
 	return st
 }
@@ -142,38 +141,13 @@ func readingSQL(row, where string) reading {
 	}
 }
 
-// Where the fields of a row of saveRow are found: in the JSON for many, in the
-// parameters that splitSaveRow makes of a lone one.
-var (
-	rowOfMany = strings.NewReplacer(
-		"{token}", textSQL("j.key"),
-		"{expiry}", "substr(j.value,1,18)",
-		"{version}", "CAST(substr(j.value,19,16) AS INTEGER)",
-		"{steps}", "CAST(substr(j.value,35,4) AS INTEGER)",
-		"{writes}", "replace(substr('........',1,substr(j.value,35,4)),'.',substr(j.value,39,8))",
-		"{principal}", textSQL("nullif(substr(j.value,55,CAST(substr(j.value,47,8) AS INTEGER)),'')"),
-		"{data}", "unhex(substr(j.value,55+substr(j.value,47,8)))",
-		"{from}", " FROM json_each(?1) j",
-	)
-	loneRow = strings.NewReplacer(
-		"{token}", textSQL("?1"),
-		"{expiry}", "?3",
-		"{version}", "?4",
-		"{steps}", "?5",
-		"{writes}", "?6",
-		"{principal}", textSQL("nullif(?7,'')"),
-		"{data}", "unhex(?8)",
-		"{from}", "",
-	)
-)
-
 // savingSQL makes the statements that save a row where it still has the version
 // that was read. What did not change is left alone: an index on a column that is
 // set costs as much as all the rest.
 func savingSQL(also string) writing {
 	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes=substr({writes}||coalesce(s.writes,''),1,64)` + also + `
-{from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?2`
-	return writing{one: loneRow.Replace(sql), many: rowOfMany.Replace(sql)}
+{from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?3`
+	return writing{one: loneSave.Replace(sql), many: manySaves.Replace(sql)}
 }
 
 // commitSQL makes the statements of Commit, an upsert. A token that was deleted
@@ -186,10 +160,7 @@ version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'|
 	if reviveDeleted {
 		sql = strings.Replace(sql, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})", "true", 1)
 	}
-	many := strings.NewReplacer("{token}", textSQL("j.key"), "{data}", "unhex(substr(j.value,19))",
-		"{expiry}", "substr(j.value,1,18)", "{from}", " FROM json_each(?1) j")
-	one := strings.NewReplacer("{token}", textSQL("?1"), "{data}", "unhex(?3)", "{expiry}", "?2", "{from}", "")
-	return writing{one: one.Replace(sql), many: many.Replace(sql)}
+	return writing{one: loneCommit.Replace(sql), many: manyCommits.Replace(sql)}
 }
 
 // textSQL is the SQL expression for the text that hex holds.
