@@ -31,6 +31,9 @@ type lane[A any] struct {
 	send    func(ctx context.Context, calls []*call[A]) error
 	timeout time.Duration
 	sharing sharing
+	// width is how many bytes of a request a byte of a row takes.
+	width int
+	late  deadline
 
 	mu      sync.Mutex
 	waiting []*call[A]
@@ -43,7 +46,7 @@ type lane[A any] struct {
 type call[A any] struct {
 	key string // what there may be one row of in a request
 	id  string // the session's id, where the answer needs it
-	row []byte // the row as JSON
+	row []byte // the row as its statement wants it
 
 	version int64  // what a save was based on
 	writeID string // what it leaves in the row
@@ -57,11 +60,18 @@ type call[A any] struct {
 }
 
 func newLane[A any](send func(context.Context, []*call[A]) error, timeout time.Duration, sharing sharing) *lane[A] {
-	return &lane[A]{send: send, timeout: timeout, sharing: sharing, flying: make(map[string]struct{})}
+	return &lane[A]{send: send, timeout: timeout, sharing: sharing, width: 1, late: deadline{after: timeout}, flying: make(map[string]struct{})}
+}
+
+// asBlob says that the rows travel in hex, as those in blob.go.
+func (l *lane[A]) asBlob() *lane[A] {
+	l.width = 2
+	return l
 }
 
 // do sends c with others of its kind and waits for its answer, or until ctx
-// ends: a row that was not sent by then never is.
+// ends: a row that was not sent by then never is. Where ctx has no deadline, it
+// waits for as long as a request may take.
 func (l *lane[A]) do(ctx context.Context, c call[A]) (A, error) {
 	p := &c
 	l.enqueue(p)
@@ -103,16 +113,26 @@ func (l *lane[A]) enqueue(calls ...*call[A]) {
 }
 
 func (l *lane[A]) wait(ctx context.Context, c *call[A]) (A, error) {
+	var late <-chan struct{}
+	if _, has := ctx.Deadline(); !has {
+		late = l.late.from(time.Now())
+	}
 	select {
 	case <-c.done:
 		return c.answer, c.err
+	case <-late:
+		return l.leave(c, context.DeadlineExceeded)
 	case <-ctx.Done():
-		l.mu.Lock()
-		c.left = true
-		l.mu.Unlock()
-		var none A
-		return none, context.Cause(ctx)
+		return l.leave(c, context.Cause(ctx))
 	}
+}
+
+// leave gives up waiting for c.
+func (l *lane[A]) leave(c *call[A], err error) (none A, _ error) {
+	l.mu.Lock()
+	c.left = true
+	l.mu.Unlock()
+	return none, err
 }
 
 // run sends what waits until nothing does.
@@ -196,7 +216,7 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 			rest = append(rest, c)
 			continue
 		}
-		if len(calls) == maxRows || (len(calls) > 0 && bytes+len(c.row) > maxBytes) {
+		if len(calls) == maxRows || (len(calls) > 0 && bytes+l.width*len(c.row) > maxBytes) {
 			rest = append(rest, l.waiting[i:]...)
 			break
 		}
@@ -206,7 +226,7 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 			l.flying[c.key] = struct{}{}
 		}
 		calls = append(calls, c)
-		bytes += len(c.row) + 1
+		bytes += l.width*len(c.row) + 1
 	}
 	clear(l.waiting[len(rest):])
 	l.waiting = rest

@@ -4,13 +4,21 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
 
-// cleanupRows is how many rows one statement deletes, and those that expire in
-// the same millisecond as the last of them: it never holds the cluster up.
-const cleanupRows = 1000
+// A statement of a cleanup deletes few enough rows that no other write waits for
+// long: as many as the last one says fit into one turn. A busy database is given
+// smaller ones, but not too small: what a write costs whatever is in it would
+// then make the cleanup endless, and be of no use to anybody.
+const (
+	cleanupTurn      = 20 * time.Millisecond
+	cleanupRows      = 250
+	leastCleanupRows = 100
+	mostCleanupRows  = 500
+)
 
 // cleanup is the deleting of expired rows in the background.
 type cleanup struct {
@@ -46,12 +54,8 @@ func (s *RqliteStore) StopCleanup() { s.StartCleanup(0) }
 // once.
 func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 	for {
-		t := time.NewTimer(time.Duration((0.8 + 0.4*rand.Float64()) * float64(interval)))
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !sleep(ctx, time.Duration((0.8+0.4*rand.Float64())*float64(interval))) {
 			return
-		case <-t.C:
 		}
 		if err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil && s.cleanup.onError != nil {
 			s.cleanup.onError(fmt.Errorf("delete expired sessions: %w", err))
@@ -60,35 +64,83 @@ func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 }
 
 // DeleteExpired deletes expired sessions and notes of deleted tokens now, in
-// batches of 1,000, so that no other write waits for long. It ends with ctx.
+// small batches with pauses, so that no other write waits for long. It ends with
+// ctx.
 func (s *RqliteStore) DeleteExpired(ctx context.Context) error {
 	now := julian(s.now())
-	for i := range s.sql.deleteExpired {
-		for {
-			more, err := s.deleteSome(ctx, i, now)
-			if err != nil {
-				return err
-			}
-			if !more {
-				break
-			}
+	for _, table := range s.sql.expired {
+		if err := s.clean(ctx, table, now); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// deleteSome deletes a bounded number of expired rows of one table. It asks
-// first, because a read costs nothing in the Raft log.
-func (s *RqliteStore) deleteSome(ctx context.Context, table int, now float64) (more bool, err error) {
+// clean deletes what has expired in one table.
+func (s *RqliteStore) clean(ctx context.Context, table cleaning, now float64) error {
+	for limit, last := cleanupRows, ""; ; {
+		tokens, err := s.expired(ctx, table, now, limit)
+		if err != nil || tokens == "" || tokens == last {
+			return err
+		}
+		took, err := s.deleteExpired(ctx, table, now, tokens)
+		if err != nil || strings.Count(tokens, ",")+1 < limit {
+			return err
+		}
+		limit, last = nextCleanupRows(limit, took), tokens
+		// The others have at least as much of the database's time.
+		if !sleep(ctx, min(took, time.Second)) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// cleaning is the SQL that cleans one table.
+type cleaning struct{ find, remove string }
+
+// cleaningSQL makes the statements that clean a table. What to delete is chosen
+// by a read, which costs nothing in the Raft log, and deleted by name: in the log
+// there is nothing that another node could understand in another way.
+func cleaningSQL(table string) cleaning {
+	return cleaning{
+		find: `SELECT '["'||group_concat(hex(token),'","')||'"]' FROM (SELECT token FROM ` + table + `
+WHERE expiry<=?1 AND typeof(token)='text' ORDER BY expiry LIMIT ?2)`,
+		remove: `DELETE FROM ` + table + ` WHERE token IN (SELECT {value} FROM json_each(?1) j) AND expiry<=?2`,
+	}
+}
+
+// expired returns the tokens of some rows that have expired, as JSON; "" if there
+// are none.
+func (s *RqliteStore) expired(ctx context.Context, table cleaning, now float64, limit int) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.query(ctx, work{kindCleanup, 0}, exactlyOne, statement{Query: table.find, Arguments: []any{now, limit}})
+}
+
+// deleteExpired deletes the rows with these tokens and says how long that took.
+func (s *RqliteStore) deleteExpired(ctx context.Context, table cleaning, now float64, tokens string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	expired, err := s.query(ctx, work{kindCleanup, 0}, exactlyOne, statement{Query: s.sql.hasExpired[table], Arguments: []any{now}})
-	if err != nil || expired != "1" {
-		return false, err
+	begin := time.Now()
+	_, err := s.executeRepeatable(ctx, work{kindCleanup, 0}, statement{Query: table.remove, Arguments: []any{tokens, now}})
+	return time.Since(begin), err
+}
+
+// nextCleanupRows is how many rows take about one turn, if rows took that long.
+func nextCleanupRows(rows int, took time.Duration) int {
+	fit := int(float64(rows) * float64(cleanupTurn) / float64(max(took, time.Millisecond)))
+	// Half the way, because one measurement says little.
+	return min(max((rows+fit)/2, leastCleanupRows), mostCleanupRows)
+}
+
+// sleep waits for d. It returns false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
 	}
-	rows, err := s.executeRepeatable(ctx, work{kindCleanup, 0}, statement{Query: s.sql.deleteExpired[table], Arguments: []any{now, cleanupRows}})
-	if err != nil {
-		return false, err
-	}
-	return rows[0] >= cleanupRows, nil
 }

@@ -235,7 +235,11 @@ var observeCases = []storeCase{
 		} {
 			must(t, op.do())
 			for _, kind := range op.kinds {
-				r := <-seen
+				var r rqlitestore.Request
+				select {
+				case r = <-seen:
+				default:
+				}
 				if r.Kind != kind || r.Rows != op.rows || r.Err != nil || r.Duration <= 0 {
 					t.Errorf("got %+v, want %s of %d rows", r, kind, op.rows)
 				}
@@ -269,6 +273,9 @@ var observeCases = []storeCase{
 		must(t, failing.Prepare(context.Background()))
 		if err := failing.Commit("x", nil, inAnHour()); err == nil {
 			t.Fatal("a commit that never left succeeded")
+		}
+		if len(seen) != 1 {
+			t.Fatalf("told of %d requests, want 1", len(seen))
 		}
 		if r := <-seen; r.Err == nil || r.Kind != "commit" {
 			t.Errorf("got %+v, want an error", r)

@@ -14,8 +14,6 @@ const maxHops = 4
 
 // look asks a lane of reads for key and follows it to the row that it leads to.
 func (s *RqliteStore) look(ctx context.Context, l *lane[string], key string) (Record, bool, error) {
-	ctx, cancel := withTimeout(ctx, readTimeout)
-	defer cancel()
 	var since time.Time
 	for range maxHops {
 		packed, err := l.do(ctx, call[string]{key: key, row: quotedHex(key)})
@@ -55,7 +53,7 @@ func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, 
 			c.answer, err = s.query(ctx, work{kind, 1}, mayBeNone, statement{Query: sql.one, Arguments: []any{hexText(c.key), now}})
 			return err
 		}
-		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonArray), now}})
+		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls), now}})
 		if err != nil || all == "" {
 			return err
 		}

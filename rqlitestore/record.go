@@ -88,8 +88,6 @@ func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 	if rec.ID == "" {
 		return errors.New("create session: record has no id")
 	}
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
 	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: createRow(rec, newWriteID())})
 	if err == nil {
 		err = out.err
@@ -103,8 +101,6 @@ func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 // Touch moves the expiry of the current row of a session forwards, never
 // backwards. A session that is gone is no error.
 func (s *RqliteStore) Touch(ctx context.Context, id string, expiry time.Time) error {
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
 	if _, err := s.touches.do(ctx, call[struct{}]{key: id, row: touchRow(id, expiry)}); err != nil {
 		return fmt.Errorf("touch session: %w", err)
 	}

@@ -9,7 +9,8 @@ import (
 
 // Rows travel to the database inside one JSON parameter, and tokens and data
 // inside it as hex: a bare text parameter of the form x'41' would become a
-// blob, and JSON text cannot hold every byte.
+// blob, and JSON text cannot hold every byte. Those of the two most frequent
+// writes travel as such a blob, see blob.go.
 
 // hexText returns s as hex, for a parameter of its own.
 func hexText(s string) string { return hex.EncodeToString([]byte(s)) }
@@ -60,29 +61,21 @@ func appendNullableHex(b []byte, s string) []byte {
 	return appendQuotedHex(b, s)
 }
 
-// brackets are what the rows of a request stand in.
-type brackets string
-
-const (
-	jsonArray  brackets = "[]"
-	jsonObject brackets = "{}"
-)
-
-// joinRows makes the JSON that a statement reads with json_each.
-func joinRows[A any](calls []*call[A], in brackets) string {
+// joinRows makes the JSON array that a statement reads with json_each.
+func joinRows[A any](calls []*call[A]) string {
 	n := 2
 	for _, c := range calls {
 		n += len(c.row) + 1
 	}
 	var b strings.Builder
 	b.Grow(n)
-	sep := in[0]
+	sep := byte('[')
 	for _, c := range calls {
 		b.WriteByte(sep)
 		b.Write(c.row)
 		sep = ','
 	}
-	b.WriteByte(in[1])
+	b.WriteByte(']')
 	return b.String()
 }
 
@@ -187,57 +180,6 @@ func (p *fieldParser) time(s string) time.Time {
 	t, err := parseDays(s)
 	p.bad = p.bad || err != nil
 	return t
-}
-
-// Rows of the two most frequent writes are members of one JSON object, with the
-// token as the name and all else packed into a string: SQLite reads that much
-// faster than an array in an array. Numbers have a fixed width.
-
-// commitRow is "token": "expiry data".
-func commitRow(token string, data []byte, expiry time.Time) []byte {
-	b := make([]byte, 0, 2*(len(token)+len(data))+24)
-	b = appendQuotedHex(b, token)
-	b = append(b, ':', '"')
-	b = appendJulian(b, expiry)
-	b = appendHex(b, data)
-	return append(b, '"')
-}
-
-// splitCommitRow takes a row of commitRow apart, into the parameters of a
-// statement that commits one row.
-func splitCommitRow(row []byte) []any {
-	token, rest, _ := strings.Cut(string(row[1:len(row)-1]), `":"`)
-	return []any{token, rest[:18], rest[18:]}
-}
-
-// saveRow is "token": "expiry version steps writeid length principal data": the
-// version that is there now, by how much it grows, and how long the principal's
-// hex is. rowOfMany has the places.
-func saveRow(old, rec Record, writeID string) []byte {
-	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Principal)+len(rec.Data))+64)
-	b = appendQuotedHex(b, old.Token)
-	b = append(b, ':', '"')
-	b = appendJulian(b, rec.Expiry)
-	b = appendPadded(b, old.Version, 16)
-	b = appendPadded(b, rec.Version-old.Version, 4)
-	b = append(b, writeID...)
-	b = appendPadded(b, int64(2*len(rec.Principal)), 8)
-	b = appendHex(b, rec.Principal)
-	b = appendHex(b, rec.Data)
-	return append(b, '"')
-}
-
-// splitSaveRow takes a row of saveRow apart, into the parameters of a statement
-// that saves one row.
-func splitSaveRow(row []byte, now float64) []any {
-	token, rest, _ := strings.Cut(string(row[1:len(row)-1]), `":"`)
-	steps, _ := strconv.Atoi(rest[34:38])
-	principal, _ := strconv.Atoi(rest[46:54])
-	return []any{
-		token, now, rest[:18], rest[18:34], steps,
-		strings.Repeat(rest[38:46], min(steps, keptWriteIDs)),
-		rest[54 : 54+principal], rest[54+principal:],
-	}
 }
 
 func touchRow(id string, expiry time.Time) []byte {

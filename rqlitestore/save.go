@@ -30,7 +30,7 @@ const (
 func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
 	// Not repeatable: a late duplicate would bring back a session that was
 	// destroyed in between.
-	rows, err := s.execute(ctx, work{kindCreate, len(calls)}, statement{Query: s.sql.create, Arguments: []any{joinRows(calls, jsonArray)}})
+	rows, err := s.execute(ctx, work{kindCreate, len(calls)}, statement{Query: s.sql.create, Arguments: []any{joinRows(calls)}})
 	if done(rows, err, len(calls)) {
 		return nil
 	}
@@ -61,7 +61,8 @@ func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outco
 		if now := julian(s.now()); len(calls) == 1 {
 			st.Arguments = splitSaveRow(calls[0].row, now)
 		} else {
-			st = statement{Query: sql.many, Arguments: []any{joinRows(calls, jsonObject), now}}
+			starts, rows := joinBlob(calls)
+			st = statement{Query: sql.many, Arguments: []any{starts, rows, now}}
 		}
 		rows, err := s.execute(ctx, work{kindSave, len(calls)}, st)
 		return s.settle(ctx, calls, rows, err)
@@ -70,7 +71,7 @@ func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outco
 
 func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) error {
 	now := s.now()
-	param := joinRows(calls, jsonArray)
+	param := joinRows(calls)
 	ctx = idempotent.With(ctx)
 	rows, err := s.execute(
 		ctx, work{kindRenew, len(calls)},

@@ -14,8 +14,6 @@ func (s *RqliteStore) Find(token string) ([]byte, bool, error) {
 
 // FindCtx is Find with a context.
 func (s *RqliteStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	ctx, cancel := withTimeout(ctx, readTimeout)
-	defer cancel()
 	packed, err := s.finds.do(ctx, call[string]{key: token, row: quotedHex(token)})
 	if err != nil {
 		return nil, false, fmt.Errorf("find session: %w", err)
@@ -39,8 +37,6 @@ func (s *RqliteStore) Commit(token string, data []byte, expiry time.Time) error 
 
 // CommitCtx is Commit with a context.
 func (s *RqliteStore) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
 	if _, err := s.commits.do(ctx, call[struct{}]{key: token, row: commitRow(token, data, expiry)}); err != nil {
 		return fmt.Errorf("commit session: %w", err)
 	}
@@ -54,8 +50,6 @@ func (s *RqliteStore) Delete(token string) error {
 
 // DeleteCtx is Delete with a context.
 func (s *RqliteStore) DeleteCtx(ctx context.Context, token string) error {
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
 	if _, err := s.deletes.do(ctx, call[struct{}]{key: token, row: quotedHex(token)}); err != nil {
 		return fmt.Errorf("delete session: %w", err)
 	}

@@ -24,8 +24,7 @@ type statements struct {
 	page, pageOf       string
 	pageOfRows, count  string
 	imported           [3]string
-	hasExpired         [2]string
-	deleteExpired      [2]string
+	expired            [2]cleaning
 }
 
 // reading and writing have a statement of their own for a lone call: SQLite
@@ -104,13 +103,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		count:      countSQL(),
 		imported:   importSQL(),
 	}
-	for i, t := range []string{"{sessions}", "{ended}"} {
-		st.hasExpired[i] = `SELECT EXISTS(SELECT 1 FROM ` + t + ` WHERE expiry<=?1)||''`
-		// Up to the expiry of the last row of the batch: the index has that in
-		// order, and every node chooses the same rows.
-		st.deleteExpired[i] = `DELETE FROM ` + t + ` WHERE expiry<=min(?1,coalesce(
-(SELECT expiry FROM ` + t + ` WHERE expiry<=?1 ORDER BY expiry LIMIT 1 OFFSET ?2-1),?1))`
-	}
+	st.expired = [2]cleaning{cleaningSQL("{sessions}"), cleaningSQL("{ended}")}
 	st.each(strings.NewReplacer(
 		"{sessions}", `"`+table+`"`,
 		"{ended}", `"`+table+`_ended"`,
@@ -120,7 +113,6 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		"{principal}", textSQL("j.value->>6"),
 		"{writeid}", "substr(j.value->>8,1,8)",
 		"{value}", textSQL("j.value"),
-		"{name}", textSQL("j.key"),
 	).Replace)
 	return st
 }
@@ -133,7 +125,7 @@ func (st *statements) each(f func(string) string) {
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
-		&st.hasExpired[0], &st.hasExpired[1], &st.deleteExpired[0], &st.deleteExpired[1],
+		&st.expired[0].find, &st.expired[0].remove, &st.expired[1].find, &st.expired[1].remove,
 	} {
 		*sql = f(*sql)
 	}
@@ -149,38 +141,13 @@ func readingSQL(row, where string) reading {
 	}
 }
 
-// Where the fields of a row of saveRow are found: in the JSON for many, in the
-// parameters that splitSaveRow makes of a lone one.
-var (
-	rowOfMany = strings.NewReplacer(
-		"{token}", textSQL("j.key"),
-		"{expiry}", "substr(j.value,1,18)",
-		"{version}", "CAST(substr(j.value,19,16) AS INTEGER)",
-		"{steps}", "CAST(substr(j.value,35,4) AS INTEGER)",
-		"{writes}", "replace(substr('........',1,substr(j.value,35,4)),'.',substr(j.value,39,8))",
-		"{principal}", textSQL("nullif(substr(j.value,55,CAST(substr(j.value,47,8) AS INTEGER)),'')"),
-		"{data}", "unhex(substr(j.value,55+substr(j.value,47,8)))",
-		"{from}", " FROM json_each(?1) j",
-	)
-	loneRow = strings.NewReplacer(
-		"{token}", textSQL("?1"),
-		"{expiry}", "?3",
-		"{version}", "?4",
-		"{steps}", "?5",
-		"{writes}", "?6",
-		"{principal}", textSQL("nullif(?7,'')"),
-		"{data}", "unhex(?8)",
-		"{from}", "",
-	)
-)
-
 // savingSQL makes the statements that save a row where it still has the version
 // that was read. What did not change is left alone: an index on a column that is
 // set costs as much as all the rest.
 func savingSQL(also string) writing {
 	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes=substr({writes}||coalesce(s.writes,''),1,64)` + also + `
-{from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?2`
-	return writing{one: loneRow.Replace(sql), many: rowOfMany.Replace(sql)}
+{from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?3`
+	return writing{one: loneSave.Replace(sql), many: manySaves.Replace(sql)}
 }
 
 // commitSQL makes the statements of Commit, an upsert. A token that was deleted
@@ -193,10 +160,7 @@ version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'|
 	if reviveDeleted {
 		sql = strings.Replace(sql, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})", "true", 1)
 	}
-	many := strings.NewReplacer("{token}", textSQL("j.key"), "{data}", "unhex(substr(j.value,19))",
-		"{expiry}", "substr(j.value,1,18)", "{from}", " FROM json_each(?1) j")
-	one := strings.NewReplacer("{token}", textSQL("?1"), "{data}", "unhex(?3)", "{expiry}", "?2", "{from}", "")
-	return writing{one: one.Replace(sql), many: many.Replace(sql)}
+	return writing{one: loneCommit.Replace(sql), many: manyCommits.Replace(sql)}
 }
 
 // textSQL is the SQL expression for the text that hex holds.

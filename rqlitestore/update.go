@@ -311,12 +311,5 @@ func latest(queue []*change) time.Time {
 // collided do not do so again. It returns false when ctx ends first.
 func pause(ctx context.Context, try int) bool {
 	d := min(time.Millisecond<<min(try, 10), 100*time.Millisecond)
-	t := time.NewTimer(time.Duration(rand.Int64N(int64(d))))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
+	return sleep(ctx, time.Duration(rand.Int64N(int64(d))))
 }

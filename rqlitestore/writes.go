@@ -30,12 +30,12 @@ func newWriteID() string {
 }
 
 func (s *RqliteStore) sendTouches(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, work{kindTouch, len(calls)}, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls, jsonArray), julian(s.now())}})
+	_, err := s.executeRepeatable(ctx, work{kindTouch, len(calls)}, statement{Query: s.sql.touch, Arguments: []any{joinRows(calls), julian(s.now())}})
 	return err
 }
 
 func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}]) error {
-	_, err := s.executeRepeatable(ctx, work{kindDestroy, len(calls)}, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls, jsonArray)}})
+	_, err := s.executeRepeatable(ctx, work{kindDestroy, len(calls)}, statement{Query: s.sql.destroy, Arguments: []any{joinRows(calls)}})
 	return err
 }
 
@@ -44,7 +44,8 @@ func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) 
 	if len(calls) == 1 {
 		st.Arguments = splitCommitRow(calls[0].row)
 	} else {
-		st = statement{Query: s.sql.commit.many, Arguments: []any{joinRows(calls, jsonObject)}}
+		starts, rows := joinBlob(calls)
+		st = statement{Query: s.sql.commit.many, Arguments: []any{starts, rows}}
 	}
 	// Not repeatable: a late upsert would overwrite a newer one.
 	_, err := s.execute(ctx, work{kindCommit, len(calls)}, st)
@@ -52,7 +53,7 @@ func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) 
 }
 
 func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) error {
-	rows := joinRows(calls, jsonArray)
+	rows := joinRows(calls)
 	remove := statement{Query: s.sql.remove, Arguments: []any{rows}}
 	if s.reviveDeleted {
 		_, err := s.executeRepeatable(ctx, work{kindDelete, len(calls)}, remove)

@@ -43,10 +43,11 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 	if err != nil {
 		return noReply(ctx, cut, "half an answer", err)
 	}
+	whole := res.ContentLength >= 0 || len(res.TransferEncoding) > 0 || res.ProtoMajor > 1
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))
 	res.TransferEncoding = nil
-	return judgeReply(q.request.URL.Path, m, res, body)
+	return judgeReply(q.request.URL.Path, m, res, body, whole)
 }
 
 // send reports, where it fails, whether anything can have reached the node.

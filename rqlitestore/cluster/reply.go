@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -44,13 +45,14 @@ type reply struct {
 	response *http.Response
 }
 
-// judgeReply tells what a response means. path is that of the request.
-func judgeReply(path string, m mode, res *http.Response, body []byte) reply {
+// judgeReply tells what a response means. path is that of the request; whole
+// says that its end was marked as such, and not by a connection that ended.
+func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool) reply {
 	r := reply{response: res}
 	switch {
 	case res.StatusCode == http.StatusOK:
 		if strings.HasPrefix(path, "/db/") {
-			r.verdict, r.reason = judgeBody(m, body)
+			r.verdict, r.reason = judgeBody(m, body, whole)
 		}
 	case res.StatusCode == http.StatusMovedPermanently && m == direct:
 		// Only the address is taken from it: nobody follows it.
@@ -80,10 +82,12 @@ func isLeaderNotFound(body []byte) bool {
 }
 
 // judgeBody looks for the errors that rqlite reports inside a 200.
-func judgeBody(m mode, body []byte) (verdict, error) {
+func judgeBody(m mode, body []byte, whole bool) (verdict, error) {
 	if (bytes.HasPrefix(body, []byte(`{"results":[{`)) || bytes.HasPrefix(body, []byte(`{"results":[]`))) &&
 		!bytes.Contains(body, []byte(`"error"`)) {
-		if !json.Valid(body) {
+		// To walk all of a large answer once more than gorqlite does takes a
+		// tenth of the time of a read.
+		if (!whole || !endsAsAnswer(body)) && !json.Valid(body) {
 			return garbled, errors.New("the answer is not complete JSON")
 		}
 		return answered, nil
@@ -116,6 +120,19 @@ func judgeBody(m mode, body []byte) (verdict, error) {
 		}
 	}
 	return answered, nil
+}
+
+// endsAsAnswer reports whether body ends as only a complete answer with timings
+// does: }],"time":0.001}. The results in it end otherwise.
+func endsAsAnswer(body []byte) bool {
+	const most = 48
+	tail := bytes.TrimRight(body[max(len(body)-most, 0):], "\n")
+	at := bytes.LastIndex(tail, []byte(`}],"time":`))
+	if at < 0 || tail[len(tail)-1] != '}' {
+		return false
+	}
+	_, err := strconv.ParseFloat(string(tail[at+len(`}],"time":`):len(tail)-1]), 64)
+	return err == nil
 }
 
 // certain are errors of rqlite that come before anything was put into the Raft
