@@ -110,17 +110,21 @@ func (l *lease) pages(ctx context.Context, o rqlitestore.ListOptions, page func(
 
 // revokeAll ends every session that there is when it is called. A session that
 // is renewed meanwhile moves to another place in the table and may be missed,
-// so it looks until it finds no old one any more.
+// so it looks until it has found no old one twice.
 func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 	begun := time.Now()
-	for {
+	for clean := 0; clean < 2; clean++ {
 		n, err := l.revokeOlder(ctx, begun)
 		l.backend.endedAll()
 		revoked += n
-		if err != nil || n == 0 {
+		if err != nil {
 			return revoked, err
 		}
+		if n > 0 {
+			clean = -1
+		}
 	}
+	return revoked, nil
 }
 
 // revokeOlder ends the sessions that were created before a time.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -50,16 +51,24 @@ With - it writes to the standard output.`,
 }
 
 func exportSessions(c *client, fl caddycmd.Flags) error {
-	var count CountResult
-	if err := c.get("count", nil, &count); err != nil {
+	if _, err := c.findStore(); err != nil {
 		return err
 	}
-	c.store = count.Store
-	x := &exporter{client: c, total: count.Sessions}
+	x := &exporter{client: c}
 	if file := fl.Arg(0); file != "-" {
 		return x.toFile(file, fl.Bool("restart"))
 	}
 	return x.run(c.out)
+}
+
+// findStore finds out the name of the store, and whether it has no session.
+func (c *client) findStore() (empty bool, err error) {
+	var first ListResult
+	if err := c.get("sessions", url.Values{"limit": {"1"}}, &first); err != nil {
+		return false, err
+	}
+	c.store = first.Store
+	return len(first.Sessions) == 0, nil
 }
 
 // toFile exports to a file, going on with what an export before has left.
@@ -151,17 +160,19 @@ func tokenOf(line []byte) (string, error) {
 // exporter writes rows as they come, and asks again where an answer breaks off.
 type exporter struct {
 	*client
-	to    *bufio.Writer
-	bar   *progress
-	total int64 // about so many rows there will be
-	done  int64
-	last  string // the token of the last line
+	to   *bufio.Writer
+	bar  *progress
+	done int64
+	last string // the token of the last line
 }
 
 func (x *exporter) run(to io.Writer) error {
 	x.to = bufio.NewWriterSize(to, 256<<10)
-	x.bar = newProgress(x.notes, "exporting", "sessions", x.done, x.total)
+	x.bar = newProgress(x.notes, "exporting", "sessions", x.done)
 	defer x.bar.done()
+	if x.bar.to != nil {
+		go x.count()
+	}
 	for patience := (patience{}); ; {
 		before := x.done
 		err := errors.Join(x.request(), x.to.Flush())
@@ -174,6 +185,15 @@ func (x *exporter) run(to io.Writer) error {
 		if !patience.pause(err) {
 			return err
 		}
+	}
+}
+
+// count finds out about how many rows there will be: it reads all of the table,
+// so nobody waits for it.
+func (x *exporter) count() {
+	var count CountResult
+	if x.get("count", nil, &count) == nil { // the bar does without
+		x.bar.total.Store(count.Sessions)
 	}
 }
 

@@ -56,12 +56,11 @@ type imported struct {
 }
 
 func importSessions(c *client, fl caddycmd.Flags) error {
-	var count CountResult
-	if err := c.get("count", nil, &count); err != nil {
+	empty, err := c.findStore()
+	if err != nil {
 		return err
 	}
-	c.store = count.Store
-	m := &importer{client: c, empty: count.Sessions == 0}
+	m := &importer{client: c, empty: empty}
 	if name := fl.Arg(0); name == "-" {
 		m.from = os.Stdin
 	} else {
@@ -127,7 +126,8 @@ func (m *importer) open(file *os.File, restart bool) error {
 }
 
 func (m *importer) run() error {
-	bar := newProgress(m.client.notes, "importing", "bytes", m.state.Offset, m.state.Size)
+	bar := newProgress(m.client.notes, "importing", "bytes", m.state.Offset)
+	bar.total.Store(m.state.Size)
 	defer bar.done()
 	lines := newLineReader(m.from)
 	for {

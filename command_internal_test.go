@@ -10,7 +10,8 @@ import (
 
 func TestProgress_saysHowFarItIs(t *testing.T) {
 	begun := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	p := &progress{doing: "exporting", what: "sessions", already: 1000, total: 5000, begun: begun}
+	p := &progress{doing: "exporting", what: "sessions", already: 1000, begun: begun}
+	p.total.Store(5000)
 	for done, want := range map[int64]string{
 		1000: "exporting  20% [====                    ] 1,000 of 5,000 sessions, 0/s",
 		3000: "exporting  60% [==============          ] 3,000 of 5,000 sessions, 200/s, 10s left",
@@ -21,7 +22,7 @@ func TestProgress_saysHowFarItIs(t *testing.T) {
 			t.Errorf("at %d it says\n%q, want\n%q", done, got, want)
 		}
 	}
-	p.total = 0
+	p.total.Store(0)
 	if got, want := p.line(3000, begun.Add(10*time.Second)), "exporting 3,000 sessions, 200/s"; got != want {
 		t.Errorf("without a total it says %q, want %q", got, want)
 	}
@@ -29,7 +30,7 @@ func TestProgress_saysHowFarItIs(t *testing.T) {
 
 func TestProgress_saysNothingWhereNobodyLooks(t *testing.T) {
 	var b bytes.Buffer
-	p := newProgress(&b, "exporting", "sessions", 0, 5000)
+	p := newProgress(&b, "exporting", "sessions", 0)
 	p.at(3000)
 	p.done()
 	if b.Len() > 0 {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -16,7 +17,7 @@ import (
 type progress struct {
 	to           io.Writer // nil where nobody is looking
 	doing, what  string
-	total        int64 // about; 0 = not known
+	total        atomic.Int64 // about; 0 = not known
 	begun, drawn time.Time
 	already      int64 // what was done before this began
 }
@@ -26,8 +27,8 @@ const (
 	progressWidth = 24
 )
 
-func newProgress(notes io.Writer, doing, what string, already, total int64) *progress {
-	p := &progress{doing: doing, what: what, already: already, total: total, begun: time.Now()}
+func newProgress(notes io.Writer, doing, what string, already int64) *progress {
+	p := &progress{doing: doing, what: what, already: already, begun: time.Now()}
 	if file, ok := notes.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		p.to = notes
 	}
@@ -56,15 +57,16 @@ func (p *progress) line(done int64, now time.Time) string {
 	if passed := now.Sub(p.begun).Seconds(); passed > 0 {
 		rate = float64(done-p.already) / passed
 	}
-	if p.total <= 0 {
+	total := p.total.Load()
+	if total <= 0 {
 		return fmt.Sprintf("%s %s %s, %s/s", p.doing, humanize.Comma(done), p.what, humanize.Comma(int64(rate)))
 	}
-	part := min(1, float64(done)/float64(p.total))
+	part := min(1, float64(done)/float64(total))
 	filled := int(part * progressWidth)
 	line := fmt.Sprintf("%s %3.0f%% [%s%s] %s of %s %s, %s/s", p.doing, 100*part,
 		strings.Repeat("=", filled), strings.Repeat(" ", progressWidth-filled),
-		humanize.Comma(done), humanize.Comma(p.total), p.what, humanize.Comma(int64(rate)))
-	if left := p.total - done; rate > 0 && left > 0 {
+		humanize.Comma(done), humanize.Comma(total), p.what, humanize.Comma(int64(rate)))
+	if left := total - done; rate > 0 && left > 0 {
 		line += ", " + time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second).String() + " left"
 	}
 	return line
