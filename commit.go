@@ -261,6 +261,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 // update stores what this request did to a row that others may have changed since it was read.
 func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	read, keys, began := rec, s.h.keys, time.Now()
+	renewed := renewal
 	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		next, values := current, data
 		next.Expiry = s.expiry(deadline)
@@ -278,7 +279,8 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			}
 			values, next.Expiry = merged, s.expiry(until)
 		}
-		if renewal {
+		renewed = renewal && !s.wasRotated(read, current)
+		if renewed {
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}
 		next.Data = keys.sealRow(next.Token, next.ID, current.Version+1, values)
@@ -287,9 +289,23 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 	if err != nil {
 		return err
 	}
-	s.noteSaved(saved.ID, owner, renewal)
+	s.noteSaved(saved.ID, owner, renewed)
 	s.stored(saved, token, data, owner, began)
+	if renewal && !renewed {
+		s.mu.Lock()
+		s.issue, s.unnamed = false, true
+		s.mu.Unlock()
+	}
 	return nil
+}
+
+// wasRotated reports whether another request has replaced the token meanwhile,
+// so that this one need not. Otherwise all the requests of a page would get a
+// token of their own, more than a sealed session knows (see noteBefore).
+func (s *Session) wasRotated(read, current rqlitestore.Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rotate && !s.issue && current.Token != read.Token
 }
 
 // stored notes what the row is now. The base for later changes is what this
@@ -304,7 +320,7 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owne
 	s.h.backend.wrote(rec, began)
 	s.cached = false
 	if token != s.token {
-		s.issue, s.token, s.key = true, token, s.h.keys.first()
+		s.issue, s.token, s.key, s.unnamed = true, token, s.h.keys.first(), false
 	}
 	s.rec, s.owner, s.base, s.edits = rec, owner, data, nil
 	s.grace, s.deleted, s.rotate = false, false, false

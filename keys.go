@@ -268,10 +268,11 @@ const keptBefore = 8
 // where the seal covers it: otherwise whoever can write to the database could
 // make a token of his own a way into somebody's session.
 func (r *keyring) noteBefore(values map[string]any, hash string) {
-	before, _ := values[beforeKey].([]string)
-	if r == nil || slices.Contains(before, hash) {
+	if r == nil {
 		return
 	}
-	before = append(slices.Clone(before), hash)
+	before, _ := values[beforeKey].([]string)
+	before = slices.DeleteFunc(slices.Clone(before), func(known string) bool { return known == hash })
+	before = append(before, hash) // the last ones are kept: those that are in use
 	values[beforeKey] = before[max(0, len(before)-keptBefore):]
 }

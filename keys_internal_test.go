@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -96,5 +98,19 @@ func TestTicket_forgedOnesAreMalformed(t *testing.T) {
 	var none *keyring
 	if _, is := none.read(value); is != unknownKey {
 		t.Errorf("a signed cookie is %v where there are no keys", is)
+	}
+}
+
+func TestKeys_rememberTheTokensInUse(t *testing.T) {
+	t.Parallel()
+	ring := &keyring{keys: []*key{testKey(t, "new")}}
+	values := make(map[string]any)
+	for i := range 3 * keptBefore {
+		ring.noteBefore(values, "presented again and again")
+		ring.noteBefore(values, fmt.Sprint(i))
+	}
+	before := values[beforeKey].([]string)
+	if len(before) != keptBefore || !slices.Contains(before, "presented again and again") {
+		t.Errorf("a session knows %q", before)
 	}
 }

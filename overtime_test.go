@@ -215,6 +215,9 @@ func testRotation(t *testing.T, h holder) {
 		if again := h.next(t, lost); again == given || time.Since(presented) < rqlitestore.Grace-2*time.Second {
 			t.Errorf("another token %v after the first got lost: %v", time.Since(presented), again != given)
 		}
+		if a := h.with(lost, "/id"); a.Header["Set-Cookie"] != nil {
+			t.Error("one token after the other is given to a client that keeps none")
+		}
 	})
 	within(t, 2*rqlitestore.Grace, "the older token to end", func() bool { return h.with(first, "/id").body == "" })
 	if d := time.Since(presented); d < rqlitestore.Grace-time.Second {

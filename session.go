@@ -47,6 +47,7 @@ type Session struct {
 	fresh      string             // the id that a session not stored yet will have
 	rec        rqlitestore.Record // the row as read or last written; without ID there is none
 	token      string             // the way in to that row
+	unnamed    bool               // it is none: another request replaced the older one first
 	key        *key               // that the token was issued under
 	owner      string             // the principal's name as it was read or last written
 	base       []byte             // the values as read or last written, encoded

@@ -100,18 +100,23 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 }
 
 // rotationDue reports whether the token is old enough for a new one, or was
-// issued under another key than the first. An older
-// token that is still in use after the grace says that the response with the
-// newer one got lost.
+// issued under another key than the first. An older token that is still in use
+// after the grace says that the response with the newer one got lost; it is
+// given one at a time, for there are clients that keep no cookie.
 func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	s.mu.Lock()
 	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
+	needed := s.unnamed && s.issue
 	s.mu.Unlock()
 	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
 		return false
 	}
+	rotated := time.Unix(int64(s.h.manager.GetInt(ctx, rotatedKey)), 0)
 	if rec.Alias {
-		return time.Since(rec.AliasSince) > rqlitestore.Grace
+		return time.Since(rec.AliasSince) > rqlitestore.Grace && time.Since(rotated) > rqlitestore.Grace
+	}
+	if needed {
+		return true
 	}
 	// What is plain is sealed at once, what another key sealed when it is stored anyway.
 	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
@@ -120,11 +125,10 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	if s.h.renew == 0 {
 		return false
 	}
-	since := s.h.manager.GetInt(ctx, rotatedKey)
-	if since == 0 {
-		since = s.h.manager.GetInt(ctx, createdKey)
+	if rotated.Unix() == 0 {
+		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
 	}
-	return time.Since(time.Unix(int64(since), 0)) >= s.h.renew
+	return time.Since(rotated) >= s.h.renew
 }
 
 // startRotation lets scs make a new token and keeps all else as it was.
@@ -136,10 +140,11 @@ func (s *Session) startRotation(ctx context.Context) {
 	s.h.manager.SetDeadline(ctx, deadline)
 	now := int(time.Now().Unix())
 	s.mu.Lock()
-	token := s.rec.Token
+	presented, current := tokenHash(s.key, s.token), s.rec.Token
 	rotated := func(values map[string]any) {
 		values[rotatedKey] = now
-		s.h.keys.noteBefore(values, token)
+		s.h.keys.noteBefore(values, presented)
+		s.h.keys.noteBefore(values, current)
 	}
 	s.edits = append(s.edits, rotated)
 	s.rotate = true
