@@ -97,7 +97,7 @@ func splitSaveRow(row []byte, now float64) []any {
 }
 
 // blob returns b as a parameter of the form that rqlite makes a blob of.
-func blob(b []byte) string {
+func blob[T string | []byte](b T) string {
 	out := make([]byte, 0, 2*len(b)+3)
 	out = append(out, "x'"...)
 	out = appendHex(out, b)

@@ -50,7 +50,7 @@ func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, 
 		now := julian(s.now())
 		if len(calls) == 1 {
 			c := calls[0]
-			c.answer, err = s.query(ctx, work{kind, 1}, mayBeNone, statement{Query: sql.one, Arguments: []any{hexText(c.key), now}})
+			c.answer, err = s.query(ctx, work{kind, 1}, mayBeNone, statement{Query: sql.one, Arguments: []any{blob(c.key), now}})
 			return err
 		}
 		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls), now}})

@@ -135,7 +135,7 @@ func (st *statements) each(f func(string) string) {
 // for many gives one cell, "index:row;index:row…".
 func readingSQL(row, where string) reading {
 	return reading{
-		one: "SELECT concat(" + row + ") FROM {sessions} p WHERE " + strings.ReplaceAll(where, "{key}", textSQL("?1")) + " AND p.expiry>?2",
+		one: "SELECT concat(" + row + ") FROM {sessions} p WHERE " + strings.ReplaceAll(where, "{key}", textOf("?1")) + " AND p.expiry>?2",
 		many: "SELECT group_concat(concat(j.key,':'," + row + "),';') FROM json_each(?1) j CROSS JOIN {sessions} p ON " +
 			strings.ReplaceAll(where, "{key}", textSQL("j.value")) + " WHERE p.expiry>?2",
 	}

@@ -259,7 +259,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
 		l, c.row = s.saveAlls, saveRow(cur, next, id)
 	}
 	for try := 0; ; try++ {
-		out, err := l.do(ctx, c)
+		out, err := l.doHere(ctx, c) // this goroutine is the session's own
 		switch {
 		case err != nil && isDefinite(err):
 			return outcome{state: stateUnknown, err: err}
