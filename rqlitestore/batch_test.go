@@ -51,6 +51,26 @@ var batchCases = []storeCase{
 			t.Errorf("%d finds were %d requests", callers, got)
 		}
 	}},
+	{"Batch_callWithoutADeadlineDoesNotWaitForEver", func(t *testing.T, e *env) {
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		must(t, e.store(t).Prepare(context.Background()))
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		for i := range 2 {
+			go func() { _ = s.Commit(fmt.Sprint("held", i), nil, inAnHour()) }()
+			<-g.held
+		}
+		begin := time.Now()
+		err := s.Commit("waits", nil, inAnHour())
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took < 5*time.Second {
+			t.Errorf("got %v after %v", err, took)
+		}
+		g.release()
+		eventually(t, "nothing is under way", func() bool { return s.Waiting() == 0 })
+		if found(t, s, "waits") {
+			t.Error("a call that had given up was sent all the same")
+		}
+	}},
 	{"Batch_sameTokenIsSharedByFindsAndOrderedForWrites", func(t *testing.T, e *env) {
 		var n counter
 		s := e.store(t, n.wrap)
