@@ -63,9 +63,9 @@ func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
 
 // revoke ends the session with an id, and returns its row if there was one.
 func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record, found bool, err error) {
-	rec, found, err = b.store.Current(ctx, id)
+	rec, found, err = b.store.RqliteStore.Current(ctx, id)
 	if err == nil {
-		err = b.store.Destroy(ctx, id)
+		err = b.store.RqliteStore.Destroy(ctx, id)
 	}
 	b.ended(id)
 	if found {
@@ -84,7 +84,7 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 	if err != nil {
 		return 0, err
 	}
-	err = l.backend.store.DestroyPrincipals(ctx, hashes, "")
+	err = l.backend.store.RqliteStore.DestroyPrincipals(ctx, hashes, "")
 	for _, hash := range hashes {
 		l.backend.ended(principalKey(hash))
 	}
@@ -94,7 +94,7 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 // pages reads sessions page by page.
 func (l *lease) pages(ctx context.Context, o rqlitestore.ListOptions, page func([]rqlitestore.Record) error) error {
 	for {
-		recs, next, err := l.backend.store.List(ctx, o)
+		recs, next, err := l.backend.store.RqliteStore.List(ctx, o)
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (l *lease) revokeOlder(ctx context.Context, begun time.Time) (revoked int, 
 		if len(ids) == 0 {
 			return nil
 		}
-		if err := l.backend.store.Destroy(ctx, ids...); err != nil {
+		if err := l.backend.store.RqliteStore.Destroy(ctx, ids...); err != nil {
 			return err
 		}
 		revoked += len(ids)

@@ -43,7 +43,7 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 			return apiError(http.StatusBadRequest, "limit is a number from 1 to 1000, not %q", limit)
 		}
 	}
-	recs, next, err := s.backend.store.List(r.Context(), o)
+	recs, next, err := s.backend.store.RqliteStore.List(r.Context(), o)
 	if err != nil {
 		return s.unavailable(err)
 	}
@@ -67,7 +67,7 @@ func adminShow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rec, found, err := s.backend.store.Current(r.Context(), r.PathValue("id"))
+	rec, found, err := s.backend.store.RqliteStore.Current(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return s.unavailable(err)
 	}

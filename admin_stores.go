@@ -91,7 +91,7 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	begun := time.Now()
 	err := s.backend.blocked()
 	if err == nil {
-		_, _, err = s.backend.store.Current(ctx, "none")
+		_, _, err = s.backend.store.RqliteStore.Current(ctx, "none")
 	}
 	status.Latency = time.Since(begun).Seconds()
 	status.Reachable, status.Locked = err == nil, errors.Is(err, embedded.ErrLocked)

@@ -188,6 +188,7 @@ func (s *Session) writeCookie(ctx context.Context) {
 // under the token. It runs while scs holds its data.
 func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
 	if int64(len(data)) > s.h.maxSize {
+		s.h.backend.metrics.tooLarge.Inc()
 		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
 	}
 	owner, err := s.h.principalOf(data)

@@ -19,7 +19,8 @@ var errBusy = errors.New("as many calls of the session store as max_calls allows
 
 // boundedStore is a store with a bound on the calls that are under way at a
 // time. The next one fails at once: while the store is slow, those who come
-// later do not make it slower, and requests do not pile up.
+// later do not make it slower, and requests do not pile up. What an operator asks
+// goes to the RqliteStore itself: an overload is when sessions may have to be ended.
 type boundedStore struct {
 	*rqlitestore.RqliteStore
 	metrics *storeMetrics

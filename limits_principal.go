@@ -71,6 +71,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 		return s.storeFailed(doingCount, err)
 	}
 	if len(others) >= s.h.limit.Max {
+		s.h.backend.metrics.tooManySessions.Inc()
 		return errTooManySessions
 	}
 	return nil
@@ -89,6 +90,7 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 		return nil
 	}
 	if s.h.limit.Policy == rejectLogin {
+		s.h.backend.metrics.tooManySessions.Inc()
 		return errors.Join(errTooManySessions, s.destroyRows(ctx, s.row()))
 	}
 	slices.SortFunc(others, func(a, b ownedRow) int { return cmp.Compare(a.created, b.created) })

@@ -1,7 +1,10 @@
 package caddysession_test
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,6 +15,9 @@ import (
 )
 
 const limitedSite = `
+{
+	admin $ADMIN
+}
 $METRICS {
 	metrics /metrics
 }
@@ -22,12 +28,14 @@ $SITE {
 		}
 		table $TABLE
 		max_calls $MAX
-		idle_timeout 1h
-		touch_interval 1ms
 	}
 	handle /put {
 		session_edit put user alice
 		respond ok
+	}
+	handle /put-id {
+		session_edit put user bob
+		respond {http.session.id}
 	}
 	handle /increment {
 		session_edit increment n
@@ -65,6 +73,26 @@ func (s *standIn) waitsFor(gate <-chan struct{}) {
 	}))
 }
 
+// holdsUp makes it answer requests for the session with a token only after the gate was opened.
+func (s *standIn) holdsUp(token string, gate <-chan struct{}) {
+	stored := hex.EncodeToString([]byte(hashOf(token)))
+	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(bytes.ToLower(body), []byte(stored)) {
+			select {
+			case <-gate:
+			case <-s.done:
+				return
+			}
+		}
+		node.ServeHTTP(w, r)
+	}))
+}
+
 // isSlow makes it take a time for every request, however many rows it has.
 func (s *standIn) isSlow(latency time.Duration) {
 	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
@@ -78,9 +106,9 @@ func (s *standIn) isSlow(latency time.Duration) {
 
 func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 	store := newStandIn(t)
-	s := start(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_calls", "MAX", "2", "METRICS", "http://"+freeAddress(t))
+	s := startWithAdmin(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_calls", "MAX", "2", "METRICS", "http://"+freeAddress(t))
 	v, guest := s.visitor(), s.visitor().withoutJar()
-	v.get("/put").want(t, http.StatusOK, "ok")
+	token := v.get("/put").cookie(t).Value
 	eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
 
 	hold := func(requests int) (release func()) {
@@ -136,6 +164,29 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		release()
 		s.counts(before, 0, "rejected_total")
 	})
+	t.Run("the admin API needs none", func(t *testing.T) {
+		other := s.visitor()
+		id := other.get("/put-id").body
+		gate := make(chan struct{})
+		store.holdsUp(token, gate)
+		var held sync.WaitGroup
+		for range 2 {
+			held.Go(func() {
+				if a, err := v.try(http.MethodGet, "/"); err != nil || a.StatusCode != http.StatusOK {
+					t.Errorf("a call that was let in got %v (%v)", a, err)
+				}
+			})
+		}
+		eventually(t, "the calls to be under way", func() bool { return s.scrape().sum("store_calls") == 2 })
+		turnedAway(other.get("/"))
+		if a := s.admin(http.MethodDelete, "/session/sessions/"+id, ""); a.StatusCode != http.StatusOK {
+			t.Errorf("the operator got %d %q", a.StatusCode, a.body)
+		}
+		close(gate)
+		held.Wait()
+		store.works()
+		other.get("/").want(t, http.StatusOK, "user ")
+	})
 	t.Run("a reload changes it", func(t *testing.T) {
 		s.names["MAX"] = "3"
 		s.reload(limitedSite)
@@ -156,7 +207,7 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 func TestLimits_keepTheGoodputUnderOverload(t *testing.T) {
 	const places, latency = 16, 40 * time.Millisecond
 	store := newStandIn(t)
-	s := start(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_overload", "MAX", fmt.Sprint(places), "METRICS", "http://"+freeAddress(t))
+	s := startWithAdmin(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_overload", "MAX", fmt.Sprint(places), "METRICS", "http://"+freeAddress(t))
 	var cookies []string
 	for range 8 * places {
 		cookies = append(cookies, s.visitor().withoutJar().get("/put").cookie(t).Value)

@@ -75,7 +75,7 @@ type storeMetrics struct {
 	ambiguousCookie, malformedCookie, forgedCookie           prometheus.Counter
 	unknownKeyCookie, unboundSession                         prometheus.Counter
 	badSet, badAction                                        prometheus.Counter
-	tooManyCalls, tooManyNew                                 prometheus.Counter
+	tooManyCalls, tooManyNew, tooManySessions, tooLarge      prometheus.Counter
 	lostEvents                                               prometheus.Counter
 
 	requests requestKinds
@@ -111,6 +111,8 @@ func newStoreMetrics(store string) *storeMetrics {
 		badAction:        refusedUpstreamTotal.WithLabelValues(store, "action"),
 		tooManyCalls:     rejectedTotal.WithLabelValues(store, "max_calls"),
 		tooManyNew:       rejectedTotal.WithLabelValues(store, "max_new_per_client"),
+		tooManySessions:  rejectedTotal.WithLabelValues(store, "max_per_principal"),
+		tooLarge:         rejectedTotal.WithLabelValues(store, "max_size"),
 		lostEvents:       lostEventsTotal.WithLabelValues(store),
 		dropped:          make(map[error]prometheus.Counter),
 		failures:         make(map[string]prometheus.Counter),

@@ -152,7 +152,18 @@ $ROTATING {
 	}
 	session_edit /put put user {query.user}
 	respond "{http.session.data.user}"
-}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t))
+}
+$LIMITED {
+	session {
+		rqlite $STORE
+		principal user
+		max_per_principal 1 reject
+		max_size 500
+		cookie limited
+	}
+	session_edit put user {query.user}
+	respond "{http.session.data.user}"
+}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t), "LIMITED", "http://"+freeAddress(t))
 	v := s.visitor()
 	before := s.scrape()
 
@@ -200,6 +211,18 @@ $ROTATING {
 		s.whileWaiting(v, waiting, goOn, func() { v.get("/logout") })
 		s.counts(before, 1, "destroyed_total")
 		s.counts(before, 1, "dropped_changes_total", `reason="gone"`)
+	})
+	t.Run("what is too much", func(t *testing.T) {
+		before := s.scrape()
+		s.visitor().get("$LIMITED/?user=erin").want(t, http.StatusOK, "erin")
+		if a := s.visitor().get("$LIMITED/?user=erin"); a.StatusCode != http.StatusForbidden {
+			t.Errorf("a second session got %d", a.StatusCode)
+		}
+		s.counts(before, 1, "rejected_total", `limit="max_per_principal"`)
+		if a := s.visitor().get("$LIMITED/?user=" + strings.Repeat("e", 1000)); a.StatusCode != http.StatusInternalServerError {
+			t.Errorf("a large session got %d", a.StatusCode)
+		}
+		s.counts(before, 1, "rejected_total", `limit="max_size"`)
 	})
 	t.Run("a token that is old", func(t *testing.T) {
 		before, v := s.scrape(), s.visitor()
