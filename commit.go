@@ -396,9 +396,13 @@ func (s *Session) commitLate() {
 	}
 }
 
-// dropped notes that a request came too late to change its session.
+// dropped notes that a request came too late to change its session, or to say
+// anything of its cookie: the browser may have a newer one.
 func (s *Session) dropped(why error) {
 	s.countDropped(why)
+	s.mu.Lock()
+	s.issue = false
+	s.mu.Unlock()
 	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why.Error()))
 }
 

@@ -35,3 +35,14 @@ func TestGrace_aLoginByThePrincipalWorksTwice(t *testing.T) {
 	h.with(first, "/").want(t, http.StatusOK, "alice|book")
 	h.with(second, "/").want(t, http.StatusOK, "alice|book")
 }
+
+// A response under the older token must not take the newer one from the browser.
+func TestGrace_setsNoCookie(t *testing.T) {
+	s := start(t, graceSite)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	guest := h.with("", "/put?cart=book").cookie(t).Value
+	h.with(guest, "/login?user=alice").cookie(t)
+	if a := h.with(guest, "/remember"); a.Header["Set-Cookie"] != nil {
+		t.Errorf("the cookies are %q", a.Header["Set-Cookie"])
+	}
+}
