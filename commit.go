@@ -248,7 +248,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	}
 	keys, began := s.h.keys, time.Now()
 	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
-	rec.Data = keys.sealRow(rec.Token, rec.ID, rec.Version, data)
+	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed(doingStore, err)
 	}
@@ -279,11 +279,13 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			}
 			values, next.Expiry = merged, s.expiry(until)
 		}
+		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
 		if renewed {
+			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}
-		next.Data = keys.sealRow(next.Token, next.ID, current.Version+1, values)
+		next.Data = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
 		return next, nil
 	})
 	if err != nil {

@@ -56,19 +56,22 @@ func (s *Session) noteUse(ctx context.Context) {
 	}
 }
 
-// trackUse notes the use of a session that was only read, every now and then.
-func (s *Session) trackUse(ctx context.Context) {
+// trackingDue reports whether the use of a session that was only read is to be
+// stored: every now and then.
+func (s *Session) trackingDue(ctx context.Context) bool {
 	s.mu.Lock()
 	unfit := s.rec.ID == "" || s.grace || s.rec.Alias || s.closed
 	s.mu.Unlock()
 	if !s.h.track || unfit {
-		return
+		return false
 	}
 	last, now := s.h.lastUse(ctx), s.thisUse()
 	age := now.at.Sub(last.at)
-	if age < trackAtMost || age < trackInterval && last.address == now.address && last.agent == now.agent {
-		return
-	}
+	return age >= trackInterval || age >= trackAtMost && (last.address != now.address || last.agent != now.agent)
+}
+
+// trackUse stores the use of a session that was only read.
+func (s *Session) trackUse(ctx context.Context) {
 	s.noteUse(ctx)
 	if _, _, err := s.h.manager.Commit(ctx); err != nil {
 		s.h.logger.Warn("the use of a session could not be tracked; the next request tries again", zap.Error(err))

@@ -12,8 +12,10 @@ import (
 // upkeep is what a session that was only read still needs now and then: a new
 // token, a later expiry. Neither fails the request.
 func (s *Session) upkeep(ctx context.Context) {
-	if s.rotationDue(ctx, false) {
+	tracking := s.trackingDue(ctx)
+	if s.rotationDue(ctx, tracking) {
 		s.startRotation(ctx)
+		s.noteUse(ctx)
 		if _, _, err := s.h.manager.Commit(ctx); err != nil {
 			s.h.logger.Warn("a session could not be given a new token; the next request tries again", zap.Error(err))
 			return
@@ -21,7 +23,9 @@ func (s *Session) upkeep(ctx context.Context) {
 		s.writeCookie(ctx)
 		return
 	}
-	s.trackUse(ctx)
+	if tracking {
+		s.trackUse(ctx)
+	}
 	s.touch(s.h.manager.Deadline(ctx))
 	s.retireAliases()
 }
