@@ -249,7 +249,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	}
 	keys, began := s.h.keys, time.Now()
 	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
-	rec.Data = keys.sealRow(rec.Token, rec.ID, rec.Version, data)
+	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed(doingStore, err)
 	}
@@ -280,11 +280,13 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			}
 			values, next.Expiry = merged, s.expiry(until)
 		}
+		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
 		if renewed {
+			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}
-		next.Data = keys.sealRow(next.Token, next.ID, current.Version+1, values)
+		next.Data = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
 		return next, nil
 	})
 	if err != nil {
@@ -397,9 +399,13 @@ func (s *Session) commitLate() {
 	}
 }
 
-// dropped notes that a request came too late to change its session.
+// dropped notes that a request came too late to change its session, or to say
+// anything of its cookie: the browser may have a newer one.
 func (s *Session) dropped(why error) {
 	s.countDropped(why)
+	s.mu.Lock()
+	s.issue = false
+	s.mu.Unlock()
 	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why.Error()))
 }
 

@@ -172,12 +172,27 @@ const (
 	sealedNonceAt = sealedPrefix
 )
 
-// sealRow encrypts data for the row with this token hash, id and version, and no other.
-func (r *keyring) sealRow(token, id string, version int64, data []byte) []byte {
-	if r == nil {
+// keyOfRow is the key under which a row that is there is sealed, and its token
+// was issued; nil for none. A row moves to another key together with its token,
+// or nobody could tell from the rows which keys the cookies still need.
+func (r *keyring) keyOfRow(data []byte) *key {
+	switch {
+	case r == nil, !isSealed(data) && r.acceptsPlain():
+		return nil
+	case isSealed(data):
+		if k := r.find([keyIDSize]byte(data[1:sealedPrefix])); k != nil {
+			return k
+		}
+	}
+	return r.first()
+}
+
+// sealRow encrypts data for the row with this token hash, id and version, and
+// no other; without a key it leaves it plain.
+func (k *key) sealRow(token, id string, version int64, data []byte) []byte {
+	if k == nil {
 		return data
 	}
-	k := r.first()
 	nonceEnd := sealedNonceAt + k.seal.NonceSize()
 	sealed := make([]byte, nonceEnd, nonceEnd+len(data)+k.seal.Overhead())
 	sealed[0] = sealedFormat

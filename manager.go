@@ -148,11 +148,12 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 	}
 	if !ok {
 		rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: newID(), Expiry: s.h.expiry(deadline)}
-		rec.Data = keys.sealRow(rec.Token, rec.ID, 1, data)
+		rec.Data = keys.first().sealRow(rec.Token, rec.ID, 1, data)
 		return s.h.backend.store.Create(ctx, rec)
 	}
 	rec, err := s.h.backend.store.Update(ctx, found.Record, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		current.Data, current.Expiry = keys.sealRow(current.Token, current.ID, current.Version+1, data), s.h.expiry(deadline)
+		current.Data = keys.keyOfRow(current.Data).sealRow(current.Token, current.ID, current.Version+1, data)
+		current.Expiry = s.h.expiry(deadline)
 		return current, nil
 	})
 	if err == nil {

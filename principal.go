@@ -41,15 +41,16 @@ func (h *Handler) principalIn(values map[string]any) string {
 }
 
 // renewForOwner renews a stored session whose principal this request changed,
-// unless the request did so itself.
+// unless the request did so itself. In the grace a login does it too, for it may
+// be the second press of the button; nothing else does.
 func (s *Session) renewForOwner(ctx context.Context) error {
 	s.mu.Lock()
-	rec, token, owner, unfit := s.rec, s.token, s.owner, s.grace || s.closed
+	rec, token, owner, grace, closed := s.rec, s.token, s.owner, s.grace, s.closed
 	s.mu.Unlock()
-	if s.h.owner == "" || rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
+	if s.h.owner == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token {
 		return nil
 	}
-	if s.h.principal(ctx) == owner {
+	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {
 		return nil
 	}
 	return s.Renew()

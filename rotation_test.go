@@ -71,3 +71,57 @@ func TestRotation_ofParallelRequestsIsOne(t *testing.T) {
 		v.get("/", "Cookie", "session="+token).want(t, http.StatusOK, want)
 	}
 }
+
+// A token and the seal of its row are under one key, or `caddy session stats`
+// would count no row under a key that cookies still need.
+func TestRotation_ofKeysLeavesNoTokenBehind(t *testing.T) {
+	withSecrets(t)
+	late := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		session.Get("user")
+		w.WriteHeader(http.StatusOK)
+		return session.Put("late", true)
+	})
+	const site = `
+$SITE {
+	session {
+		keys $KEYS
+		track $TRACK
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /late {
+		in_go $LATE
+	}
+	handle {
+		respond "{http.session.data.user}"
+	}
+}`
+	s := start(t, site, "KEYS", "{env.SESSION_TEST_FIRST}", "TRACK", "off", "LATE", late)
+	read, stored := s.visitor(), s.visitor()
+	token := read.get("/login").cookie(t).Value
+	stored.get("/login")
+
+	s.names["KEYS"] = "{env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"
+	s.reload(site)
+	stored.get("/late")
+	var keys int
+	eventually(t, "what was changed late to be stored", func() bool {
+		var version int
+		err := s.table().db.QueryRow("SELECT max(version), count(DISTINCT hex(substr(data,2,4))) FROM sessions").Scan(&version, &keys)
+		return err == nil && version == 2
+	})
+	if keys != 1 {
+		t.Error("what was changed late is sealed with another key than its token's")
+	}
+	s.names["TRACK"] = "on"
+	s.reload(site)
+	if moved := read.get("/").cookie(t).Value; moved[:5] == token[:5] {
+		t.Error("the use of a session was stored, and its token stays under the old key")
+	}
+
+	s.names["KEYS"] = "{env.SESSION_TEST_SECOND}"
+	s.reload(site)
+	read.get("/").want(t, http.StatusOK, "alice")
+}

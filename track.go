@@ -64,20 +64,23 @@ func (s *Session) noteUse(ctx context.Context) {
 	}
 }
 
-// trackUse notes the use of a session that was only read: every now and then,
-// and off the request's path.
-func (s *Session) trackUse(ctx context.Context) {
+// trackingDue reports whether the use of a session that was only read is to be
+// noted: every now and then.
+func (s *Session) trackingDue(ctx context.Context) bool {
 	s.mu.Lock()
-	rec, unfit := s.rec, s.rec.ID == "" || s.grace || s.closed
+	unfit := s.rec.ID == "" || s.grace || s.rec.Alias || s.closed
 	s.mu.Unlock()
 	if !s.h.track || unfit {
-		return
+		return false
 	}
 	last, now := s.h.lastUse(ctx), s.thisUse()
 	age := now.at.Sub(last.at)
-	if age < trackAtMost || age < trackInterval && last.address == now.address && last.agent == now.agent {
-		return
-	}
+	return age >= trackInterval || age >= trackAtMost && (last.address != now.address || last.agent != now.agent)
+}
+
+// trackUse notes the use of a session that was only read, off the request's path.
+func (s *Session) trackUse() {
+	rec, now := s.row(), s.thisUse()
 	s.background(doingTrack, rec.ID, func(ctx context.Context) error {
 		err := s.h.storeUse(ctx, rec, now)
 		if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {
@@ -103,7 +106,7 @@ func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use
 		if data, err = (codec.JSON{}).Encode(deadline, values); err != nil {
 			return current, err
 		}
-		current.Data = h.keys.sealRow(current.Token, current.ID, current.Version+1, data)
+		current.Data = h.keys.keyOfRow(current.Data).sealRow(current.Token, current.ID, current.Version+1, data)
 		return current, nil
 	})
 	if err == nil {

@@ -15,8 +15,10 @@ const rotationPause = 10 * time.Second
 // upkeep is what a session that was only read still needs now and then: a new
 // token, a later expiry. Neither fails the request.
 func (s *Session) upkeep(ctx context.Context) {
-	if s.rotationDue(ctx, false) && time.Now().UnixNano() > s.h.backend.rotateFrom.Load() {
+	tracking := s.trackingDue(ctx)
+	if s.rotationDue(ctx, tracking) && time.Now().UnixNano() > s.h.backend.rotateFrom.Load() {
 		s.startRotation(ctx)
+		s.noteUse(ctx)
 		if _, _, err := s.h.manager.Commit(ctx); err != nil {
 			// Readers are not to wait, one after the other, for a store that takes no writes.
 			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
@@ -26,7 +28,9 @@ func (s *Session) upkeep(ctx context.Context) {
 		s.writeCookie(ctx)
 		return
 	}
-	s.trackUse(ctx)
+	if tracking {
+		s.trackUse()
+	}
 	s.touch(s.h.manager.Deadline(ctx))
 	s.retireAliases()
 }
