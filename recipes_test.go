@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +31,38 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "Hello alice")
 		v.get("/", "Authorization", basic("alice", "wrong")).want(t, http.StatusOK, "Hello alice")
 		s.visitor().get("/", "Authorization", basic("alice", "wrong")).want(t, http.StatusUnauthorized, "")
+		s.table().wantRows(1)
+	},
+	"devices": func(t *testing.T) {
+		s := start(t, example(t, "recipes/devices.Caddyfile"))
+		const path = "/account/sessions"
+		login := func() *visitor {
+			v := s.visitor()
+			a := v.get("/login", "Authorization", basic("alice", "wonderland"), "User-Agent", "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0")
+			if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != path {
+				t.Fatalf("the login is answered %d to %q", a.StatusCode, a.Header.Get("Location"))
+			}
+			return v
+		}
+		if a := s.visitor().get(path); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "Sign in") {
+			t.Errorf("a guest is answered %d %q", a.StatusCode, a.body)
+		}
+		all := make([]*visitor, 6)
+		for i := range all {
+			all[i] = login()
+		}
+		all = slices.DeleteFunc(all, func(v *visitor) bool { return v.get(path).StatusCode == http.StatusUnauthorized })
+		if len(all) != 5 {
+			t.Fatalf("%d of 6 sessions are left, want 5", len(all))
+		}
+		shown := all[0].devices()
+		if len(shown.Sessions) != 5 || shown.Sessions[4].Used == "" || shown.Sessions[4].Address != "127.0.0.1" {
+			t.Fatalf("the sessions are %+v", shown.Sessions)
+		}
+		if page := all[0].get(path).body; strings.Count(page, "Firefox on Windows") < 5 {
+			t.Errorf("the page is %s", page)
+		}
+		all[0].submit(path, url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
 		s.table().wantRows(1)
 	},
 	"forward-auth": func(t *testing.T) {
