@@ -94,6 +94,9 @@ func (l *traffic) request(i int) {
 	}
 	s.reply = ask()
 	for try := 0; try < 3 && l.repeats && s.err != nil; try++ {
+		if s.write {
+			m.count(s.reply) // as one that may have been made
+		}
 		s.again = true
 		s.reply = ask()
 	}
@@ -312,6 +315,9 @@ func startWithoutStore(t *testing.T, d *deployment, heal func()) {
 	p.get("/show", cookie).want(t, http.StatusOK)
 	t.Logf("up after %.2f s without a store; a page that needs it was a 503 after %.2f s; healthy %.2f s after the store was back",
 		up.Seconds(), a.took.Seconds(), healed.Seconds())
+	if d.cluster == nil {
+		return // this runs on every machine, busy ones too: the log says how long it took
+	}
 	if up > upWithin {
 		t.Errorf("Caddy took longer than %v to start", upWithin)
 	}

@@ -35,8 +35,7 @@ func reloadCount() int {
 // that wait in the old one when Caddy closes it, whatever the config. Still
 // net/http's graceful stop closes connections whose request is on its way, also
 // where there is nothing but `respond`. So each request has a connection of its
-// own, and one that got no answer is sent again, as browsers do. That none of
-// these had been carried out is seen from the counters.
+// own, and one that got no answer is sent again, as browsers do.
 func TestReload_keepsRequestsSessionsAndResources(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) { reloadUnderTraffic(t, newDeployment(t, nil)) })
 	t.Run("three rqlite nodes", func(t *testing.T) { reloadUnderTraffic(t, newDeployment(t, rqlited.Start(t, 3))) })

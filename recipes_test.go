@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,38 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "Hello alice")
 		v.get("/", "Authorization", basic("alice", "wrong")).want(t, http.StatusOK, "Hello alice")
 		s.visitor().get("/", "Authorization", basic("alice", "wrong")).want(t, http.StatusUnauthorized, "")
+		s.table().wantRows(1)
+	},
+	"devices": func(t *testing.T) {
+		s := start(t, example(t, "recipes/devices.Caddyfile"))
+		const path = "/account/sessions"
+		login := func() *visitor {
+			v := s.visitor()
+			a := v.get("/login", "Authorization", basic("alice", "wonderland"), "User-Agent", "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0")
+			if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != path {
+				t.Fatalf("the login is answered %d to %q", a.StatusCode, a.Header.Get("Location"))
+			}
+			return v
+		}
+		if a := s.visitor().get(path); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "Sign in") {
+			t.Errorf("a guest is answered %d %q", a.StatusCode, a.body)
+		}
+		all := make([]*visitor, 6)
+		for i := range all {
+			all[i] = login()
+		}
+		all = slices.DeleteFunc(all, func(v *visitor) bool { return v.get(path).StatusCode == http.StatusUnauthorized })
+		if len(all) != 5 {
+			t.Fatalf("%d of 6 sessions are left, want 5", len(all))
+		}
+		shown := all[0].devices()
+		if len(shown.Sessions) != 5 || shown.Sessions[4].Used == "" || shown.Sessions[4].Address != "127.0.0.1" {
+			t.Fatalf("the sessions are %+v", shown.Sessions)
+		}
+		if page := all[0].get(path).body; strings.Count(page, "Firefox on Windows") < 5 {
+			t.Errorf("the page is %s", page)
+		}
+		all[0].submit(path, url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
 		s.table().wantRows(1)
 	},
 	"forward-auth": func(t *testing.T) {
@@ -136,20 +169,6 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "The shop knows alice")
 		v.get("$SITE2/").want(t, http.StatusOK, "The help desk knows alice")
 		s.table().wantRows(1)
-	},
-	"devices": func(t *testing.T) {
-		s := start(t, example(t, "recipes/devices.Caddyfile"))
-		phone, laptop := s.visitor(), s.visitor()
-		phone.get("/account/sessions").want(t, http.StatusUnauthorized, "")
-		phone.do(http.MethodPost, "/login?user=alice", "User-Agent", "a phone").redirected(t)
-		laptop.do(http.MethodPost, "/login?user=alice", "User-Agent", "a laptop").redirected(t)
-		shown := laptop.devices()
-		if len(shown.Sessions) != 2 || shown.Sessions[0].UserAgent != "a laptop" || shown.Sessions[1].UserAgent != "a phone" {
-			t.Fatalf("the sessions are %+v", shown)
-		}
-		laptop.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
-		phone.get("/").want(t, http.StatusOK, "Hello ")
-		laptop.get("/").want(t, http.StatusOK, "Hello alice")
 	},
 	"maintenance": func(t *testing.T) {
 		s := start(t, example(t, "recipes/maintenance.Caddyfile"))
