@@ -1,0 +1,187 @@
+package caddysession_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const limitedSite = `
+{
+	admin $ADMIN
+}
+$METRICS {
+	metrics /metrics
+}
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 10s
+		}
+		table $TABLE
+		max_calls $MAX
+	}
+	handle /put {
+		session_edit put user alice
+		respond ok
+	}
+	handle /put-id {
+		session_edit put user bob
+		respond {http.session.id}
+	}
+	handle /increment {
+		session_edit increment n
+		respond ok
+	}
+	handle /remembered/* {
+		session {
+			rqlite $STORE {
+				timeout 10s
+			}
+			table $TABLE
+			max_calls $MAX
+			cookie remembered
+			cache 1m
+			idle_timeout 1h
+			touch_interval 1ms
+		}
+		session_edit /remembered/put put user alice
+		respond "user {http.session.data.user}"
+	}
+	respond "user {http.session.data.user}"
+	handle_errors {
+		respond "sorry: {err.status_code}"
+	}
+}`
+
+// waitsFor makes it answer only after the gate was opened.
+func (s *standIn) waitsFor(gate <-chan struct{}) {
+	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		select {
+		case <-gate:
+			node.ServeHTTP(w, r)
+		case <-s.done:
+		}
+	}))
+}
+
+// holdsUp makes it answer requests for the session with a token only after the gate was opened.
+func (s *standIn) holdsUp(token string, gate <-chan struct{}) {
+	stored := hex.EncodeToString([]byte(hashOf(token)))
+	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(bytes.ToLower(body), []byte(stored)) {
+			select {
+			case <-gate:
+			case <-s.done:
+				return
+			}
+		}
+		node.ServeHTTP(w, r)
+	}))
+}
+
+func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
+	store := newStandIn(t)
+	s := startWithAdmin(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_calls", "MAX", "2", "METRICS", "http://"+freeAddress(t))
+	v, guest := s.visitor(), s.visitor().withoutJar()
+	token := v.get("/put").cookie(t).Value
+	eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+
+	hold := func(requests int) (release func()) {
+		t.Helper()
+		gate := make(chan struct{})
+		store.waitsFor(gate)
+		var held sync.WaitGroup
+		for range requests {
+			held.Go(func() {
+				a, err := v.try(http.MethodGet, "/")
+				if err != nil || a.StatusCode != http.StatusOK || a.body != "user alice" {
+					t.Errorf("a call that was let in got %v (%v)", a, err)
+				}
+			})
+		}
+		eventually(t, "the calls to be under way", func() bool { return s.scrape().sum("store_calls") == float64(requests) })
+		return func() {
+			close(gate)
+			held.Wait()
+			store.works()
+			eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+		}
+	}
+	turnedAway := func(a *answer) {
+		t.Helper()
+		a.want(t, http.StatusServiceUnavailable, "sorry: 503")
+		if a.Header.Get("Retry-After") != "1" || a.Header["Set-Cookie"] != nil {
+			t.Errorf("the header is %v", a.Header)
+		}
+	}
+
+	before := s.scrape()
+	release := hold(2)
+	turnedAway(v.get("/"))
+	turnedAway(v.get("/increment"))
+	turnedAway(guest.get("/put"))
+	release()
+	s.counts(before, 3, "rejected_total", `limit="max_calls"`)
+	s.counts(before, 0, "store_errors_total")
+	v.get("/").want(t, http.StatusOK, "user alice")
+	if strings.Contains(s.readLog(), "the session store is unavailable") {
+		t.Error("the log says that the store is down")
+	}
+
+	t.Run("upkeep leaves half to requests", func(t *testing.T) {
+		v.get("/remembered/put")
+		v.get("/remembered/").want(t, http.StatusOK, "user alice")
+		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+		before := s.scrape()
+		release := hold(1)
+		v.get("/remembered/").want(t, http.StatusOK, "user alice") // from memory
+		s.grows(before, "touches_total", `result="dropped"`)
+		release()
+		s.counts(before, 0, "rejected_total")
+	})
+	t.Run("the admin API needs none", func(t *testing.T) {
+		other := s.visitor()
+		id := other.get("/put-id").body
+		gate := make(chan struct{})
+		store.holdsUp(token, gate)
+		var held sync.WaitGroup
+		for range 2 {
+			held.Go(func() {
+				if a, err := v.try(http.MethodGet, "/"); err != nil || a.StatusCode != http.StatusOK {
+					t.Errorf("a call that was let in got %v (%v)", a, err)
+				}
+			})
+		}
+		eventually(t, "the calls to be under way", func() bool { return s.scrape().sum("store_calls") == 2 })
+		turnedAway(other.get("/"))
+		if a := s.admin(http.MethodDelete, "/session/sessions/"+id, ""); a.StatusCode != http.StatusOK {
+			t.Errorf("the operator got %d %q", a.StatusCode, a.body)
+		}
+		close(gate)
+		held.Wait()
+		store.works()
+		other.get("/").want(t, http.StatusOK, "user ")
+	})
+	t.Run("a reload changes it", func(t *testing.T) {
+		s.names["MAX"] = "3"
+		s.reload(limitedSite)
+		release := hold(3)
+		turnedAway(v.get("/"))
+		release()
+		s.names["MAX"] = "1"
+		s.reload(limitedSite)
+		release = hold(1)
+		turnedAway(v.get("/"))
+		release()
+	})
+}

@@ -1,0 +1,146 @@
+package caddysession_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// isSlow makes it take a time for every request, however many rows it has.
+func (s *standIn) isSlow(latency time.Duration) {
+	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		select {
+		case <-time.After(latency):
+			node.ServeHTTP(w, r)
+		case <-s.done:
+		}
+	}))
+}
+
+// A store that takes 40 ms for a request is asked five times as much as it can
+// do: what is let in is done as fast as ever, the rest is told so at once. How
+// fast that is the log says; a busy machine fails no test.
+func TestLimits_keepTheGoodputUnderOverload(t *testing.T) {
+	const places, latency = 16, 40 * time.Millisecond
+	store := newStandIn(t)
+	s := startWithAdmin(t, limitedSite, "STORE", store.URL, "TABLE", "sessions_overload", "MAX", fmt.Sprint(places), "METRICS", "http://"+freeAddress(t))
+	var cookies []string
+	for range 8 * places {
+		cookies = append(cookies, s.visitor().withoutJar().get("/put").cookie(t).Value)
+	}
+	store.isSlow(latency)
+	took := 3 * time.Second
+	if testing.Short() {
+		took = time.Second
+	}
+
+	var peak, good, rejected []time.Duration
+	l := newLoad(s, cookies)
+	l.inTurn(places, took)
+	peak = l.answered(http.StatusOK)
+	perSecond := float64(len(peak)) / took.Seconds()
+
+	l = newLoad(s, cookies)
+	l.atRate(5*perSecond, took)
+	rejected, good = l.answered(http.StatusServiceUnavailable), l.answered(http.StatusOK)
+	goodput := float64(len(good)) / took.Seconds()
+	t.Logf("peak %.0f/s; at five times that %.0f/s answered (%.0f %%), p99 %v; %d turned away, p50 %v, p99 %v, max %v; %d others",
+		perSecond, goodput, 100*goodput/perSecond, quantile(good, .99),
+		len(rejected), quantile(rejected, .5), quantile(rejected, .99), quantile(rejected, 1), l.others())
+	if len(rejected) == 0 || len(good) == 0 {
+		t.Errorf("%d requests were turned away, %d answered", len(rejected), len(good))
+	}
+	if l.others() > 0 {
+		t.Errorf("%d requests were neither done nor turned away", l.others())
+	}
+}
+
+// load is many visitors with sessions; a third of what they do is to write.
+type load struct {
+	s       *server
+	cookies []string
+	http    *visitor
+	mu      sync.Mutex
+	took    map[int][]time.Duration // by status; 0 is no answer
+}
+
+func newLoad(s *server, cookies []string) *load {
+	s.t.Helper()
+	v := s.visitor().withoutJar()
+	v.http.Transport.(*http.Transport).MaxIdleConnsPerHost = 500
+	return &load{s: s, cookies: cookies, http: v, took: map[int][]time.Duration{}}
+}
+
+func (l *load) request(i int) {
+	path := "/"
+	if i%3 == 0 {
+		path = "/increment"
+	}
+	begun := time.Now()
+	a, err := l.http.try(http.MethodPost, path, "Cookie", "session="+l.cookies[i*7%len(l.cookies)])
+	status := 0
+	if err == nil {
+		status = a.StatusCode
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took[status] = append(l.took[status], time.Since(begun))
+}
+
+// inTurn sends requests from n visitors, each when the one before was answered.
+func (l *load) inTurn(n int, lasting time.Duration) {
+	end := time.Now().Add(lasting)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			for ; time.Now().Before(end); i += n {
+				l.request(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// atRate sends requests whether those before were answered or not.
+func (l *load) atRate(perSecond float64, lasting time.Duration) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var all sync.WaitGroup
+	begun, sent := time.Now(), 0
+	for now := begun; now.Sub(begun) < lasting; now = <-tick.C {
+		for due := int(now.Sub(begun).Seconds() * perSecond); sent < due; sent++ {
+			i := sent
+			all.Go(func() { l.request(i) })
+		}
+	}
+	all.Wait()
+}
+
+func (l *load) answered(status int) []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.took[status]
+}
+
+func (l *load) others() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for status, took := range l.took {
+		if status != http.StatusOK && status != http.StatusServiceUnavailable {
+			n += len(took)
+		}
+	}
+	return n
+}
+
+func quantile(all []time.Duration, q float64) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))].Round(100 * time.Microsecond)
+}
