@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	status.Latency = time.Since(begun).Seconds()
 	status.Reachable, status.Locked = err == nil, errors.Is(err, embedded.ErrLocked)
 	if err != nil {
-		status.Error = err.Error()
+		status.Error = strings.Join(strings.Fields(err.Error()), " ") // gorqlite's have several lines
 	}
 	if s.keys != nil && s.keys.acceptsPlain() {
 		until := s.keys.plainUntil.UTC()

@@ -168,7 +168,7 @@ type exporter struct {
 
 func (x *exporter) run(to io.Writer) error {
 	x.to = bufio.NewWriterSize(to, 256<<10)
-	x.bar = newProgress(x.notes, "exporting", "sessions", x.done)
+	x.bar = newProgress(x.notes, "exporting", " sessions", x.done)
 	defer x.bar.done()
 	if x.bar.to != nil {
 		go x.count()

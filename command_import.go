@@ -11,6 +11,7 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 )
 
@@ -126,7 +127,8 @@ func (m *importer) open(file *os.File, restart bool) error {
 }
 
 func (m *importer) run() error {
-	bar := newProgress(m.client.notes, "importing", "bytes", m.state.Offset)
+	bar := newProgress(m.client.notes, "importing", "", m.state.Offset)
+	bar.number = func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 	bar.total.Store(m.state.Size)
 	defer bar.done()
 	lines := newLineReader(m.from)

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 func TestProgress_saysHowFarItIs(t *testing.T) {
 	begun := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	p := &progress{doing: "exporting", what: "sessions", already: 1000, begun: begun}
+	p := &progress{doing: "exporting", what: " sessions", number: humanize.Comma, already: 1000, begun: begun}
 	p.total.Store(5000)
 	for done, want := range map[int64]string{
 		1000: "exporting  20% [====                    ] 1,000 of 5,000 sessions, 0/s",
@@ -30,7 +32,7 @@ func TestProgress_saysHowFarItIs(t *testing.T) {
 
 func TestProgress_saysNothingWhereNobodyLooks(t *testing.T) {
 	var b bytes.Buffer
-	p := newProgress(&b, "exporting", "sessions", 0)
+	p := newProgress(&b, "exporting", " sessions", 0)
 	p.at(3000)
 	p.done()
 	if b.Len() > 0 {

@@ -17,6 +17,7 @@ import (
 type progress struct {
 	to           io.Writer // nil where nobody is looking
 	doing, what  string
+	number       func(int64) string
 	total        atomic.Int64 // about; 0 = not known
 	begun, drawn time.Time
 	already      int64 // what was done before this began
@@ -28,7 +29,7 @@ const (
 )
 
 func newProgress(notes io.Writer, doing, what string, already int64) *progress {
-	p := &progress{doing: doing, what: what, already: already, begun: time.Now()}
+	p := &progress{doing: doing, what: what, number: humanize.Comma, already: already, begun: time.Now()}
 	if file, ok := notes.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		p.to = notes
 	}
@@ -59,13 +60,13 @@ func (p *progress) line(done int64, now time.Time) string {
 	}
 	total := p.total.Load()
 	if total <= 0 {
-		return fmt.Sprintf("%s %s %s, %s/s", p.doing, humanize.Comma(done), p.what, humanize.Comma(int64(rate)))
+		return fmt.Sprintf("%s %s%s, %s/s", p.doing, p.number(done), p.what, p.number(int64(rate)))
 	}
 	part := min(1, float64(done)/float64(total))
 	filled := int(part * progressWidth)
-	line := fmt.Sprintf("%s %3.0f%% [%s%s] %s of %s %s, %s/s", p.doing, 100*part,
+	line := fmt.Sprintf("%s %3.0f%% [%s%s] %s of %s%s, %s/s", p.doing, 100*part,
 		strings.Repeat("=", filled), strings.Repeat(" ", progressWidth-filled),
-		humanize.Comma(done), humanize.Comma(total), p.what, humanize.Comma(int64(rate)))
+		p.number(done), p.number(total), p.what, p.number(int64(rate)))
 	if left := total - done; rate > 0 && left > 0 {
 		line += ", " + time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second).String() + " left"
 	}

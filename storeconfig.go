@@ -59,9 +59,9 @@ type RqliteConfig struct {
 	// credentials are sent to no others.
 	Addresses []string `json:"addresses"`
 
-	// The name of the rqlite user; it needs the permissions execute and query,
-	// and status for the health that the admin API shows. Placeholders like
-	// {env.NAME} and {file.PATH} are replaced when the config is loaded.
+	// The name of the rqlite user; it needs the permissions execute and query.
+	// Placeholders like {env.NAME} and {file.PATH} are replaced when the config
+	// is loaded.
 	Username string `json:"username,omitempty"`
 
 	// The password of that user. Write {env.NAME} or {file.PATH} here: a

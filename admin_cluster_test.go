@@ -1,0 +1,67 @@
+package caddysession_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+func TestAdmin_endsSessionsOfEveryCaddyOnACluster(t *testing.T) {
+	d := onCluster(t)
+	second := &server{t: t, names: map[string]string{"ADMIN": d.caddys[1].admin}}
+	cookie, id := d.login(t)
+	_, other := d.login(t)
+	if got := idsOf(adminInto[caddysession.ListResult](second, http.MethodGet, "/session/sessions")); strings.Join(got, " ") != strings.Join(sorted(id, other), " ") {
+		t.Errorf("the other Caddy lists %v", got)
+	}
+	second.run("revoke", id)
+	if got := d.caddys[0].get("/show", cookie).want(t, http.StatusOK).body; strings.Contains(got, "alice") {
+		t.Errorf("a session that the other Caddy ended is %q", got)
+	}
+	if rows := d.rowsOf(t, id); rows != 0 {
+		t.Errorf("the session has %d rows", rows)
+	}
+	one := adminInto[stores](second, http.MethodGet, "/session/stores").Stores[0]
+	leaders := 0
+	for _, n := range one.Nodes {
+		if n.State != "closed" || n.Since.IsZero() {
+			t.Errorf("a node is %+v", n)
+		}
+		if n.Leader {
+			leaders++
+		}
+	}
+	if one.Kind != "rqlite" || !one.Reachable || len(one.Nodes) != 3 || leaders != 1 {
+		t.Errorf("the store is %+v", one)
+	}
+}
+
+func TestAdmin_showsAClusterThatDoesNotLetItIn(t *testing.T) {
+	const password = "hunter2hunter2"
+	store := newStandIn(t)
+	s := startWithAdmin(t, adminSite, "STORE", "rqlite "+store.URL+" {\n\t\t\tusername me\n\t\t\tpassword "+password+"\n\t\t\ttimeout 300ms\n\t\t}")
+	s.signIn("alice")
+	store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		http.Error(w, "Unauthorized", http.StatusUnauthorized)
+	}))
+	for _, path := range []string{"stores", "count", "sessions", "sessions/none", "export"} {
+		a := s.admin(http.MethodGet, "/session/"+path, "")
+		if path != "stores" && a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s is answered %d", path, a.StatusCode)
+		}
+		if strings.Contains(a.body, password) {
+			t.Errorf("%s has the password: %s", path, a.body)
+		}
+	}
+	one := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]
+	if one.Reachable || one.Locked || one.Error == "" || len(one.Nodes) != 1 || one.Nodes[0].Address != store.URL {
+		t.Errorf("the store is %+v", one)
+	}
+	out, _, err := s.cli("stats")
+	if err != nil || !strings.Contains(out, "unreachable") || strings.Contains(out, password) {
+		t.Errorf("stats writes %v\n%s", err, out)
+	}
+	t.Log(one.Error)
+}
