@@ -31,6 +31,7 @@ type Session struct {
 	request   context.Context // of the request, without our additions
 	presented ticket          // what the cookie carries
 	secure    bool            // the cookie is a Secure one
+	binding   string          // what the request is, as far as sessions are bound to it
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
 	answered  bool // its failure is being answered by an error route
