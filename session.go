@@ -60,6 +60,7 @@ type Session struct {
 	endOthers  bool               // the other sessions of its principal are to be destroyed
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
+	untouched  bool               // nobody changed it since its upkeep failed
 	allowed    bool               // its client may begin it
 	rotate     bool               // the renewal under way changes the token only
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
@@ -332,7 +333,7 @@ func (s *Session) change(e edit) error {
 		s.mu.Unlock()
 		return errAfterHeader
 	}
-	s.edits = append(s.edits, e)
+	s.edits, s.untouched = append(s.edits, e), false
 	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
 		s.fresh = newID()
 	}

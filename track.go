@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 )
 
 const (
@@ -68,12 +67,4 @@ func (s *Session) trackingDue(ctx context.Context) bool {
 	last, now := s.h.lastUse(ctx), s.thisUse()
 	age := now.at.Sub(last.at)
 	return age >= trackInterval || age >= trackAtMost && (last.address != now.address || last.agent != now.agent)
-}
-
-// trackUse stores the use of a session that was only read.
-func (s *Session) trackUse(ctx context.Context) {
-	s.noteUse(ctx)
-	if _, _, err := s.h.manager.Commit(ctx); err != nil {
-		s.h.logger.Warn("the use of a session could not be tracked; the next request tries again", zap.Error(err))
-	}
 }

@@ -9,25 +9,49 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
+// upkeepTimeout is what a new token and a note of use may cost a request.
+const upkeepTimeout = time.Second
+
 // upkeep is what a session that was only read still needs now and then: a new
-// token, a later expiry. Neither fails the request.
+// token, a later expiry. None of it fails the request, or holds it up for long.
 func (s *Session) upkeep(ctx context.Context) {
 	tracking := s.trackingDue(ctx)
-	if s.rotationDue(ctx, tracking) {
-		s.startRotation(ctx)
-		s.noteUse(ctx)
-		if _, _, err := s.h.manager.Commit(ctx); err != nil {
-			s.h.logger.Warn("a session could not be given a new token; the next request tries again", zap.Error(err))
+	rotating := s.rotationDue(ctx, tracking)
+	if (rotating || tracking) && !s.h.backend.down.Load() { // of a session from the cache it may be
+		s.storeUpkeep(ctx, rotating)
+		if rotating {
 			return
 		}
-		s.writeCookie(ctx)
-		return
-	}
-	if tracking {
-		s.trackUse(ctx)
 	}
 	s.touch(s.h.manager.Deadline(ctx))
 	s.retireAliases()
+}
+
+// storeUpkeep stores a new token and the use of the session, which are made up
+// for by the next request when that fails.
+func (s *Session) storeUpkeep(ctx context.Context, rotating bool) {
+	ctx, cancel := context.WithTimeout(ctx, upkeepTimeout)
+	defer cancel()
+	if rotating {
+		s.startRotation(ctx)
+	}
+	s.noteUse(ctx)
+	if _, _, err := s.h.manager.Commit(ctx); err != nil {
+		s.mu.Lock()
+		s.untouched = true
+		s.mu.Unlock()
+		s.h.logger.Warn("the upkeep of a session could not be stored; the next request tries again", zap.Bool("new_token", rotating), zap.Error(err))
+		return
+	}
+	s.writeCookie(ctx)
+}
+
+// isUntouched reports whether the session has nothing to store but upkeep that
+// was tried in vain.
+func (s *Session) isUntouched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.untouched
 }
 
 // touch moves the expiry of a session in use, at most once in touch_interval,
