@@ -26,15 +26,20 @@ func (h *Handler) checkBind() error {
 }
 
 // binding is what the request is, as far as sessions are bound to it: a digest
-// of the placeholders' names and one of their values. With other names, after a
-// change of the configuration, sessions stay good and are bound anew.
-func (s *Session) binding() string {
-	repl, _ := s.request.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	values := make([]string, len(s.h.bind))
-	for i, placeholder := range s.h.bind {
+// of the placeholders' names and one of their values; "" without `bind`. With
+// other names, after a change of the configuration, sessions stay good and are
+// bound anew. It is asked for when the request arrives, for handlers may change
+// what comes later, like request_header does.
+func (h *Handler) binding(ctx context.Context) string {
+	if len(h.bind) == 0 {
+		return ""
+	}
+	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	values := make([]string, len(h.bind))
+	for i, placeholder := range h.bind {
 		values[i] = repl.ReplaceAll(placeholder, "")
 	}
-	return digestOf(s.h.bind) + digestOf(values)
+	return digestOf(h.bind) + digestOf(values)
 }
 
 // digestLength is that of one digest: 128 bits in base64url.
@@ -55,7 +60,7 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 	if len(s.h.bind) == 0 {
 		return true
 	}
-	stored, now := s.h.manager.GetString(loaded, boundKey), s.binding()
+	stored, now := s.h.manager.GetString(loaded, boundKey), s.binding
 	if len(stored) != len(now) || stored[:digestLength] != now[:digestLength] || stored == now {
 		return true
 	}
@@ -69,7 +74,7 @@ func (s *Session) noteBinding(ctx context.Context) {
 	if len(s.h.bind) == 0 {
 		return
 	}
-	if now := s.binding(); s.h.manager.GetString(ctx, boundKey) != now {
-		s.h.manager.Put(ctx, boundKey, now)
+	if s.h.manager.GetString(ctx, boundKey) != s.binding {
+		s.h.manager.Put(ctx, boundKey, s.binding)
 	}
 }

@@ -54,3 +54,26 @@ func TestBind_isTakenOnByExistingSessions(t *testing.T) {
 	v.get("/", "User-Agent", "mine").want(t, http.StatusOK, "user=alice")
 	v.get("/", "User-Agent", "theirs").want(t, http.StatusOK, "user=")
 }
+
+// What handlers make of a request is not what the client sent.
+func TestBind_holdsWhatTheClientSent(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		bind {http.request.header.User-Agent}
+	}
+	route {
+		handle /login {
+			request_header User-Agent "changed"
+			session_edit put user alice
+		}
+		handle {
+			respond "user={http.session.data.user}"
+		}
+	}
+}`)
+	v := s.visitor()
+	v.get("/login", "User-Agent", "mine").cookie(t)
+	v.get("/", "User-Agent", "mine").want(t, http.StatusOK, "user=alice")
+	v.get("/", "User-Agent", "changed").want(t, http.StatusOK, "user=")
+}

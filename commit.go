@@ -49,10 +49,13 @@ func (s *Session) commit() (err error) {
 	if err := s.end(ctx); err != nil {
 		return err
 	}
-	if s.h.manager.Status(ctx) == scs.Modified {
+	switch {
+	case s.isUntouched():
+	case s.h.manager.Status(ctx) == scs.Modified:
 		return s.store(ctx)
+	default:
+		s.upkeep(ctx)
 	}
-	s.upkeep(ctx)
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 				zap.String("cookie", h.cookie.name(s.secure)))
 		})
 	}
-	s.presented = cookie.ticket
+	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 }
 
 // serve runs next within the session.

@@ -31,6 +31,7 @@ type Session struct {
 	request   context.Context // of the request, without our additions
 	presented ticket          // what the cookie carries
 	secure    bool            // the cookie is a Secure one
+	binding   string          // what the request is, as far as sessions are bound to it
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
 	answered  bool // its failure is being answered by an error route
@@ -59,6 +60,7 @@ type Session struct {
 	endOthers  bool               // the other sessions of its principal are to be destroyed
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
+	untouched  bool               // nobody changed it since its upkeep failed
 	allowed    bool               // its client may begin it
 	rotate     bool               // the renewal under way changes the token only
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
@@ -331,7 +333,7 @@ func (s *Session) change(e edit) error {
 		s.mu.Unlock()
 		return errAfterHeader
 	}
-	s.edits = append(s.edits, e)
+	s.edits, s.untouched = append(s.edits, e), false
 	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
 		s.fresh = newID()
 	}

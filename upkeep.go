@@ -9,23 +9,17 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
-// rotationPause is for how long no reader's token is rotated after that failed.
-const rotationPause = 10 * time.Second
+const (
+	rotateTimeout = time.Second      // what a new token may cost a reader
+	rotationPause = 10 * time.Second // for how long no reader is given one after that failed
+)
 
 // upkeep is what a session that was only read still needs now and then: a new
-// token, a later expiry. Neither fails the request.
+// token, a later expiry. None of it fails the request, or holds it up for long.
 func (s *Session) upkeep(ctx context.Context) {
 	tracking := s.trackingDue(ctx)
-	if s.rotationDue(ctx, tracking) && time.Now().UnixNano() > s.h.backend.rotateFrom.Load() {
-		s.startRotation(ctx)
-		s.noteUse(ctx)
-		if _, _, err := s.h.manager.Commit(ctx); err != nil {
-			// Readers are not to wait, one after the other, for a store that takes no writes.
-			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
-			s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
-			return
-		}
-		s.writeCookie(ctx)
+	if s.rotationDue(ctx, tracking) && s.h.backend.takesTokens() {
+		s.giveToken(ctx)
 		return
 	}
 	if tracking {
@@ -33,6 +27,38 @@ func (s *Session) upkeep(ctx context.Context) {
 	}
 	s.touch(s.h.manager.Deadline(ctx))
 	s.retireAliases()
+}
+
+// takesTokens reports whether the store is worth asking for what no reader has
+// to wait for: one after the other they would wait for one that does not answer.
+func (b *backend) takesTokens() bool {
+	return !b.down.Load() && time.Now().UnixNano() > b.rotateFrom.Load()
+}
+
+// giveToken stores a new token, and the use of the session with it. When that
+// fails it is made up for by a later request.
+func (s *Session) giveToken(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
+	defer cancel()
+	s.startRotation(ctx)
+	s.noteUse(ctx)
+	if _, _, err := s.h.manager.Commit(ctx); err != nil {
+		s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+		s.mu.Lock()
+		s.untouched = true
+		s.mu.Unlock()
+		s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
+		return
+	}
+	s.writeCookie(ctx)
+}
+
+// isUntouched reports whether the session has nothing to store but upkeep that
+// was tried in vain.
+func (s *Session) isUntouched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.untouched
 }
 
 // touch moves the expiry of a session in use, at most once in touch_interval,
