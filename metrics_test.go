@@ -23,7 +23,7 @@ var sampleLine = regexp.MustCompile(`(?m)^(caddy_session_[^ ]+) ([^ \n]+)$`)
 // scrape asks Caddy for its metrics as Prometheus does.
 func (s *server) scrape() scraped {
 	s.t.Helper()
-	a := s.visitor().get("$METRICS/metrics")
+	a := s.visitor().insist("$METRICS/metrics")
 	if a.StatusCode != http.StatusOK {
 		s.t.Fatalf("the scrape got %d %q", a.StatusCode, a.body)
 	}
@@ -36,6 +36,18 @@ func (s *server) scrape() scraped {
 		found[line[1]] = value
 	}
 	return found
+}
+
+// insist asks until there is an answer: right after a reload Linux resets
+// connections that wait in the socket which Caddy closes.
+func (v *visitor) insist(path string) (a *answer) {
+	v.t.Helper()
+	eventually(v.t, "an answer from "+path, func() (answered bool) {
+		var err error
+		a, err = v.try(http.MethodGet, path)
+		return err == nil
+	})
+	return a
 }
 
 // sum adds up the series of a name that have the labels, like result="found".
