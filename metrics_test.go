@@ -391,7 +391,7 @@ $SITE3 {
 	if err := s.load(config); err != nil {
 		t.Fatal(err)
 	}
-	s.visitor().get("$SITE2/").want(t, http.StatusOK, "ok")
+	s.visitor().insist("$SITE2/").want(t, http.StatusOK, "ok")
 	if up := s.scrape().sum("store_up"); up != 3 {
 		t.Errorf("%v stores are up, want 3", up)
 	}
