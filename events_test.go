@@ -220,7 +220,7 @@ func TestEvents_reachTheSubscribersOfTheNewestConfig(t *testing.T) {
 	if err := s.load(eventsSite + "\n:0 {\n\tbind /no/such/place\n}"); err == nil {
 		t.Fatal("a config that cannot start was taken")
 	}
-	s.visitor().get("/put?user=bob")
+	s.visitor().insist("/put?user=bob")
 	eventually(t, "the event after a reload that failed", func() bool { return strings.Contains(first.said(), "bob") })
 
 	s.names["HEAR"] = onEvent(t, second.hear)

@@ -23,7 +23,7 @@ var sampleLine = regexp.MustCompile(`(?m)^(caddy_session_[^ ]+) ([^ \n]+)$`)
 // scrape asks Caddy for its metrics as Prometheus does.
 func (s *server) scrape() scraped {
 	s.t.Helper()
-	a := s.visitor().get("$METRICS/metrics")
+	a := s.visitor().insist("$METRICS/metrics")
 	if a.StatusCode != http.StatusOK {
 		s.t.Fatalf("the scrape got %d %q", a.StatusCode, a.body)
 	}
@@ -36,6 +36,18 @@ func (s *server) scrape() scraped {
 		found[line[1]] = value
 	}
 	return found
+}
+
+// insist asks until there is an answer: right after a reload Linux resets
+// connections that wait in the socket which Caddy closes.
+func (v *visitor) insist(path string) (a *answer) {
+	v.t.Helper()
+	eventually(v.t, "an answer from "+path, func() (answered bool) {
+		var err error
+		a, err = v.try(http.MethodGet, path)
+		return err == nil
+	})
+	return a
 }
 
 // sum adds up the series of a name that have the labels, like result="found".
@@ -379,7 +391,7 @@ $SITE3 {
 	if err := s.load(config); err != nil {
 		t.Fatal(err)
 	}
-	s.visitor().get("$SITE2/").want(t, http.StatusOK, "ok")
+	s.visitor().insist("$SITE2/").want(t, http.StatusOK, "ok")
 	if up := s.scrape().sum("store_up"); up != 3 {
 		t.Errorf("%v stores are up, want 3", up)
 	}
