@@ -29,7 +29,8 @@ var linearizableDuration = flag.Duration("linearizable.duration", 5*time.Second,
 const (
 	arenaClients = 8
 	arenaSlots   = 3
-	arenaUpdates = 40  // a session is destroyed after so many: short histories are checked fast
+	arenaUpdates = 30  // a session is destroyed after so many: short histories are checked fast
+	arenaUnknown = 3   // or after so many of which nobody knows: each doubles what there is to check, and more
 	arenaCalls   = 300 // fewer prove nothing
 )
 
@@ -52,6 +53,7 @@ type contested struct {
 	mu      sync.Mutex
 	tokens  []string
 	updates int
+	unknown int // updates of which nobody knows whether they were stored
 }
 
 func (c *contested) learn(token string) {
@@ -110,7 +112,7 @@ func (c *client) act() {
 		return
 	}
 	s.mu.Lock()
-	worn := s.updates > arenaUpdates
+	worn := s.updates > arenaUpdates || s.unknown >= arenaUnknown
 	s.mu.Unlock()
 	switch n := rand.IntN(100); {
 	case worn || n < 2:
@@ -216,6 +218,9 @@ func (c *client) update(s *contested, token string, rotation bool) {
 		delete(c.known, s.id)
 	default:
 		c.note(c.number, call, in, told{unknown: true})
+		s.mu.Lock()
+		s.unknown++
+		s.mu.Unlock()
 		if token != "" {
 			s.learn(token)
 		}
