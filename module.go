@@ -89,7 +89,7 @@ type Handler struct {
 
 	// Placeholders that must stay what they were when the session was stored,
 	// like {http.request.header.User-Agent}; a request for which one differs has
-	// no session. It raises the price of a stolen cookie; addresses change too
+	// no session. They are what the request is when it reaches `session`. It raises the price of a stolen cookie; addresses change too
 	// often for it. Default: none.
 	Bind []string `json:"bind,omitempty"`
 
@@ -105,7 +105,8 @@ type Handler struct {
 
 	// How often a response that goes on, like a websocket or server-sent
 	// events, is checked: it is closed once its session has ended or has
-	// another principal. Default: never.
+	// another principal. What goes over it is no use of the session: with an
+	// `idle_timeout`, one that is used in no other way ends. Default: never.
 	Revalidate caddy.Duration `json:"revalidate,omitempty"`
 
 	// Signs the cookies and seals the rows. Every Caddy that shares the store

@@ -43,9 +43,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 	w.wroteHeader = true
 	w.session.close()
+	cancel := w.session.cancel // an error route that comes later has another one
 	w.watch = w.session.watchWhileOpen(func() {
 		w.over.Store(true)
-		w.session.cancel()
+		cancel()
 	})
 	w.ResponseWriter.WriteHeader(status)
 }
