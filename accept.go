@@ -151,14 +151,11 @@ func (u *upstream) patch(s *Session, text []byte) error {
 	if err != nil {
 		return err
 	}
-	if int64(len(encoded))+ownBytes > s.h.maxSize {
+	if int64(len(encoded)) > s.h.maxSize {
 		return errTooLarge
 	}
 	return s.MergePatch(patch)
 }
-
-// ownBytes is about what a session takes beside the application's values.
-const ownBytes = 256
 
 // merge applies a patch; it changes no object in place but the outermost, for others may hold them.
 func merge(values, patch map[string]any) {

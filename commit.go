@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"go.uber.org/zap"
 
-	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -187,10 +185,13 @@ func (s *Session) writeCookie(ctx context.Context) {
 	}
 }
 
+// ownBytes is what a session may take beside the application's values.
+const ownBytes = 1 << 10
+
 // save is scs's commit within a request: the encoded values are to be stored
 // under the token. It runs while scs holds its data.
 func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
-	if int64(len(data)) > s.h.maxSize {
+	if int64(len(data)) > s.h.maxSize+ownBytes {
 		s.h.backend.metrics.tooLarge.Inc()
 		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
 	}
@@ -332,65 +333,6 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owne
 	s.grace, s.deleted, s.rotate = false, false, false
 }
 
-// merge makes the request's changes on what is stored now, unless that has
-// become another user's session.
-func (s *Session) merge(current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
-	stored, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	until, theirs, err := codec.JSON{}.Decode(stored)
-	if err != nil {
-		return nil, until, err
-	}
-	s.mu.Lock()
-	owner, rotation := s.owner, s.rotate
-	s.mu.Unlock()
-	if s.h.owner != "" && s.h.principalIn(theirs) != owner {
-		return nil, until, errDropped
-	}
-	if rotation {
-		s.h.keys.noteBefore(theirs, current.Token)
-	}
-	return s.replay(until, theirs, mine)
-}
-
-// replay makes the request's edits on their values in order, then whatever else
-// differs, which is what was done through scs itself.
-func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) ([]byte, time.Time, error) {
-	s.mu.Lock()
-	base, edits := s.base, s.edits
-	s.mu.Unlock()
-	var json codec.JSON
-	oldDeadline, before, err := json.Decode(base)
-	if err != nil {
-		return nil, until, err
-	}
-	deadline, after, err := json.Decode(mine)
-	if err != nil {
-		return nil, until, err
-	}
-	for _, e := range edits {
-		e(theirs)
-		e(before)
-	}
-	for key := range before {
-		if _, ok := after[key]; !ok {
-			delete(theirs, key)
-		}
-	}
-	for key, value := range after {
-		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
-			theirs[key] = value
-		}
-	}
-	if !deadline.Equal(oldDeadline) {
-		until = deadline
-	}
-	merged, err := json.Encode(until, theirs)
-	return merged, until, err
-}
-
 // commitLate stores what was changed after the header of a session that has its
 // cookie already. Nobody is left to be told of an error but the log.
 func (s *Session) commitLate() {
@@ -446,42 +388,4 @@ func (s *Session) noteEnd() {
 	s.mu.Lock()
 	s.ended, s.deleted, s.edits = true, false, nil
 	s.mu.Unlock()
-}
-
-// readInGrace returns what is the same before and after the renewal that
-// superseded the row; nil if the session has ended.
-func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
-	defer cancel()
-	current, found, err := s.h.backend.store.Current(ctx, rec.ID)
-	if err != nil || !found {
-		return nil, err
-	}
-	newest, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	_, now, err := codec.JSON{}.Decode(newest)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	_, before, err := codec.JSON{}.Decode(rec.values)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	maps.DeleteFunc(before, func(key string, value any) bool {
-		other, ok := now[key]
-		return !ok || !codec.Equal(value, other)
-	})
-	return before, nil
-}
-
-// restrict takes from scs's data what is not among the common values.
-func (s *Session) restrict(loaded context.Context, common map[string]any) context.Context {
-	for _, key := range s.h.manager.Keys(loaded) {
-		if _, ok := common[key]; !ok {
-			s.h.manager.Remove(loaded, key)
-		}
-	}
-	return loaded
 }

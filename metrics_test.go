@@ -231,7 +231,7 @@ $LIMITED {
 			t.Errorf("a second session got %d", a.StatusCode)
 		}
 		s.counts(before, 1, "rejected_total", `limit="max_per_principal"`)
-		if a := s.visitor().get("$LIMITED/?user=" + strings.Repeat("e", 1000)); a.StatusCode != http.StatusInternalServerError {
+		if a := s.visitor().get("$LIMITED/?user=" + strings.Repeat("e", 2000)); a.StatusCode != http.StatusInternalServerError {
 			t.Errorf("a large session got %d", a.StatusCode)
 		}
 		s.counts(before, 1, "rejected_total", `limit="max_size"`)

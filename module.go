@@ -69,7 +69,8 @@ type Handler struct {
 	// The lifetime of sessions marked with `remember on`. Default: 30d.
 	RememberLifetime caddy.Duration `json:"remember_lifetime,omitempty"`
 
-	// The largest a session may grow, in bytes as stored. A write that would
+	// The largest a session may grow, in bytes as stored; up to 1KiB more is for
+	// what the session keeps of its own, like a User-Agent. A write that would
 	// exceed it is an error of the request and stores nothing. Default: 64KiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 

@@ -183,7 +183,7 @@ $SITE {
 	v := s.visitor()
 	v.get("/?text=small").want(t, http.StatusOK, "ok")
 	before := s.table().only()
-	a := v.get("/?text=" + strings.Repeat("x", 2000))
+	a := v.get("/?text=" + strings.Repeat("x", 3000))
 	if a.StatusCode != http.StatusInternalServerError || a.Header["Retry-After"] != nil || a.Header["Set-Cookie"] != nil {
 		t.Errorf("too much to store: %d %v, want 500", a.StatusCode, a.Header)
 	}

@@ -1,0 +1,135 @@
+package caddysession
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Load asks the store for the session unless that was done already. The error,
+// here and from every other method, is that of the store: answer it with a 503.
+func (s *Session) Load() error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.scs != nil {
+		return s.failure()
+	}
+	s.mu.Lock()
+	cookie := s.presented
+	if s.closed {
+		cookie = ticket{}
+	} else {
+		s.read = true
+	}
+	s.mu.Unlock()
+	return s.find(cookie)
+}
+
+func (s *Session) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// find loads the row of a ticket; without one, or when there is no such row, the session is empty.
+func (s *Session) find(cookie ticket) error {
+	if cookie.token == "" {
+		s.h.backend.metrics.loadNone.Inc()
+		s.scs = s.empty()
+		return nil
+	}
+	rec := foundRow{key: cookie.key}
+	// A client that goes away ends no load: what it changed is still to be stored.
+	ctx := context.WithValue(context.WithoutCancel(s.request), foundKey{}, &rec)
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	ctx, span := s.startSpan(ctx, "session.load")
+	loaded, err := s.h.manager.Load(ctx, cookie.token)
+	endSpan(span, rec.ID, err)
+	if broken := (brokenRow{}); errors.As(err, &broken) {
+		s.h.backend.metrics.unreadable.Inc()
+		s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",
+			zap.String("session_id", rec.ID), zap.Error(err))
+		s.scs = s.empty()
+		return nil
+	}
+	if err != nil {
+		return s.fail(err)
+	}
+	s.h.backend.noteError(nil)
+	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) {
+		s.scs = s.empty()
+		return nil
+	}
+	return s.adopt(cookie, rec, s.keep(loaded))
+}
+
+// adopt makes a row that was found the session's own.
+func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) error {
+	grace := !rec.Superseded.IsZero()
+	if grace {
+		common, err := s.readInGrace(rec)
+		if err != nil {
+			return s.fail(err)
+		}
+		if common == nil { // the session ended meanwhile
+			s.scs = s.empty()
+			return nil
+		}
+		loaded = s.restrict(loaded, common)
+	}
+	remembered := s.h.manager.GetBool(loaded, rememberKey)
+	owner := s.h.principal(loaded)
+	s.mu.Lock()
+	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
+	s.token, s.key, s.owner = cookie.token, cookie.key, owner
+	s.remembered = remembered
+	s.mu.Unlock()
+	s.scs = loaded
+	s.logID(rec.ID)
+	return nil
+}
+
+// empty is scs's data of a session that is not stored.
+func (s *Session) empty() context.Context {
+	ctx, _ := s.h.manager.Load(s.request, "") // asks no store: it cannot fail
+	return s.keep(ctx)
+}
+
+// keep moves scs's data to a context that lives on when the client is gone, and
+// in which scs's store finds the session.
+func (s *Session) keep(loaded context.Context) context.Context {
+	data := loaded.Value(s.h.scsKey)
+	return context.WithValue(context.WithValue(context.WithoutCancel(s.request), sessionKey{}, s), s.h.scsKey, data)
+}
+
+// fail records why the session could not be loaded: for the handler's answer,
+// or, where visitors are anonymous meanwhile, for whoever wants to store something.
+func (s *Session) fail(err error) error {
+	err = s.storeFailed(doingLoad, err)
+	s.scs = s.empty()
+	if s.h.anonymous {
+		s.mu.Lock()
+		s.outage = err
+		s.mu.Unlock()
+		return nil
+	}
+	s.setFailure(err)
+	return err
+}
+
+func (s *Session) setFailure(err error) {
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+}
+
+// loadOrAbort is Load for those who cannot return an error: the request is cut
+// short, so that nobody is taken for a guest because the store is down.
+func (s *Session) loadOrAbort() {
+	if s.Load() != nil {
+		s.cancel()
+	}
+}
