@@ -21,7 +21,7 @@ const (
 	// A chunk is what goes to Caddy in one request. It is small enough to be
 	// sent again, and large enough for the requests not to count.
 	chunkBytes = 4 << 20
-	chunkLines = 8192
+	chunkLines = 2048
 )
 
 func importCommand() *cobra.Command {

@@ -74,12 +74,7 @@ func interrupt(t testing.TB, cmd *exec.Cmd, enough func() bool) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); !enough(); {
-		if time.Now().After(deadline) {
-			t.Error("it does not come far enough")
-			break
-		}
-	}
+	within(t, 5*time.Minute, "it to come far enough", enough)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Errorf("it ended before it could be killed: %v", err)
 	}
@@ -288,7 +283,7 @@ func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 	writeRows(t, file, *moveSessions)
 	admin := &server{t: t, names: map[string]string{"ADMIN": p.admin}}
 
-	again := func(args ...string) {
+	again := func(begun string, args ...string) {
 		t.Helper()
 		cmd := admin.command(args...)
 		var notes bytes.Buffer
@@ -298,6 +293,10 @@ func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
+		within(t, time.Minute, args[0]+" to begin", func() bool {
+			_, err := os.Stat(begun)
+			return err == nil
+		})
 		for range 2 {
 			p.kill()
 			p.start()
@@ -306,9 +305,9 @@ func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", args[0], err, &notes)
 		}
 	}
-	again("import", file)
+	again(file+".imported", "import", file)
 	exported := filepath.Join(t.TempDir(), "exported")
-	again("export", exported)
+	again(exported+".partial", "export", exported)
 	if digest(t, exported) != digest(t, file) {
 		t.Error("what was exported differs from what was imported")
 	}
