@@ -195,7 +195,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 		mustUpdate(t, s, r, rotate("p2"))
 		exports = append(exports, exported(t, s))
 		// In whatever order they are imported, how often, and how much of them.
-		for try := range 12 {
+		for try := range 5 {
 			other := e.other()
 			other.table += fmt.Sprint(try)
 			target := other.storeWith(t, o)
