@@ -29,7 +29,7 @@ var linearizableDuration = flag.Duration("linearizable.duration", 5*time.Second,
 const (
 	arenaClients = 8
 	arenaSlots   = 3
-	arenaUpdates = 20  // a session is destroyed after so many: short histories are checked fast
+	arenaUpdates = 40  // a session is destroyed after so many: short histories are checked fast
 	arenaUnknown = 2   // or after so many of which nobody knows: each doubles what there is to check, and more
 	arenaCalls   = 300 // fewer prove nothing
 )
