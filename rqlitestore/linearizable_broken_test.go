@@ -34,6 +34,7 @@ func TestLinearizable_findsWhatIsBroken(t *testing.T) {
 			t.Parallel()
 			var used atomic.Int64
 			a := embeddedArena(t, broken.by.wrap(&used))
+			a.updates = arenaSteadyUpdates
 			for range 20 {
 				a.run(0)
 				if a.violation(t) != "" {

@@ -29,9 +29,12 @@ var linearizableDuration = flag.Duration("linearizable.duration", 5*time.Second,
 const (
 	arenaClients = 8
 	arenaSlots   = 3
-	arenaUpdates = 40  // a session is destroyed after so many: short histories are checked fast
-	arenaUnknown = 2   // or after so many of which nobody knows: each doubles what there is to check, and more
-	arenaCalls   = 300 // fewer prove nothing
+	// A session is destroyed after so many updates, because short histories are
+	// checked fast: where replies get lost, and where they do not.
+	arenaUpdates       = 20
+	arenaSteadyUpdates = 40
+	arenaUnknown       = 2   // or after so many of which nobody knows: each doubles what there is to check, and more
+	arenaCalls         = 300 // fewer prove nothing
 )
 
 // arena is the sessions that the clients fight for.
@@ -39,6 +42,7 @@ type arena struct {
 	history
 	stores  []*rqlitestore.RqliteStore
 	timeout time.Duration // of one call
+	updates int           // of one session, until it is destroyed
 
 	names atomic.Int64
 	mu    sync.Mutex
@@ -112,7 +116,7 @@ func (c *client) act() {
 		return
 	}
 	s.mu.Lock()
-	worn := s.updates > arenaUpdates || s.unknown >= arenaUnknown
+	worn := s.updates > c.arena.updates || s.unknown >= arenaUnknown
 	s.mu.Unlock()
 	switch n := rand.IntN(100); {
 	case worn || n < 2:
@@ -261,7 +265,7 @@ func embeddedArena(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper)
 	t.Cleanup(func() { must(t, n.Close()) })
 	e := &env{url: "http://embedded.invalid", base: n, table: "sessions"}
 	must(t, e.store(t).Prepare(t.Context()))
-	a := &arena{timeout: time.Second}
+	a := &arena{timeout: time.Second, updates: arenaUpdates}
 	for range 2 {
 		a.stores = append(a.stores, e.store(t, wrap))
 	}
@@ -339,7 +343,7 @@ func TestLinearizable_threeNodes(t *testing.T) {
 // clusterArena is two stores, as of two processes, on a cluster.
 func clusterArena(t *testing.T, c *rqlited.Cluster) *arena {
 	t.Helper()
-	a := &arena{timeout: 5 * time.Second}
+	a := &arena{timeout: 5 * time.Second, updates: arenaUpdates}
 	for range 2 {
 		tr, err := cluster.New(cluster.Config{Nodes: c.URLs()})
 		must(t, err)
