@@ -9,9 +9,12 @@ import (
 const (
 	maxRows  = 512
 	maxBytes = 1 << 20
-	// maxFlights is how many requests of a kind are under way at most: while
-	// the database works on one, the next is written and read.
-	maxFlights = 2
+	// readFlights and writeFlights are how many requests of a kind are under way
+	// at most. While the database works on one of reads, the next is written and
+	// read. One of writes at a time makes them larger: each is an entry of the
+	// Raft log and a sync of the disk, which costs more than many rows.
+	readFlights  = 2
+	writeFlights = 1
 )
 
 // sharing says what a lane does with calls that have the same key.
@@ -28,9 +31,10 @@ const (
 type lane[A any] struct {
 	// send makes one request of the calls and answers each of them. An error
 	// is one of them all.
-	send    func(ctx context.Context, calls []*call[A]) error
-	timeout time.Duration
-	sharing sharing
+	send       func(ctx context.Context, calls []*call[A]) error
+	timeout    time.Duration
+	sharing    sharing
+	maxFlights int
 	// width is how many bytes of a request a byte of a row takes.
 	width int
 	late  deadline
@@ -60,7 +64,14 @@ type call[A any] struct {
 }
 
 func newLane[A any](send func(context.Context, []*call[A]) error, timeout time.Duration, sharing sharing) *lane[A] {
-	return &lane[A]{send: send, timeout: timeout, sharing: sharing, width: 1, late: deadline{after: timeout}, flying: make(map[string]struct{})}
+	maxFlights := writeFlights
+	if sharing == shareRows {
+		maxFlights = readFlights
+	}
+	return &lane[A]{
+		send: send, timeout: timeout, sharing: sharing, maxFlights: maxFlights,
+		width: 1, late: deadline{after: timeout}, flying: make(map[string]struct{}),
+	}
 }
 
 // asBlob says that the rows travel in hex, as those in blob.go.
@@ -106,7 +117,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 func (l *lane[A]) board(c *call[A]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, busy := l.flying[c.key]; busy || l.flights == maxFlights || len(l.waiting) > 0 {
+	if _, busy := l.flying[c.key]; busy || l.flights == l.maxFlights || len(l.waiting) > 0 {
 		return false
 	}
 	l.flights++
@@ -154,7 +165,7 @@ func (l *lane[A]) enqueue(calls ...*call[A]) {
 	}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, calls...)
-	start := l.flights < maxFlights
+	start := l.flights < l.maxFlights
 	if start {
 		l.flights++
 	}
