@@ -30,11 +30,12 @@ import (
 // by an https one, $DIR by the test's own directory, and other names by what
 // the test says they are.
 type server struct {
-	t     testing.TB
-	names map[string]string
-	log   string
-	mu    sync.Mutex
-	idle  []func() // close the connections that visitors keep; under mu
+	t        testing.TB
+	names    map[string]string
+	log      string
+	mu       sync.Mutex
+	idle     []func() // close the connections that visitors keep; under mu
+	reloaded bool     // under mu
 }
 
 // globals are what every Caddyfile here starts with.
@@ -102,11 +103,18 @@ func (s *server) reload(config string) {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
+	s.reloaded = true
 	for _, closeIdle := range s.idle {
 		closeIdle()
 	}
 	s.mu.Unlock()
 	s.visitor().handshake("/")
+}
+
+func (s *server) wasReloaded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reloaded
 }
 
 func (s *server) adapt(config string) ([]byte, error) {

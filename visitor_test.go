@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -69,6 +71,9 @@ func (v *visitor) get(path string, headers ...string) *answer {
 func (v *visitor) do(method, path string, headers ...string) *answer {
 	v.t.Helper()
 	a, err := v.try(method, path, headers...)
+	for again := 0; again < 5 && v.server.wasReloaded() && errors.Is(err, syscall.ECONNRESET); again++ {
+		a, err = v.try(method, path, headers...) // it waited in the listener that was closed
+	}
 	if err != nil {
 		v.t.Fatalf("%s %s: %v", method, path, err)
 	}
