@@ -76,7 +76,7 @@ func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record
 
 // revokePrincipal ends all sessions of a principal.
 func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, err error) {
-	hashes := principalHashes(l, name)
+	hashes := l.keys.principalHashes(name)
 	err = l.pages(ctx, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
 		revoked += len(recs)
 		return nil

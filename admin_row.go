@@ -11,19 +11,6 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
-// values opens a row of a store.
-func values(l *lease, rec rqlitestore.Record) (deadline time.Time, values map[string]any, err error) {
-	data, err := l.keys.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
-	if err != nil {
-		return time.Time{}, nil, err
-	}
-	return codec.JSON{}.Decode(data)
-}
-
-// principalHashes returns what the rows of a principal's sessions may have in
-// their column.
-func principalHashes(l *lease, name string) []string { return l.keys.principalHashes(name) }
-
 // principalName returns whose session it is by its values, which nobody can
 // change without the key where rows are sealed.
 func principalName(l *lease, values map[string]any) string {
@@ -79,7 +66,7 @@ type SessionStatus struct {
 // describe tells what a row is, without its values.
 func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) {
 	s := SessionStatus{ID: rec.ID, Expires: rec.Expiry.UTC(), Size: len(rec.Data), Saves: rec.Version}
-	deadline, kept, err := values(l, rec)
+	deadline, kept, err := l.keys.values(rec)
 	if err != nil {
 		s.Unreadable = true
 		return s, nil

@@ -33,7 +33,7 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	var o rqlitestore.ListOptions
 	if name := query.Get("principal"); name != "" {
-		o.Principals = principalHashes(s.lease, name)
+		o.Principals = s.lease.keys.principalHashes(name)
 	}
 	if o.After, err = openCursor(query.Get("after")); err != nil {
 		return err

@@ -199,3 +199,11 @@ func (b *backend) touched(token string, expiry time.Time) {
 		return known, otter.WriteOp
 	})
 }
+
+// destroy ends a stored session, for this process's own reads at once.
+func (b *backend) destroy(ctx context.Context, rec rqlitestore.Record) error {
+	err := b.store.Destroy(ctx, rec.ID)
+	b.ended(rec.Token)
+	b.ended(rec.ID) // in its grace a token is not the only one
+	return err
+}

@@ -80,19 +80,16 @@ func (s *Session) noteRemembered(ctx context.Context) {
 // end destroys the stored session if that was asked for.
 func (s *Session) end(ctx context.Context) error {
 	s.mu.Lock()
-	ended, id, token, principal := s.ended, s.rec.ID, s.rec.Token, s.owner
+	ended, rec, principal := s.ended, s.rec, s.owner
 	s.mu.Unlock()
 	if !ended {
 		return nil
 	}
-	if id != "" {
-		err := s.h.backend.store.Destroy(ctx, id)
-		s.h.backend.ended(token)
-		s.h.backend.ended(id) // in its grace a token is not the only one
-		if err != nil {
+	if rec.ID != "" {
+		if err := s.h.backend.destroy(ctx, rec); err != nil {
 			return s.storeFailed(doingEnd, err)
 		}
-		s.noteDestroyed(id, principal)
+		s.noteDestroyed(rec.ID, principal)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

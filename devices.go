@@ -155,7 +155,7 @@ func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
 func (v deviceVisit) devices(ctx context.Context) ([]device, error) {
 	lease, id := v.h.lease, v.ID()
 	var found []device
-	o := rqlitestore.ListOptions{Principals: principalHashes(lease, v.owner), Limit: listPage}
+	o := rqlitestore.ListOptions{Principals: lease.keys.principalHashes(v.owner), Limit: listPage}
 	err := lease.pages(ctx, o, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			s, kept := describe(lease, rec)

@@ -291,3 +291,12 @@ func (r *keyring) noteBefore(values map[string]any, hash string) {
 	before = append(before, hash) // the last ones are kept: those that are in use
 	values[beforeKey] = before[max(0, len(before)-keptBefore):]
 }
+
+// values opens and decodes a row.
+func (r *keyring) values(rec rqlitestore.Record) (deadline time.Time, values map[string]any, err error) {
+	data, err := r.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
+	if err != nil {
+		return time.Time{}, nil, err
+	}
+	return codec.JSON{}.Decode(data)
+}

@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -91,11 +90,11 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 	}
 	if s.h.limit.Policy == rejectLogin {
 		s.h.backend.metrics.tooManySessions.Inc()
-		return errors.Join(errTooManySessions, s.destroyRows(ctx, s.row()))
+		return errors.Join(errTooManySessions, s.h.backend.destroy(ctx, s.row()))
 	}
 	slices.SortFunc(others, func(a, b ownedRow) int { return cmp.Compare(a.created, b.created) })
 	for _, o := range others[:excess] {
-		if err := s.destroyRows(ctx, o.Record); err != nil {
+		if err := s.h.backend.destroy(ctx, o.Record); err != nil {
 			s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
 			return nil
 		}
@@ -110,13 +109,6 @@ func (s *Session) row() rqlitestore.Record {
 	return s.rec
 }
 
-func (s *Session) destroyRows(ctx context.Context, rec rqlitestore.Record) error {
-	err := s.h.backend.store.Destroy(ctx, rec.ID)
-	s.h.backend.ended(rec.Token)
-	s.h.backend.ended(rec.ID)
-	return err
-}
-
 // ownedRow is a session of a principal.
 type ownedRow struct {
 	rqlitestore.Record
@@ -124,36 +116,18 @@ type ownedRow struct {
 }
 
 // othersOf returns the sessions of a principal but this one.
-func (s *Session) othersOf(ctx context.Context, principal string) ([]ownedRow, error) {
+func (s *Session) othersOf(ctx context.Context, principal string) (others []ownedRow, err error) {
 	own := s.row().ID
-	var others []ownedRow
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
-	for {
-		recs, next, err := s.h.backend.store.List(ctx, options)
-		if err != nil {
-			return nil, err
-		}
+	err = s.h.lease.pages(ctx, options, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			if rec.ID != own {
-				others = append(others, ownedRow{rec, s.h.keys.createdOf(rec)})
+				_, values, _ := s.h.keys.values(rec) // of one that cannot be read there are none
+				created, _ := values[createdKey].(int)
+				others = append(others, ownedRow{rec, created})
 			}
 		}
-		if next == "" {
-			return others, nil
-		}
-		options.After = next
-	}
-}
-
-func (r *keyring) createdOf(rec rqlitestore.Record) int {
-	data, err := r.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
-	if err != nil {
-		return 0
-	}
-	_, values, err := codec.JSON{}.Decode(data)
-	if err != nil {
-		return 0
-	}
-	created, _ := values[createdKey].(int)
-	return created
+		return nil
+	})
+	return others, err
 }

@@ -172,19 +172,12 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 	if err != nil || !ok {
 		return err
 	}
-	err = s.h.backend.store.Destroy(ctx, found.ID)
-	s.h.backend.ended(found.Token)
-	s.h.backend.ended(found.ID)
-	return err
+	return s.h.backend.destroy(ctx, found.Record)
 }
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	for options := (rqlitestore.ListOptions{Limit: listPage}); ; {
-		recs, next, err := s.h.backend.store.List(ctx, options)
-		if err != nil {
-			return nil, err
-		}
+	err := s.h.lease.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			data, err := s.h.keys.open(rec, rec.Token)
 			if err != nil {
@@ -193,11 +186,12 @@ func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			}
 			all[storedPrefix+rec.Token] = data
 		}
-		if next == "" {
-			return all, nil
-		}
-		options.After = next
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return all, nil
 }
 
 func (s scsStore) Find(token string) ([]byte, bool, error) {

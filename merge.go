@@ -12,11 +12,7 @@ import (
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
 func (s *Session) merge(current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
-	stored, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	until, theirs, err := codec.JSON{}.Decode(stored)
+	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
 		return nil, until, err
 	}
@@ -77,11 +73,7 @@ func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	newest, err := s.h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	_, now, err := codec.JSON{}.Decode(newest)
+	_, now, err := s.h.keys.values(current)
 	if err != nil {
 		return nil, nil //nolint:nilerr // an unreadable row is no session
 	}

@@ -81,12 +81,8 @@ func (s *Session) isOver() bool {
 	if s.h.owner == "" {
 		return false
 	}
-	data, err := s.h.keys.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
-	if err != nil {
-		return true
-	}
-	now, err := s.h.principalOf(data)
-	return err != nil || now != owner
+	_, values, err := s.h.keys.values(rec)
+	return err != nil || s.h.principalIn(values) != owner
 }
 
 // watchedConn is a connection that was handed over; its watch ends with it.

@@ -94,16 +94,13 @@ func (s *Session) trackUse() {
 func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use) error {
 	began := time.Now()
 	saved, err := h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		data, err := h.keys.openRow(current.Token, current.ID, current.Version, current.Data)
-		if err != nil {
-			return current, err
-		}
-		deadline, values, err := codec.JSON{}.Decode(data)
+		deadline, values, err := h.keys.values(current)
 		if err != nil {
 			return current, err
 		}
 		last.note(values)
-		if data, err = (codec.JSON{}).Encode(deadline, values); err != nil {
+		data, err := codec.JSON{}.Encode(deadline, values)
+		if err != nil {
 			return current, err
 		}
 		current.Data = h.keys.keyOfRow(current.Data).sealRow(current.Token, current.ID, current.Version+1, data)
