@@ -116,6 +116,8 @@ func (h *Handler) load(ctx context.Context, row *foundRow, token string) (found 
 		}
 	}
 	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
 	row.Record, found, err = h.backend.store.Load(ctx, token)
 	h.backend.metrics.countLoad(found, err)
 	if err != nil || !found {

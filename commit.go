@@ -29,18 +29,28 @@ func (s *Session) commit() (err error) {
 	if loaded == nil || s.answered {
 		return nil
 	}
-	if err := s.failure(); err != nil {
+	pending, changes, err := s.pending()
+	if !pending {
 		return err
+	}
+	defer func() {
+		if err == nil {
+			s.noteCommitted(changes)
+		}
+	}()
+	s.noteEnd()
+	if stop, err := s.readOnly(loaded); stop {
+		return err
+	}
+	s.noteRemembered(loaded)
+	if !s.hasChanged(loaded) {
+		s.upkeep(loaded)
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(loaded, commitTimeout)
 	defer cancel()
-	s.noteEnd()
-	if stop, err := s.readOnly(ctx); stop {
-		return err
-	}
-	s.noteRemembered(ctx)
-	ctx, traced := s.traceCommit(ctx)
-	defer func() { traced(err) }()
+	ctx, span := s.startSpan(ctx, "session.commit")
+	defer func() { endSpan(span, s.id(), err) }()
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
@@ -55,6 +65,36 @@ func (s *Session) commit() (err error) {
 		s.upkeep(ctx)
 	}
 	return nil
+}
+
+// pending reports whether anything may have changed since the last commit, and
+// how many changes there were. Without that each commit would encode the values
+// again, for scs calls them modified for as long as the request lasts.
+func (s *Session) pending() (pending bool, changes int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err == nil && s.committed <= s.changes, s.changes, s.err
+}
+
+func (s *Session) noteCommitted(changes int) {
+	s.mu.Lock()
+	s.committed = changes + 1
+	s.mu.Unlock()
+}
+
+// noteChange has the next commit look for what changed.
+func (s *Session) noteChange() {
+	s.mu.Lock()
+	s.changes++
+	s.mu.Unlock()
+}
+
+// hasChanged reports whether there is more to commit than upkeep.
+func (s *Session) hasChanged(ctx context.Context) bool {
+	s.mu.Lock()
+	ending := s.ended || s.endOthers
+	s.mu.Unlock()
+	return ending || s.h.manager.Status(ctx) == scs.Modified
 }
 
 // readOnly reports whether the session was not loaded because the store was

@@ -88,12 +88,13 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 	form := func(field, token string) []byte {
 		return []byte(url.Values{"a": {"1"}, field: {token}, "z": {"Zoë"}}.Encode())
 	}
+	wrong := string(token[0]^1) + token[1:]
 	const urlencoded = "application/x-www-form-urlencoded"
 	for name, test := range map[string]posting{
 		"nothing":             {"text/plain", []byte("x"), "", http.StatusForbidden},
 		"header":              {"application/json", []byte(`{"a":1}`), token, http.StatusOK},
 		"the other token":     {"application/json", []byte(`{"a":1}`), again, http.StatusOK},
-		"wrong header":        {"application/json", []byte(`{}`), "x" + token[1:], http.StatusForbidden},
+		"wrong header":        {"application/json", []byte(`{}`), wrong, http.StatusForbidden},
 		"short header":        {"application/json", []byte(`{}`), token[:20], http.StatusForbidden},
 		"no base64":           {"application/json", []byte(`{}`), "!" + token, http.StatusForbidden},
 		"of another session":  {"application/json", []byte(`{}`), foreign, http.StatusForbidden},

@@ -41,11 +41,9 @@ func (s *Session) find(cookie ticket) error {
 		return nil
 	}
 	rec := foundRow{key: cookie.key}
-	// A client that goes away ends no load: what it changed is still to be stored.
-	ctx := context.WithValue(context.WithoutCancel(s.request), foundKey{}, &rec)
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	ctx, span := s.startSpan(ctx, "session.load")
+	kept := s.newDataContext()
+	kept.found = &rec
+	ctx, span := s.startSpan(kept, "session.load")
 	loaded, err := s.h.manager.Load(ctx, cookie.token)
 	endSpan(span, rec.ID, err)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
@@ -63,7 +61,8 @@ func (s *Session) find(cookie ticket) error {
 		s.scs = s.empty()
 		return nil
 	}
-	return s.adopt(cookie, rec, s.keep(loaded))
+	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
+	return s.adopt(cookie, rec, kept)
 }
 
 // adopt makes a row that was found the session's own.
@@ -94,15 +93,40 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 
 // empty is scs's data of a session that is not stored.
 func (s *Session) empty() context.Context {
-	ctx, _ := s.h.manager.Load(s.request, "") // asks no store: it cannot fail
-	return s.keep(ctx)
+	loaded, _ := s.h.manager.Load(s.request, "") // asks no store: it cannot fail
+	return s.keep(loaded)
 }
 
-// keep moves scs's data to a context that lives on when the client is gone, and
-// in which scs's store finds the session.
+// keep moves scs's data to a context of its own.
 func (s *Session) keep(loaded context.Context) context.Context {
-	data := loaded.Value(s.h.scsKey)
-	return context.WithValue(context.WithValue(context.WithoutCancel(s.request), sessionKey{}, s), s.h.scsKey, data)
+	kept := s.newDataContext()
+	kept.data = loaded.Value(s.h.scsKey)
+	return kept
+}
+
+// dataContext carries scs's data. It lives on when the client is gone, who ends
+// neither a load nor a commit, and scs's store finds the session in it.
+type dataContext struct {
+	context.Context
+	session *Session
+	data    any
+	found   *foundRow // while the row is looked for
+}
+
+func (s *Session) newDataContext() *dataContext {
+	return &dataContext{Context: context.WithoutCancel(s.request), session: s}
+}
+
+func (c *dataContext) Value(key any) any {
+	switch key {
+	case sessionKey{}:
+		return c.session
+	case foundKey{}:
+		return c.found
+	case c.session.h.scsKey:
+		return c.data
+	}
+	return c.Context.Value(key)
 }
 
 // fail records why the session could not be loaded: for the handler's answer,

@@ -124,7 +124,7 @@ func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok 
 }
 
 func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
-	if found, ok := ctx.Value(foundKey{}).(*foundRow); ok {
+	if found, _ := ctx.Value(foundKey{}).(*foundRow); found != nil {
 		ok, err := s.h.load(ctx, found, tokenHash(found.key, token))
 		return found.values, ok, err
 	}

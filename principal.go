@@ -73,6 +73,7 @@ func (s *Session) DestroyOthers() error {
 	}
 	s.mu.Lock()
 	s.endOthers = true
+	s.changes++
 	s.mu.Unlock()
 	return nil
 }

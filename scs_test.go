@@ -184,6 +184,51 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	}
 }
 
+// A stored session has its cookie already, so what a handler still does to it
+// after the header is kept.
+func TestManager_storesWhatComesAfterTheHeader(t *testing.T) {
+	changes := map[string]func(*http.Request){
+		"Put of scs":     func(r *http.Request) { caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "late", "yes") },
+		"Destroy of scs": func(r *http.Request) { _ = caddysession.FromContext(r.Context()).Manager().Destroy(r.Context()) },
+		"Put":            func(r *http.Request) { _ = caddysession.FromContext(r.Context()).Put("late", "yes") },
+		"Destroy":        func(r *http.Request) { _ = caddysession.FromContext(r.Context()).Destroy() },
+	}
+	for name, change := range changes {
+		for _, before := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, changed before: %t", name, before), func(t *testing.T) {
+				s := scsSite(t, map[string]http.HandlerFunc{
+					"/login": func(_ http.ResponseWriter, r *http.Request) { _ = caddysession.FromContext(r.Context()).Put("user", "alice") },
+					"/late": func(w http.ResponseWriter, r *http.Request) {
+						session := caddysession.FromContext(r.Context())
+						_ = session.Load()
+						if before {
+							_ = session.Increment("n", 1)
+						}
+						w.WriteHeader(http.StatusOK)
+						change(r)
+					},
+				})
+				v := s.visitor()
+				v.get("/login").cookie(t)
+				v.get("/late").want(t, http.StatusOK, "")
+				if strings.HasPrefix(name, "Destroy") {
+					if n := s.table().count(); n != 0 {
+						t.Errorf("%d rows are left", n)
+					}
+					return
+				}
+				want := 2
+				if before {
+					want = 3
+				}
+				if row := s.table().only(); !strings.Contains(row.data, `"late":"yes"`) || row.version != want {
+					t.Errorf("stored is version %d, want %d: %s", row.version, want, row.data)
+				}
+			})
+		}
+	}
+}
+
 func sessionID(t *testing.T, s *server, v *visitor) string {
 	t.Helper()
 	token := v.get("/token").body

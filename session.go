@@ -61,6 +61,8 @@ type Session struct {
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
 	untouched  bool               // nobody changed it since its upkeep failed
+	changes    int                // how often it may have been changed
+	committed  int                // changes when it was last committed, and one
 	allowed    bool               // its client may begin it
 	rotate     bool               // the renewal under way changes the token only
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
@@ -208,6 +210,7 @@ func (s *Session) change(e edit) error {
 		return errAfterHeader
 	}
 	s.edits, s.untouched = append(s.edits, e), false
+	s.changes++
 	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
 		s.fresh = newID()
 	}
@@ -218,21 +221,20 @@ func (s *Session) change(e edit) error {
 
 // apply makes an edit on the values that scs holds.
 func (s *Session) apply(e edit) {
-	before := s.values()
-	after := make(map[string]any, len(before)+1)
-	for key, value := range before {
-		after[key] = value
-	}
-	e(after)
-	for key := range before {
-		if _, ok := after[key]; !ok {
+	values := s.values()
+	e(values)
+	for _, key := range s.h.manager.Keys(s.scs) {
+		value, ok := values[key]
+		switch {
+		case !ok:
 			s.h.manager.Remove(s.scs, key)
-		}
-	}
-	for key, value := range after {
-		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
+		case !codec.Equal(s.h.manager.Get(s.scs, key), value):
 			s.h.manager.Put(s.scs, key, value)
 		}
+		delete(values, key)
+	}
+	for key, value := range values { // those that were not there
+		s.h.manager.Put(s.scs, key, value)
 	}
 }
 
@@ -259,6 +261,7 @@ func (s *Session) Renew() error {
 	if s.isClosed() {
 		return errAfterHeader
 	}
+	s.noteChange()
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
@@ -282,6 +285,7 @@ func (s *Session) Destroy() error {
 	}
 	s.mu.Lock()
 	s.ended, s.edits = true, nil
+	s.changes++
 	s.mu.Unlock()
 	return nil
 }

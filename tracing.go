@@ -3,7 +3,6 @@ package caddysession
 import (
 	"context"
 
-	"github.com/alexedwards/scs/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -36,19 +35,4 @@ func endSpan(span trace.Span, id string, err error) {
 		span.SetStatus(codes.Error, err.Error())
 	}
 	span.End()
-}
-
-// traceCommit begins the span of a commit that has something to do.
-func (s *Session) traceCommit(ctx context.Context) (context.Context, func(error)) {
-	s.mu.Lock()
-	pending := s.ended || s.endOthers
-	s.mu.Unlock()
-	if !pending && s.h.manager.Status(ctx) != scs.Modified {
-		return ctx, func(error) {}
-	}
-	ctx, span := s.startSpan(ctx, "session.commit")
-	if span == nil {
-		return ctx, func(error) {}
-	}
-	return ctx, func(err error) { endSpan(span, s.id(), err) }
 }

@@ -64,20 +64,10 @@ func (s *Session) isUntouched() bool {
 // touch moves the expiry of a session in use, at most once in touch_interval,
 // and off the request's path: a touch that gets lost is made up for by the next.
 func (s *Session) touch(deadline time.Time) {
-	s.mu.Lock()
-	rec, grace := s.rec, s.grace
-	s.mu.Unlock()
-	if rec.ID == "" || grace || s.h.idle == 0 {
+	if s.h.idle == 0 || !s.touchDue(deadline) {
 		return
 	}
-	expiry := s.expiry(deadline)
-	least := s.h.touch
-	if expiry.Equal(deadline) {
-		least = min(least, 10*time.Millisecond) // the last one, or it would end that much before its lifetime
-	}
-	if expiry.Sub(rec.Expiry) < least {
-		return
-	}
+	rec, expiry := s.row(), s.expiry(deadline)
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -87,17 +77,32 @@ func (s *Session) touch(deadline time.Time) {
 	})
 }
 
+func (s *Session) touchDue(deadline time.Time) bool {
+	expiry := s.expiry(deadline)
+	least := s.h.touch
+	if expiry.Equal(deadline) {
+		least = min(least, 10*time.Millisecond) // the last one, or it would end that much before its lifetime
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least
+}
+
 // retireAliases ends older tokens, now that the newest has been presented.
 func (s *Session) retireAliases() {
-	s.mu.Lock()
-	rec, grace := s.rec, s.grace
-	s.mu.Unlock()
-	if rec.ID == "" || grace || rec.Alias || !rec.Aliased {
+	if !s.hasAliases() {
 		return
 	}
+	rec := s.row()
 	s.background(doingEndAliases, rec.ID, func(ctx context.Context) error {
 		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
 	})
+}
+
+func (s *Session) hasAliases() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ID != "" && !s.grace && !s.rec.Alias && s.rec.Aliased
 }
 
 // expiry is when the session ends if it is not used again.

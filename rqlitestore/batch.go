@@ -9,12 +9,12 @@ import (
 const (
 	maxRows  = 512
 	maxBytes = 1 << 20
-	// readFlights and writeFlights are how many requests of a kind are under way
-	// at most. While the database works on one of reads, the next is written and
-	// read. One of writes at a time makes them larger: each is an entry of the
-	// Raft log and a sync of the disk, which costs more than many rows.
-	readFlights  = 2
-	writeFlights = 1
+	// fewRows is up to how many rows a request of reads has another one sent
+	// beside it, so that a second caller does not wait for the first. What comes
+	// in while a larger one is under way makes a larger one, which costs everybody
+	// less. Of writes there is always one at a time: each request is an entry of
+	// the Raft log and a sync of the disk.
+	fewRows = 4
 )
 
 // sharing says what a lane does with calls that have the same key.
@@ -31,10 +31,9 @@ const (
 type lane[A any] struct {
 	// send makes one request of the calls and answers each of them. An error
 	// is one of them all.
-	send       func(ctx context.Context, calls []*call[A]) error
-	timeout    time.Duration
-	sharing    sharing
-	maxFlights int
+	send    func(ctx context.Context, calls []*call[A]) error
+	timeout time.Duration
+	sharing sharing
 	// width is how many bytes of a request a byte of a row takes.
 	width int
 	late  deadline
@@ -64,12 +63,8 @@ type call[A any] struct {
 }
 
 func newLane[A any](send func(context.Context, []*call[A]) error, timeout time.Duration, sharing sharing) *lane[A] {
-	maxFlights := writeFlights
-	if sharing == shareRows {
-		maxFlights = readFlights
-	}
 	return &lane[A]{
-		send: send, timeout: timeout, sharing: sharing, maxFlights: maxFlights,
+		send: send, timeout: timeout, sharing: sharing,
 		width: 1, late: deadline{after: timeout}, flying: make(map[string]struct{}),
 	}
 }
@@ -117,7 +112,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 func (l *lane[A]) board(c *call[A]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, busy := l.flying[c.key]; busy || l.flights == l.maxFlights || len(l.waiting) > 0 {
+	if _, busy := l.flying[c.key]; busy || len(l.waiting) > 0 || !l.mayFly(l.flights) {
 		return false
 	}
 	l.flights++
@@ -135,11 +130,16 @@ func (l *lane[A]) land(c *call[A]) (goOn bool) {
 	defer l.mu.Unlock()
 	l.aboard--
 	delete(l.flying, c.key)
-	if len(l.waiting) == 0 {
+	if len(l.waiting) == 0 || !l.mayFly(l.flights-1) {
 		l.flights--
 		return false
 	}
 	return true
+}
+
+// mayFly reports whether a request may be sent beside so many others.
+func (l *lane[A]) mayFly(others int) bool {
+	return others == 0 || others == 1 && bool(l.sharing) && l.aboard <= fewRows
 }
 
 // doAll is do for several calls. It returns the first error.
@@ -165,7 +165,7 @@ func (l *lane[A]) enqueue(calls ...*call[A]) {
 	}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, calls...)
-	start := l.flights < l.maxFlights
+	start := l.mayFly(l.flights)
 	if start {
 		l.flights++
 	}
@@ -246,7 +246,10 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 			delete(l.flying, c.key)
 		}
 	}
-	calls := l.pick()
+	var calls []*call[A]
+	if l.mayFly(l.flights - 1) {
+		calls = l.pick()
+	}
 	for _, c := range calls {
 		l.aboard += 1 + len(c.also)
 	}
