@@ -73,16 +73,20 @@ func (c *readCache) endedSince(at time.Time, key string) bool {
 func principalKey(principal string) string { return "principal " + principal }
 
 // put notes what a token leads to, as a read or a write found it that began at
-// a time. What is newer stays: of two records the one with the higher version,
+// a time, and the data opened, if that is known. What is newer stays: of two records the one with the higher version,
 // and an end that was done after the read or the write began, for it may have
 // come between that and now.
-func (c *readCache) put(token string, rec rqlitestore.Record, began time.Time) {
+func (c *readCache) put(token string, rec rqlitestore.Record, values []byte, began time.Time) {
+	opened := new(atomic.Pointer[[]byte])
+	if values != nil {
+		opened.Store(&values)
+	}
 	c.entries.Compute(token, func(known cacheEntry, found bool) (cacheEntry, otter.ComputeOp) {
 		timeTells := known.rec.ID == "" || rec.Version == known.rec.Version
 		if found && (rec.Version < known.rec.Version || timeTells && !began.After(known.at)) {
 			return known, otter.CancelOp
 		}
-		return cacheEntry{rec, began, new(atomic.Pointer[[]byte])}, otter.WriteOp
+		return cacheEntry{rec, began, opened}, otter.WriteOp
 	})
 }
 
@@ -123,10 +127,11 @@ func (h *Handler) load(ctx context.Context, row *foundRow, token string) (found 
 	if err != nil || !found {
 		return false, err
 	}
+	err = row.open(h.keys, token)
 	if cache != nil && row.Token == token && cacheable(row.Record) {
-		cache.put(token, row.Record, start)
+		cache.put(token, row.Record, row.values, start)
 	}
-	return true, row.open(h.keys, token)
+	return true, err
 }
 
 // open opens the seal of a row.
@@ -158,14 +163,15 @@ func cacheable(rec rqlitestore.Record) bool {
 }
 
 // wrote makes what this process stored, in a write that began at a time, known
-// to its own reads at once.
-func (b *backend) wrote(rec rqlitestore.Record, began time.Time) {
+// to its own reads at once: a record, and its data before it was sealed, if that
+// is at hand.
+func (b *backend) wrote(rec rqlitestore.Record, values []byte, began time.Time) {
 	if !cacheable(rec) {
 		b.ended(rec.Token)
 		return
 	}
 	if cache := b.cache.Load(); cache != nil {
-		cache.put(rec.Token, rec, began)
+		cache.put(rec.Token, rec, values, began)
 	}
 }
 

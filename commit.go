@@ -295,7 +295,8 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 		return s.storeFailed(doingStore, err)
 	}
 	s.noteCreated(id, owner)
-	s.stored(rec, token, data, owner, began)
+	s.stored(rec, token, data, owner)
+	s.h.backend.wrote(rec, data, began)
 	s.logID(id)
 	return nil
 }
@@ -304,8 +305,10 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	read, keys, began := rec, s.h.keys, time.Now()
 	renewed := renewal
+	var sealed, values []byte
 	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		next, values := current, data
+		next := current
+		values = data
 		next.Expiry = s.expiry(deadline)
 		if s.h.owner != "" {
 			next.Principal = keys.principalHash(owner)
@@ -327,14 +330,19 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}
-		next.Data = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
+		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
+		next.Data = sealed
 		return next, nil
 	})
 	if err != nil {
 		return err
 	}
 	s.noteSaved(saved.ID, owner, renewed)
-	s.stored(saved, token, data, owner, began)
+	s.stored(saved, token, data, owner)
+	if !bytes.Equal(saved.Data, sealed) {
+		values = nil // another change of this process was stored with it
+	}
+	s.h.backend.wrote(saved, values, began)
 	if renewal && !renewed {
 		s.mu.Lock()
 		s.issue, s.unnamed = false, true
@@ -354,14 +362,13 @@ func (s *Session) wasRotated(read, current rqlitestore.Record) bool {
 
 // stored notes what the row is now. The base for later changes is what this
 // request wrote, not what it was merged with.
-func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string, began time.Time) {
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string) {
 	s.h.backend.noteError(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rec.Token != "" && s.rec.Token != rec.Token {
 		s.h.backend.ended(s.rec.Token)
 	}
-	s.h.backend.wrote(rec, began)
 	s.cached = false
 	if token != s.token {
 		s.issue, s.token, s.key, s.unnamed = true, token, s.h.keys.first(), false

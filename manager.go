@@ -157,7 +157,7 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 		return current, nil
 	})
 	if err == nil {
-		s.h.backend.wrote(rec, began)
+		s.h.backend.wrote(rec, nil, began)
 	}
 	return err
 }

@@ -107,7 +107,7 @@ func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use
 		return current, nil
 	})
 	if err == nil {
-		h.backend.wrote(saved, began)
+		h.backend.wrote(saved, nil, began)
 	}
 	return err
 }
