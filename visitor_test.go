@@ -71,13 +71,20 @@ func (v *visitor) get(path string, headers ...string) *answer {
 func (v *visitor) do(method, path string, headers ...string) *answer {
 	v.t.Helper()
 	a, err := v.try(method, path, headers...)
-	for again := 0; again < 5 && v.server.wasReloaded() && errors.Is(err, syscall.ECONNRESET); again++ {
-		a, err = v.try(method, path, headers...) // it waited in the listener that was closed
+	for again := 0; again < 5 && v.server.wasReloaded() && isUnheard(err); again++ {
+		a, err = v.try(method, path, headers...)
 	}
 	if err != nil {
 		v.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	return a
+}
+
+// isUnheard reports whether a request met the end of a reloaded Caddy's old
+// server: its connection waited in the listener that was closed, or was accepted
+// last and, as net/http has it, closed with nothing done.
+func isUnheard(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
 }
 
 func (v *visitor) try(method, path string, headers ...string) (*answer, error) {
