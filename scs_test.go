@@ -197,7 +197,9 @@ func TestManager_storesWhatComesAfterTheHeader(t *testing.T) {
 		for _, before := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, changed before: %t", name, before), func(t *testing.T) {
 				s := scsSite(t, map[string]http.HandlerFunc{
-					"/login": func(_ http.ResponseWriter, r *http.Request) { _ = caddysession.FromContext(r.Context()).Put("user", "alice") },
+					"/login": func(_ http.ResponseWriter, r *http.Request) {
+						_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+					},
 					"/late": func(w http.ResponseWriter, r *http.Request) {
 						session := caddysession.FromContext(r.Context())
 						_ = session.Load()
