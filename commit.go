@@ -73,7 +73,7 @@ func (s *Session) commit() (err error) {
 func (s *Session) pending() (pending bool, changes int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err == nil && s.committed <= s.changes, s.changes, s.err
+	return s.err == nil && (s.handedOut || s.committed <= s.changes), s.changes, s.err
 }
 
 func (s *Session) noteCommitted(changes int) {
@@ -82,7 +82,13 @@ func (s *Session) noteCommitted(changes int) {
 	s.mu.Unlock()
 }
 
-// noteChange has the next commit look for what changed.
+func (s *Session) noteHandedOut() {
+	s.mu.Lock()
+	s.handedOut = true
+	s.mu.Unlock()
+}
+
+// noteChange has the next commit look for what changed. It comes after the change.
 func (s *Session) noteChange() {
 	s.mu.Lock()
 	s.changes++

@@ -170,7 +170,7 @@ func (c *requestContext) Value(key any) any {
 	case c.session.h.scsKey:
 		c.session.loadOrAbort()
 		c.session.noteEnd()
-		c.session.noteChange() // what scs does with its data is not seen here
+		c.session.noteHandedOut()
 		return c.session.scs.Value(key)
 	}
 	return c.Context.Value(key)

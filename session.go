@@ -61,7 +61,8 @@ type Session struct {
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
 	untouched  bool               // nobody changed it since its upkeep failed
-	changes    int                // how often it may have been changed
+	handedOut  bool               // scs's data was: what is done to it is not seen here
+	changes    int                // how often it was changed by its own methods
 	committed  int                // changes when it was last committed, and one
 	allowed    bool               // its client may begin it
 	rotate     bool               // the renewal under way changes the token only
@@ -210,12 +211,12 @@ func (s *Session) change(e edit) error {
 		return errAfterHeader
 	}
 	s.edits, s.untouched = append(s.edits, e), false
-	s.changes++
 	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
 		s.fresh = newID()
 	}
 	s.mu.Unlock()
 	s.apply(e)
+	s.noteChange()
 	return nil
 }
 
@@ -261,7 +262,7 @@ func (s *Session) Renew() error {
 	if s.isClosed() {
 		return errAfterHeader
 	}
-	s.noteChange()
+	defer s.noteChange()
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
@@ -308,6 +309,7 @@ func (s *Session) Remember(on bool) error {
 		lifetime = s.h.remember
 	}
 	s.h.manager.SetDeadline(s.scs, time.Now().Add(lifetime).UTC())
+	s.noteChange()
 	return nil
 }
 
