@@ -57,6 +57,9 @@ func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
+	if revoked == 0 && !all && s.unnamed() {
+		return errNoPrincipals
+	}
 	s.backend.tell(event{name: sessionDestroyed, principal: name})
 	return writeJSON(w, RevokeResult{s.name, revoked})
 }

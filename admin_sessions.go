@@ -47,6 +47,9 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
+	if len(recs) == 0 && len(o.Principals) > 0 && o.After == "" && s.unnamed() {
+		return errNoPrincipals
+	}
 	result := ListResult{Store: s.name, Sessions: make([]SessionStatus, 0, len(recs)), Next: sealCursor(next)}
 	for _, rec := range recs {
 		if rec.ID == "" {
@@ -84,6 +87,14 @@ func adminShow(w http.ResponseWriter, r *http.Request) error {
 }
 
 var errNoSession = apiError(http.StatusNotFound, "there is no session with this id")
+
+// errNoPrincipals keeps whoever looks for a user's sessions, or ends them, from
+// taking "none" for an answer where nothing could have been found.
+var errNoPrincipals = apiError(http.StatusBadRequest,
+	"no session of this store is known to be of anybody: set the option principal to the key that names the user, and end the sessions from before by their ids or all at once")
+
+// unnamed reports whether no handler on the store says which value names the user.
+func (l *lease) unnamed() bool { return len(l.owners) == 0 }
 
 // cursors are sealed: where a page ends is the hash of a token, which is not to
 // be shown and would stand in Caddy's log as part of the next request.

@@ -264,6 +264,25 @@ func TestAdmin_endsSessions(t *testing.T) {
 	again.get("/").want(t, http.StatusOK, "")
 }
 
+// Whoever ends the sessions of a user must not be told that there were none
+// where none could have been found.
+func TestAdmin_saysThatNobodyIsKnown(t *testing.T) {
+	s := startWithAdmin(t, `
+$SITE {
+	session
+	session_edit put user alice
+	respond {http.session.id}
+}`)
+	s.visitor().get("/")
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		a := s.admin(method, "/session/sessions?principal=alice", "")
+		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "set the option principal") {
+			t.Errorf("%s is answered %d %q", method, a.StatusCode, a.body)
+		}
+	}
+	s.table().wantRows(1)
+}
+
 func TestAdmin_endsEverySessionWhileTheyAreRenewed(t *testing.T) {
 	s := startWithAdmin(t, adminSite, "STORE", "")
 	rows := filepath.Join(t.TempDir(), "rows")

@@ -40,7 +40,7 @@ func (a *Auth) Validate() error {
 // same; a missing `session` is answered here, or a mistake in the configuration
 // would look like a visitor who is not signed in.
 func (a *Auth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	sessions, err := enclosing(r)
+	sessions, err := enclosing(r, "this session_auth")
 	if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 		return caddyauth.User{}, false, err

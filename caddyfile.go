@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -128,10 +129,24 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// Options by the block that has them, for errors.
+var (
+	sessionOptions = []string{
+		"rqlite", "embedded", "table", "cleanup_interval", "max_calls", "cookie", "lifetime", "idle_timeout", "touch_interval",
+		"renew_interval", "persist", "remember_lifetime", "max_size", "cache", "principal", "max_per_principal", "bind", "track",
+		"on_store_error", "revalidate", "max_new_per_client", "cross_origin", "keys", "upstream",
+	}
+	cookieOptions   = []string{"domain", "path", "same_site", "secure", "http_only", "partitioned"}
+	rqliteOptions   = []string{"username", "password", "tls_ca", "tls_cert", "tls_insecure_skip_verify", "consistency", "timeout"}
+	embeddedOptions = []string{"synchronous"}
+	keysOptions     = []string{"plain_until"}
+	upstreamOptions = []string{"send", "header", "accept"}
+)
+
 // unmarshal reads what follows the directive's name.
 func (h *Handler) unmarshal(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.Errf("session takes a block, not %q: name the store and the cookie in it", d.Val())
+		return d.Errf("session takes a matcher and a block, not %q: write its options into the block, one a line", d.Val())
 	}
 	return eachOption(d, 0, h.option)
 }
@@ -193,7 +208,10 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		h.Upstream = new(UpstreamConfig)
 		return h.Upstream.unmarshal(d)
 	}
-	return d.Errf("unknown option %q of session", option)
+	if slices.Contains(cookieOptions, option) {
+		return d.Errf("%s is an option of the cookie: write it into the block of cookie", option)
+	}
+	return unknownOption(d, "session", option, sessionOptions)
 }
 
 func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {
@@ -230,7 +248,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		c.Partitioned = &on
 		return noArgs(d)
 	}
-	return d.Errf("unknown option %q of cookie", option)
+	return unknownOption(d, "cookie", option, cookieOptions)
 }
 
 func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -47,33 +48,37 @@ func (e *Edit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// editOperations are what session_edit does, for errors.
+var editOperations = []string{
+	"put", "put_json", "increment", "remove", "clear", "renew", "destroy", "destroy_others", "remember", "redir",
+}
+
 func (e *Edit) operation(d *caddyfile.Dispenser) error {
 	o := Operation{Action: d.Val()}
 	args := d.RemainingArgs()
-	want := func(low, high int) error {
-		if len(args) < low || high >= 0 && len(args) > high {
-			return d.ArgErr()
-		}
-		return nil
-	}
 	var err error
 	switch o.Action {
 	case "put", "put_json":
-		if err = want(2, 2); err == nil {
-			o.Key, o.Value = args[0], args[1]
+		if len(args) != 2 {
+			return d.Errf("%s takes a key and a value; one with spaces goes into quotes, another operation on a line of its own in the block", o.Action)
 		}
+		o.Key, o.Value = args[0], args[1]
 	case "increment":
 		err = o.parseIncrement(d, args)
 	case "remove":
-		err, o.Keys = want(1, -1), args
+		if o.Keys = args; len(args) == 0 {
+			return d.Err("remove needs the keys to remove; clear removes them all")
+		}
 	case "clear", "renew", "destroy", "destroy_others":
-		err = want(0, 0)
+		if len(args) > 0 {
+			return d.Errf("%s takes no arguments; another operation goes on a line of its own in the block", o.Action)
+		}
 	case "remember":
 		err = o.parseRemember(d, args)
 	case "redir":
 		return e.parseRedirect(d, args)
 	default:
-		return d.Errf("unknown operation %q of session_edit", o.Action)
+		return d.Errf("unknown operation %q of session_edit: use %s", o.Action, strings.Join(editOperations, ", "))
 	}
 	if err != nil {
 		return err

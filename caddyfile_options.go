@@ -2,7 +2,9 @@ package caddysession
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -36,6 +38,11 @@ func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Disp
 		}
 	}
 	return nil
+}
+
+// unknownOption is the error for an option that a block does not have.
+func unknownOption(d *caddyfile.Dispenser, block, option string, options []string) error {
+	return d.Errf("unknown option %q of %s, which takes %s", option, block, strings.Join(options, ", "))
 }
 
 func noArgs(d *caddyfile.Dispenser) error {
@@ -98,7 +105,7 @@ func parseSize(d *caddyfile.Dispenser, to *int64) error {
 		return err
 	}
 	size, err := humanize.ParseBytes(value)
-	if err != nil || size == 0 || size > 1<<30 {
+	if err != nil || size == 0 || size > math.MaxInt64 {
 		return d.Errf("%s must be a size like 64KiB, not %q", option, value)
 	}
 	*to = int64(size)

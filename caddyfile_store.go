@@ -71,7 +71,7 @@ func (c *RqliteConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "timeout":
 		return parseDuration(d, &c.Timeout)
 	}
-	return d.Errf("unknown option %q of rqlite", option)
+	return unknownOption(d, "rqlite", option, rqliteOptions)
 }
 
 func (c *EmbeddedConfig) unmarshal(d *caddyfile.Dispenser) error {
@@ -83,7 +83,7 @@ func (c *EmbeddedConfig) unmarshal(d *caddyfile.Dispenser) error {
 	}
 	return eachOption(d, d.Nesting(), func(d *caddyfile.Dispenser, option string) error {
 		if option != "synchronous" {
-			return d.Errf("unknown option %q of embedded", option)
+			return unknownOption(d, "embedded", option, embeddedOptions)
 		}
 		return parseChoice(d, &c.Synchronous, synchronousModes)
 	})
@@ -94,7 +94,7 @@ func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {
 	c.Secrets = d.RemainingArgs()
 	err := eachOption(d, d.Nesting(), func(d *caddyfile.Dispenser, option string) error {
 		if option != "plain_until" {
-			return d.Errf("unknown option %q of keys", option)
+			return unknownOption(d, "keys", option, keysOptions)
 		}
 		return parseTime(d, &c.PlainUntil)
 	})

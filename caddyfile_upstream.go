@@ -40,5 +40,5 @@ func (c *UpstreamConfig) option(d *caddyfile.Dispenser, option string) error {
 		c.Accept = true
 		return noArgs(d)
 	}
-	return d.Errf("unknown option %q of upstream", option)
+	return unknownOption(d, "upstream", option, upstreamOptions)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -37,8 +38,11 @@ Where the config has several stores, --store says which one is meant;
 			cmd.AddCommand(listCommand(), showCommand(), revokeCommand(), statsCommand(), purgeCommand(),
 				exportCommand(), importCommand(), keygenCommand())
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-				return fmt.Errorf("%w; an id that begins with - goes behind --", err)
+			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+				if strings.Contains(cmd.Use, "<id>") {
+					return fmt.Errorf("%w; an id that begins with - goes behind --", err)
+				}
+				return err
 			})
 		},
 	})
@@ -56,6 +60,16 @@ func run(command func(c *client, fl caddycmd.Flags) error) func(*cobra.Command, 
 		}
 		return caddy.ExitCodeSuccess, nil
 	})
+}
+
+// takes makes the check of how many arguments a command takes; usage names them.
+func takes(n int, usage string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return fmt.Errorf("%s takes %s; see %s --help", cmd.Name(), usage, cmd.CommandPath())
+	}
 }
 
 func jsonFlag(cmd *cobra.Command) {
@@ -128,7 +142,7 @@ var answered = regexp.MustCompile(`(?s)HTTP (\d{3}): (.*)$`)
 func (c *client) explain(err error) error {
 	found := answered.FindStringSubmatch(err.Error())
 	if found == nil {
-		return fmt.Errorf("no answer from the admin API at %s: is Caddy running? --address says where it is: %w", c.address, err)
+		return fmt.Errorf("no answer from the admin API at %s: is Caddy running? --address says where it is, as host:port: %w", c.address, err)
 	}
 	status, _ := strconv.Atoi(found[1])
 	var body struct {

@@ -43,7 +43,7 @@ snapshot: sessions that change meanwhile are in it as they were at one moment or
 another.
 
 With - it writes to the standard output.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, "one file, or - for the standard output"),
 		RunE: run(exportSessions),
 	}
 	cmd.Flags().Bool("restart", false, "Do not go on with an export that was interrupted")

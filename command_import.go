@@ -37,7 +37,7 @@ would come back.
 How far it has come is noted in <file>` + importedSuffix + `, so that an import that was
 interrupted goes on from there when it is called again; --restart begins anew.
 With - it reads the standard input, and notes nothing.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, "one file, or - for the standard input"),
 		RunE: run(importSessions),
 	}
 	cmd.Flags().Bool("restart", false, "Do not go on with an import that was interrupted")
@@ -174,13 +174,21 @@ func (m *importer) send(chunk []byte) error {
 			break
 		}
 		if !patience.pause(err) {
-			return fmt.Errorf("after %s: %w; what is stored stays, call this again to go on", counted(m.state.Received, "row"), err)
+			return fmt.Errorf("after %s, which stay: %w%s", counted(m.state.Received, "row"), err, goOn(err))
 		}
 	}
 	m.state.Offset += int64(len(chunk))
 	m.state.Received += result.Received
 	m.state.Added += result.Added
 	return m.note()
+}
+
+// goOn says that calling the command again helps, where it does.
+func goOn(err error) string {
+	if mayPass(err) {
+		return "; call this again to go on"
+	}
+	return ""
 }
 
 // note writes down how far it has come, in one step.

@@ -16,7 +16,7 @@ func keygenCommand() *cobra.Command {
 Writes a new secret for the option keys: 32 random bytes in base64url. Put it
 into a file or the environment of Caddy, and {file.PATH} or {env.NAME} into the
 config.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret := make([]byte, 32)
 			if _, err := rand.Read(secret); err != nil {

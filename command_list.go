@@ -23,7 +23,7 @@ func listCommand() *cobra.Command {
 		Long: `
 Lists the sessions that are good now, in no order that means anything. With
 --json it writes one session a line.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, "no arguments: --principal <name> names a user"),
 		RunE: run(listSessions),
 	}
 	cmd.Flags().String("principal", "", "List only the sessions of this principal")
@@ -129,7 +129,7 @@ func showCommand() *cobra.Command {
 		Long: `
 Shows the session with a public id: the session_id of the access log, or what
 {http.session.id} is. What the application keeps in it is shown with --values.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, "the id of one session"),
 		RunE: run(showSession),
 	}
 	cmd.Flags().Bool("values", false, "Show the values too")

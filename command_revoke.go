@@ -100,7 +100,7 @@ func purgeCommand() *cobra.Command {
 		Long: `
 Removes the rows of sessions that have expired. Caddy does that by itself, every
 cleanup_interval.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, "no arguments"),
 		RunE: run(func(c *client, fl caddycmd.Flags) error {
 			var result PurgeResult
 			if err := c.call(http.MethodPost, "purge", nil, nil, &result); err != nil {

@@ -21,7 +21,7 @@ Shows the stores of the running config, whether they can be reached, how many
 sessions are in each, and which keys have sealed them: a key that no session is
 under can be dropped. With --watch it goes on showing them, and with them what
 happens per second.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, "no arguments: --store <name> names a store"),
 		RunE: run(showStats),
 	}
 	cmd.Flags().Duration("watch", 0, "Show it anew this often, until interrupted")
@@ -91,7 +91,9 @@ func (l *look) stats() ([]StoreStats, error) {
 		return nil, err
 	}
 	var stats []StoreStats
+	var names []string
 	for _, s := range all.Stores {
+		names = append(names, s.Name)
 		if l.store != "" && l.store != s.Name && l.store != s.Label {
 			continue
 		}
@@ -102,7 +104,7 @@ func (l *look) stats() ([]StoreStats, error) {
 		stats = append(stats, one)
 	}
 	if len(stats) == 0 && l.store != "" {
-		return nil, fmt.Errorf("no store is called %q", l.store)
+		return nil, fmt.Errorf("no store is called %q: there is %s", l.store, strings.Join(names, ", "))
 	}
 	return stats, nil
 }

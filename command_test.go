@@ -149,14 +149,16 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		{"show -none", "goes behind --"},
 		{"show -- -none", "there is no session with this id"},
 		{"show none", "there is no session with this id"},
-		{"show", "accepts 1 arg"},
+		{"show", "show takes the id of one session; see caddy session show --help"},
+		{"list alice", "list takes no arguments: --principal <name> names a user"},
+		{"export", "export takes one file, or - for the standard output"},
 		{"revoke none", "none: there is no session with this id"},
 		{"revoke", "say which sessions are to end"},
 		{"revoke x --all", "say which sessions are to end"},
 		{"revoke --all", "say --yes"},
 		{"list --limit -1", "not -1"},
 		{"list --store other", `no store is called \"other\": there is sessions.db`},
-		{"stats --store other", `no store is called \"other\"`},
+		{"stats --store other", `no store is called \"other\": there is sessions.db`},
 		{"stats --watch -1s", "not -1s"},
 		{"list --address 127.0.0.1:1", "is Caddy running?"},
 		{"import " + s.names["DIR"] + "/none", "no such file"},
@@ -166,6 +168,9 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		if err == nil || !strings.Contains(notes, test.want) || out != "" {
 			t.Errorf("caddy session %s: %v, writes %q and %q, want %q", test.args, err, out, notes, test.want)
 		}
+	}
+	if _, notes, _ := s.cli("stats", "--none"); strings.Contains(notes, "an id that") {
+		t.Errorf("stats knows no ids: %s", notes)
 	}
 	s.table().wantRows(1)
 }

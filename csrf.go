@@ -86,7 +86,7 @@ func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	}
-	sessions, err := enclosing(r)
+	sessions, err := enclosing(r, "this session_csrf")
 	if err != nil {
 		return err
 	}

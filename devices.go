@@ -62,7 +62,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if d.Path != "" && r.URL.Path != d.Path {
 		return next.ServeHTTP(w, r)
 	}
-	sessions, err := enclosing(r)
+	sessions, err := enclosing(r, "this session_devices")
 	if err != nil {
 		return err
 	}

@@ -58,9 +58,7 @@ func tracked(t testing.TB) string {
 	return inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 		session := caddysession.FromContext(r.Context())
 		for key, value := range map[string]any{"__used": 1795566461, "__address": "2001:db8::1", "__agent": r.UserAgent()} {
-			if err := session.Put(key, value); err != nil {
-				return err
-			}
+			session.Manager().Put(r.Context(), key, value)
 		}
 		return next.ServeHTTP(w, r)
 	})

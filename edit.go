@@ -115,7 +115,7 @@ func (o *Operation) parse() (err error) {
 
 // ServeHTTP changes the session, then redirects or goes on.
 func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	sessions, err := enclosing(r)
+	sessions, err := enclosing(r, "this session_edit")
 	if err != nil {
 		return err
 	}
@@ -141,12 +141,13 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return nil
 }
 
-// enclosing returns the sessions of a request, the current of which a `session` keeps.
-func enclosing(r *http.Request) (*sessions, error) {
+// enclosing returns the sessions of a request, the current of which a `session`
+// keeps; what asks for them is named in the error.
+func enclosing(r *http.Request, what string) (*sessions, error) {
 	all, _ := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions)
 	if all == nil || all.current == nil || !all.current.serving {
 		return nil, caddyhttp.Error(http.StatusInternalServerError,
-			errors.New("no `session` encloses this: put `session` before it, in handle_errors too"))
+			fmt.Errorf("no `session` encloses %s: put `session` before it, in handle_errors too", what))
 	}
 	return all, nil
 }

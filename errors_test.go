@@ -126,14 +126,14 @@ $SITE2 {
 	}
 }`)
 	// Caddy answers an error of an error page with the status of the first error, and logs both.
-	for _, path := range []string{"/bare-edit", "/bare-match"} {
+	for path, what := range map[string]string{"/bare-edit": "session_edit", "/bare-match": "session matcher"} {
 		t.Run("handle_errors without session "+path, func(t *testing.T) {
 			a := s.visitor().get(path)
 			a.want(t, http.StatusNotFound, "")
 			if a.Header["Set-Cookie"] != nil {
 				t.Errorf("a cookie is set: %v", a.Header["Set-Cookie"])
 			}
-			s.logged("no `session` encloses this: put `session` before it, in handle_errors too")
+			s.logged(noSession(what))
 			s.table().wantRows(0)
 		})
 	}

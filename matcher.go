@@ -64,7 +64,7 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // MatchWithError reports whether the session has what is asked for. The error
 // is that of the store: a visitor is not a guest because it is down.
 func (m *Match) MatchWithError(r *http.Request) (bool, error) {
-	sessions, err := enclosing(r)
+	sessions, err := enclosing(r, "this session matcher")
 	if err != nil {
 		return false, err
 	}

@@ -71,7 +71,9 @@ func TestMatcher_matchesValuesOfTheSession(t *testing.T) {
 }
 
 // noSession is what is wrong with a configuration that asks where there is no session.
-const noSession = "no `session` encloses this: put `session` before it, in handle_errors too"
+func noSession(what string) string {
+	return "no `session` encloses this " + what + ": put `session` before it, in handle_errors too"
+}
 
 func TestMatcher_withoutASessionIsAMistakeAndNoGuest(t *testing.T) {
 	s := start(t, `
@@ -108,9 +110,11 @@ $SITE2 {
 	respond @cel member
 	respond guest
 }`)
-	for _, path := range []string{"/match", "/not", "/edit", "/csrf"} {
+	for path, what := range map[string]string{
+		"/match": "session matcher", "/not": "session matcher", "/edit": "session_edit", "/csrf": "session_csrf",
+	} {
 		a := s.visitor().do(http.MethodPost, path)
-		a.want(t, http.StatusInternalServerError, "500 "+noSession)
+		a.want(t, http.StatusInternalServerError, "500 "+noSession(what))
 	}
 	if a := s.visitor().get("/auth"); a.StatusCode != http.StatusInternalServerError || a.body == "member" {
 		t.Errorf("session_auth without a session answers %d %q", a.StatusCode, a.body)
@@ -118,7 +122,7 @@ $SITE2 {
 	if a := s.visitor().get("$SITE2/"); a.StatusCode != http.StatusInternalServerError || a.body != "" {
 		t.Errorf("session() in CEL without a session answers %d %q", a.StatusCode, a.body)
 	}
-	s.logged(noSession)
+	s.logged(noSession("session_auth"))
 }
 
 func TestMatcher_inHandleErrorsNeedsASessionThere(t *testing.T) {
@@ -157,5 +161,5 @@ $SITE2 {
 	if a := v.get("$SITE2/"); a.StatusCode != http.StatusNotFound || a.body != "" {
 		t.Errorf("a matcher in handle_errors without a session there answers %d %q", a.StatusCode, a.body)
 	}
-	s.logged(noSession)
+	s.logged(noSession("session matcher"))
 }

@@ -15,8 +15,11 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"github.com/caddy-session/caddy-session/codec"
 )
 
 func init() {
@@ -71,7 +74,8 @@ type Handler struct {
 
 	// The largest a session may grow, in bytes as stored; up to 1KiB more is for
 	// what the session keeps of its own, like a User-Agent. A write that would
-	// exceed it is an error of the request and stores nothing. Default: 64KiB.
+	// exceed it is an error of the request and stores nothing. Default: 64KiB,
+	// at most 16MiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// How long a session that was read may be answered from memory, at most
@@ -288,6 +292,9 @@ func (h *Handler) check() error {
 	}
 	if h.MaxSize < 0 {
 		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
+	}
+	if h.MaxSize > codec.MaxSize {
+		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(codec.MaxSize))
 	}
 	if strings.HasPrefix(h.Principal, reserved) {
 		return fmt.Errorf("principal %q: keys that begin with %s are the session's own", h.Principal, reserved)

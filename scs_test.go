@@ -69,6 +69,17 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 		"/token": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, caddysession.FromContext(r.Context()).Manager().Token(r.Context()))
 		},
+		"/reserved": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			for _, err := range []error{
+				session.Put("__created", 1), session.Increment("__created", 1), session.Remove("n", "__created"),
+				session.MergePatch(map[string]any{"__created": 1}),
+			} {
+				if err == nil {
+					t.Error("a key of the session's own is taken")
+				}
+			}
+		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			if err := caddysession.FromContext(r.Context()).Manager().Destroy(r.Context()); err != nil {
 				t.Error(err)
@@ -174,6 +185,7 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 		t.Errorf("the id that a new session says is %q, stored is %q", a.body, id)
 	}
 	v.get("/id").want(t, http.StatusOK, a.body)
+	v.get("/reserved").want(t, http.StatusOK, "")
 	v.get("/read").want(t, http.StatusOK, "false [n profile user] alice protrue 2 <nil> false false")
 	b := v.get("/destroy")
 	if b.cookie(t).Value == a.cookie(t).Value {

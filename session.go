@@ -157,14 +157,24 @@ func (s *Session) Keys() []string {
 	})
 }
 
-// Put stores a value under a key.
+// Put stores a value under a key, which must not begin with __: such keys are
+// the session's own. That the value has no form in a session, as a channel has
+// none, comes out when the session is stored: the response is a 500 then.
 func (s *Session) Put(key string, value any) error {
+	if strings.HasPrefix(key, reserved) {
+		return errReservedKey
+	}
 	value = codec.Clone(value)
 	return s.change(func(values map[string]any) { values[key] = value })
 }
 
-// Remove deletes keys.
+// Remove deletes keys. Those that begin with __ are the session's own.
 func (s *Session) Remove(keys ...string) error {
+	for _, key := range keys {
+		if strings.HasPrefix(key, reserved) {
+			return errReservedKey
+		}
+	}
 	return s.change(func(values map[string]any) {
 		for _, key := range keys {
 			delete(values, key)
@@ -188,6 +198,9 @@ func clearValues(values map[string]any) {
 // Increment adds n to a number; a key that is absent, or no integer, counts as
 // 0. Parallel requests lose no step.
 func (s *Session) Increment(key string, n int) error {
+	if strings.HasPrefix(key, reserved) {
+		return errReservedKey
+	}
 	return s.change(func(values map[string]any) {
 		switch number := values[key].(type) {
 		case int64:

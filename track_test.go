@@ -17,7 +17,8 @@ func TestTrack_keepsWhenAndFromWhereSessionsAreUsed(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return caddysession.FromContext(r.Context()).Put("__used", int(time.Now().Add(-ago).Unix()))
+		caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "__used", int(time.Now().Add(-ago).Unix()))
+		return nil
 	})
 	s := start(t, `
 {

@@ -49,7 +49,7 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 		return errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")
 	}
 	if err := s.migrate(ctx); err != nil {
-		return fmt.Errorf("prepare table: %w", err)
+		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, err)}
 	}
 	s.schema.ready.Store(true)
 	return nil
@@ -64,6 +64,9 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 		return nil // the usual case writes nothing
 	}
 	table := s.schema.table
+	if have["table "+table] && !(have["column token"] && have["column data"] && have["column expiry"]) {
+		return errors.New("there is a table of this name without the columns token, data and expiry: it is something else's, choose another name")
+	}
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
 	for _, c := range addedColumns {
 		columns += "," + c.name + " " + c.kind
@@ -119,7 +122,7 @@ UNION ALL SELECT type||' '||name FROM sqlite_master WHERE tbl_name IN (?1,?1||'_
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, inShort(err)
 	}
 	list, err := oneCell(results, exactlyOne)
 	if err != nil {
@@ -135,5 +138,5 @@ UNION ALL SELECT type||' '||name FROM sqlite_master WHERE tbl_name IN (?1,?1||'_
 // define runs statements that define tables, in one transaction.
 func (s *RqliteStore) define(ctx context.Context, sql ...string) error {
 	_, err := s.conn.WriteContext(ctx, sql)
-	return err
+	return inShort(err)
 }

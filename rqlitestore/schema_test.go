@@ -136,6 +136,17 @@ var schemaCases = []storeCase{
 		e.exec(t, "DROP TABLE {t}", oldTable)
 		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
 	}},
+	{"Table_ofSomethingElseIsLeftAlone", func(t *testing.T, e *env) {
+		e.exec(t, "CREATE TABLE {t} (token TEXT, title TEXT)")
+		s := e.store(t)
+		err := s.Commit("token", []byte("data"), inAnHour())
+		if err == nil || !strings.Contains(err.Error(), "choose another name") || strings.ContainsRune(err.Error(), '\n') {
+			t.Errorf("got %v", err)
+		}
+		if n := e.number(t, "SELECT count(*) FROM sqlite_master WHERE tbl_name LIKE '{t}%'"); n != 1 {
+			t.Errorf("%d tables and indexes where there was one", n)
+		}
+	}},
 	{"Tables_inOneDatabaseStayApart", func(t *testing.T, e *env) {
 		a := e.storeWith(t, rqlitestore.Options{Table: e.table + "_Select"})
 		b := e.store(t)

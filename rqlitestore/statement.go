@@ -33,7 +33,7 @@ func (s *RqliteStore) query(ctx context.Context, w work, want rowsWanted, st sta
 	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
 		if err != nil {
-			return err
+			return inShort(err)
 		}
 		cell, err = oneCell(results, want)
 		return err
@@ -62,7 +62,7 @@ func (s *RqliteStore) execute(ctx context.Context, w work, sts ...statement) ([]
 	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.WriteParameterizedContext(ctx, sts)
 		if err != nil {
-			return err
+			return inShort(err)
 		}
 		if len(results) != len(sts) {
 			return errReply
@@ -89,7 +89,7 @@ func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]st
 	err := s.withTable(ctx, w, func() error {
 		results, err := s.conn.RequestParameterizedContext(idempotent.With(ctx), []statement{st})
 		if err != nil {
-			return err
+			return inShort(err)
 		}
 		if len(results) != 1 || results[0].Query == nil {
 			return errReply
@@ -172,5 +172,8 @@ func isRowError(err error) bool {
 
 // unknown marks an error after which nobody knows whether a write was applied.
 func unknown(err error) error {
+	if isUnprepared(err) {
+		return err
+	}
 	return fmt.Errorf("outcome unknown: %w", err)
 }

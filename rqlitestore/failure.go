@@ -1,0 +1,54 @@
+package rqlitestore
+
+import (
+	"errors"
+	"strings"
+)
+
+// inShort takes off an error what gorqlite writes around it when it asked this
+// module's transports: to gorqlite they are one node with a made-up address, and
+// what went wrong is at the end of the line.
+func inShort(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if one, ok := strings.CutPrefix(text, "there were 1 statement errors\n"); ok {
+		return reworded{err, one}
+	}
+	for _, address := range []string{"http://rqlite/", "http://embedded.invalid/"} {
+		tried, ok := strings.CutPrefix(text, "tried all peers unsuccessfully. here are the results:\n   peer #0: "+address)
+		if !ok {
+			continue
+		}
+		_, cause, ok := strings.Cut(tried, " failed due to ")
+		if _, inner, is := strings.Cut(cause, ` "`+address); is { // as net/http puts it: Post "address": cause
+			_, cause, ok = strings.Cut(inner, `": `)
+		}
+		if ok {
+			return reworded{err, strings.TrimSpace(cause)}
+		}
+	}
+	return err
+}
+
+// reworded is an error under another text.
+type reworded struct {
+	error
+	text string
+}
+
+func (r reworded) Error() string { return r.text }
+func (r reworded) Unwrap() error { return r.error }
+
+// unprepared marks an error that came before what the call was for: the table
+// could not be prepared, so nothing else was sent.
+type unprepared struct{ error }
+
+func (u unprepared) Unwrap() error { return u.error }
+
+// isUnprepared reports whether nothing was sent.
+func isUnprepared(err error) bool {
+	var u unprepared
+	return errors.As(err, &u)
+}

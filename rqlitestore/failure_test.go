@@ -1,0 +1,54 @@
+package rqlitestore_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rqlite/gorqlite"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+// What is wrong is said in one line, without the made-up address that gorqlite
+// knows a transport by, and nothing that was not sent has an unknown outcome.
+func TestErrors_sayWhatIsWrongInOneLine(t *testing.T) {
+	t.Parallel()
+	locked := filepath.Join(t.TempDir(), "sessions.db")
+	holder := embedded.New(locked, embedded.Options{})
+	must(t, holder.Open())
+	t.Cleanup(func() { must(t, holder.Close()) })
+	second := embedded.New(locked, embedded.Options{})
+	nodes, err := cluster.New(cluster.Config{Nodes: []string{"http://127.0.0.1:1"}, Timeout: 200 * time.Millisecond})
+	must(t, err)
+	t.Cleanup(nodes.Close)
+	for name, test := range map[string]struct {
+		connect func() (*gorqlite.Connection, error)
+		want    string
+	}{
+		"embedded": {second.Connection, "open " + locked + ": " + embedded.ErrLocked.Error()},
+		"cluster":  {nodes.Connection, "cluster: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := test.connect()
+			must(t, err)
+			s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+			if err = s.Create(t.Context(), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()}); err == nil {
+				t.Fatal("it is stored")
+			}
+			text := err.Error()
+			if !strings.HasPrefix(text, "create session: prepare table sessions: "+test.want) {
+				t.Errorf("got %q", text)
+			}
+			for _, noise := range []string{"\n", "peer", "/db/", "outcome unknown"} {
+				if strings.Contains(text, noise) {
+					t.Errorf("%q has %q", text, noise)
+				}
+			}
+		})
+	}
+}
