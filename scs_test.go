@@ -69,17 +69,6 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 		"/token": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, caddysession.FromContext(r.Context()).Manager().Token(r.Context()))
 		},
-		"/reserved": func(w http.ResponseWriter, r *http.Request) {
-			session := caddysession.FromContext(r.Context())
-			for _, err := range []error{
-				session.Put("__created", 1), session.Increment("__created", 1), session.Remove("n", "__created"),
-				session.MergePatch(map[string]any{"__created": 1}),
-			} {
-				if err == nil {
-					t.Error("a key of the session's own is taken")
-				}
-			}
-		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			if err := caddysession.FromContext(r.Context()).Manager().Destroy(r.Context()); err != nil {
 				t.Error(err)
@@ -165,6 +154,17 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 			w.WriteHeader(http.StatusOK)
 			session := caddysession.FromContext(r.Context())
 			fmt.Fprint(w, session.Put("user", "too late") != nil, session.Get("user"))
+		},
+		"/reserved": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			for _, err := range []error{
+				session.Put("__created", 1), session.Increment("__created", 1), session.Remove("n", "__created"),
+				session.MergePatch(map[string]any{"__created": 1}),
+			} {
+				if err == nil {
+					t.Error("a key of the session's own is taken")
+				}
+			}
 		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
