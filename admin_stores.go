@@ -66,7 +66,7 @@ type NodeStatus struct {
 	// open while they are not, half-open while it is tried again.
 	State string `json:"state"`
 
-	// When that state began.
+	// When it began, or ceased, to get requests.
 	Since time.Time `json:"since"`
 
 	// Its newest failure, also after it has recovered.

@@ -273,6 +273,42 @@ $SITE {
 	s.logged("the session store is available")
 }
 
+// A node that is down stands in the log once, and since when it is does not
+// change while it is tried again.
+func TestOutage_ofANodeIsLoggedOnce(t *testing.T) {
+	store := newStandIn(t)
+	s := startWithAdmin(t, `
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 300ms
+		}
+	}
+	session_edit put user alice
+	respond "user {http.session.data.user}"
+}`, "STORE", store.URL)
+	s.visitor().get("/").want(t, http.StatusOK, "user alice")
+	store.hangs()
+	s.visitor().get("/").want(t, http.StatusServiceUnavailable, "")
+	const down, up = "a node of the rqlite cluster does not answer", "a node of the rqlite cluster answers again"
+	s.logged(down)
+	first := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0].Nodes[0]
+	states := make(map[string]bool)
+	eventually(t, "a trial of the node that fails", func() bool {
+		now := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0].Nodes[0]
+		if !now.Since.Equal(first.Since) {
+			t.Fatalf("the node is down since %v, and then since %v", first.Since, now.Since)
+		}
+		states[now.State] = true
+		return states["open"] && states["half-open"]
+	})
+	if n := strings.Count(s.readLog(), down); n != 1 {
+		t.Errorf("that the node is down is logged %d times", n)
+	}
+	store.works()
+	s.logged(up)
+}
+
 func TestOutage_lostRepliesApplyOnce(t *testing.T) {
 	store := newStandIn(t)
 	s := start(t, `

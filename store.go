@@ -99,6 +99,7 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 		TLS:      r.tls,
 		Timeout:  time.Duration(r.rqlite.Timeout),
 		Level:    r.rqlite.Consistency,
+		Observe:  b.noteNode,
 	})
 	if err != nil {
 		return nil, err
@@ -171,6 +172,17 @@ func (b *backend) noteError(err error) {
 		b.logger.Error("the session store is unavailable", zap.String("store", b.name), zap.Error(err))
 	default:
 		b.logger.Info("the session store is available", zap.String("store", b.name))
+	}
+}
+
+// noteNode logs when a node of the cluster ceases to answer, and when it is
+// back: the store may go on without it, and would not with one less.
+func (b *backend) noteNode(e cluster.Event) {
+	switch e.Kind {
+	case cluster.BreakerOpened:
+		b.logger.Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.String("node", e.Node), zap.Error(e.Err))
+	case cluster.BreakerClosed:
+		b.logger.Info("a node of the rqlite cluster answers again", zap.String("node", e.Node))
 	}
 }
 

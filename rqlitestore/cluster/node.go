@@ -25,7 +25,7 @@ type NodeStatus struct {
 	URL       string    // scheme, host and port as configured
 	Leader    bool      // requests go to this node
 	State     State     // of its breaker
-	Since     time.Time // when the state began
+	Since     time.Time // when it began, or ceased, to get requests
 	LastError string    // the newest failure, also after the node has recovered; "" if there was none
 }
 
@@ -109,10 +109,11 @@ func (n *node) open(err error, now time.Time) (changed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	changed = n.state == Closed
-	if n.state != Open {
-		n.state, n.since = Open, now
-		n.closed.Store(false)
+	if changed {
+		n.since = now // a trial that fails does not begin another outage
 	}
+	n.state = Open
+	n.closed.Store(false)
 	n.lastError = err
 	pause := min(firstTrial<<min(n.failures, 8), lastTrial)
 	n.failures++
@@ -177,7 +178,7 @@ func (n *node) beginProbe(now time.Time) (probe, trial bool) {
 	case n.probes > 0 || now.Before(n.nextTrial):
 		return false, false
 	default:
-		n.state, n.since = HalfOpen, now
+		n.state = HalfOpen
 		trial = true
 	}
 	n.probes++
