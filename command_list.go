@@ -22,7 +22,9 @@ func listCommand() *cobra.Command {
 		Short: "Lists sessions",
 		Long: `
 Lists the sessions that are good now, in no order that means anything. With
---json it writes one session a line.`,
+--json it writes one session a line. Principals are known where the option
+principal names the value that says who the user is; the last use and its
+address where the option track is on.`,
 		Args: takes(0, "no arguments: --principal <name> names a user"),
 		RunE: run(listSessions),
 	}

@@ -22,7 +22,8 @@ func revokeCommand() *cobra.Command {
 		Long: `
 Ends the sessions with some public ids, those of a principal, or those of
 everybody. They are gone for every Caddy on the store; one with a read cache may
-answer from it for as long as its option cache says.`,
+answer from it for as long as its option cache says. Those of a principal are
+found where the option principal names the value that says who the user is.`,
 		RunE: run(revokeSessions),
 	}
 	cmd.Flags().String("principal", "", "End all sessions of this principal")

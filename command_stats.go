@@ -18,9 +18,11 @@ func statsCommand() *cobra.Command {
 		Short: "Shows the stores and how they are",
 		Long: `
 Shows the stores of the running config, whether they can be reached, how many
-sessions are in each, and which keys have sealed them: a key that no session is
-under can be dropped. With --watch it goes on showing them, and with them what
-happens per second.`,
+sessions are in each, and which keys have sealed them ("none": not sealed): a
+key that no session is under can be dropped. The state of a node is that of its
+circuit breaker: closed is good, open is a node that does not answer and gets no
+requests, half-open one that is being tried. With --watch it goes on showing
+them, and with them what happens per second.`,
 		Args: takes(0, "no arguments: --store <name> names a store"),
 		RunE: run(showStats),
 	}
