@@ -3,6 +3,7 @@ package caddysession
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -77,20 +78,52 @@ func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record
 	return rec, found, err
 }
 
-// revokePrincipal ends all sessions of a principal.
+// revokePrincipal ends all sessions of a principal. Those that are renewed
+// meanwhile carry the name, so the ones that do not go first.
 func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, err error) {
 	hashes := l.keys.principalHashes(name)
+	if revoked, err = l.revokeUnmarked(ctx, name, hashes); err != nil {
+		return revoked, err
+	}
 	err = l.pages(ctx, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
 		revoked += len(recs)
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return revoked, err
 	}
 	err = l.backend.store.RqliteStore.DestroyPrincipals(ctx, hashes, "")
 	for _, hash := range hashes {
 		l.backend.ended(principalKey(hash))
 	}
+	return revoked, err
+}
+
+// revokeUnmarked ends the sessions that are a principal's by their values alone:
+// they were stored before the option principal was set, or by a handler without it.
+func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string) (revoked int, err error) {
+	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+		var ids []string
+		for _, rec := range recs {
+			if rec.ID == "" || slices.Contains(hashes, rec.Principal) {
+				continue
+			}
+			if status, _ := describe(l, rec); status.Principal == name {
+				ids = append(ids, rec.ID)
+			}
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := l.backend.store.RqliteStore.Destroy(ctx, ids...); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			l.backend.ended(id)
+		}
+		revoked += len(ids)
+		return nil
+	})
 	return revoked, err
 }
 

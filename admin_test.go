@@ -283,6 +283,48 @@ $SITE {
 	s.table().wantRows(1)
 }
 
+// Sessions from before the option principal was set are shown with a name, so
+// ending those of this name has to end them.
+func TestAdmin_endsSessionsFromBeforeTheyHadAPrincipal(t *testing.T) {
+	for name, options := range map[string]string{"plain": "", "sealed": "keys 0123456789abcdefghijklmnopqrstuv"} {
+		t.Run(name, func(t *testing.T) {
+			const site = `
+{
+	session {
+		$PRINCIPAL
+		$OPTIONS
+		cache 1m
+	}
+}
+$SITE {
+	session
+	session_edit /login put user {query.user}
+	respond "{http.session.data.user}"
+}`
+			s := startWithAdmin(t, site, "PRINCIPAL", "", "OPTIONS", options)
+			alice, bob := s.visitor(), s.visitor()
+			alice.get("/login?user=alice")
+			bob.get("/login?user=bob")
+			s.names["PRINCIPAL"] = "principal user"
+			s.reload(site)
+			for _, v := range []*visitor{alice, bob} {
+				eventually(t, "the session to be in the cache", func() bool {
+					_, err := v.try(http.MethodGet, "/")
+					return err == nil // the first may have waited in the listener that was closed
+				})
+			}
+			s.visitor().get("/login?user=alice")
+			got := adminInto[caddysession.RevokeResult](s, http.MethodDelete, "/session/sessions?principal=alice")
+			if got.Revoked != 2 {
+				t.Errorf("%d sessions were ended", got.Revoked)
+			}
+			alice.get("/").want(t, http.StatusOK, "")
+			bob.get("/").want(t, http.StatusOK, "bob")
+			s.table().wantRows(1)
+		})
+	}
+}
+
 func TestAdmin_endsEverySessionWhileTheyAreRenewed(t *testing.T) {
 	s := startWithAdmin(t, adminSite, "STORE", "")
 	rows := filepath.Join(t.TempDir(), "rows")
