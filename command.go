@@ -163,7 +163,13 @@ func mayPass(err error) bool {
 	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError
 }
 
-// print writes one JSON value on a line.
+// isNotFound reports whether the admin API knows nothing of what was asked for.
+func isNotFound(err error) bool {
+	var answer answerError
+	return errors.As(err, &answer) && answer.status == http.StatusNotFound
+}
+
+// printJSON writes one JSON value on a line.
 func (c *client) printJSON(value any) error {
 	return json.NewEncoder(c.out).Encode(value)
 }

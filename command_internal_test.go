@@ -52,3 +52,13 @@ func TestLineReader_linesOfAnyLength(t *testing.T) {
 		t.Errorf("the end is %v", err)
 	}
 }
+
+// A Caddy that starts again has an admin API before it has a config: a move goes
+// on then, and ends at once where asking again changes nothing.
+func TestPatience_outlastsACaddyThatStarts(t *testing.T) {
+	for status, want := range map[int]bool{400: false, 404: true, 503: true} {
+		if got := new(patience).pause(answerError{status, "no"}); got != want {
+			t.Errorf("after a %d it goes on: %v", status, got)
+		}
+	}
+}
