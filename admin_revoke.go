@@ -3,7 +3,6 @@ package caddysession
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -82,7 +81,7 @@ func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record
 // meanwhile carry the name, so the ones that do not go first.
 func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, err error) {
 	hashes := l.keys.principalHashes(name)
-	if revoked, err = l.revokeUnmarked(ctx, name, hashes); err != nil {
+	if revoked, err = l.revokeUnmarked(ctx, name); err != nil {
 		return revoked, err
 	}
 	err = l.pages(ctx, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
@@ -101,11 +100,11 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 
 // revokeUnmarked ends the sessions that are a principal's by their values alone:
 // they were stored before the option principal was set, or by a handler without it.
-func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string) (revoked int, err error) {
+func (l *lease) revokeUnmarked(ctx context.Context, name string) (revoked int, err error) {
 	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
 		var ids []string
 		for _, rec := range recs {
-			if rec.ID == "" || slices.Contains(hashes, rec.Principal) {
+			if rec.ID == "" || rec.Principal != "" {
 				continue
 			}
 			if status, _ := describe(l, rec); status.Principal == name {
