@@ -12,8 +12,8 @@ import (
 
 // CrossOriginConfig says what happens to requests that a page of another
 // origin made the browser send with the session's cookie. Requests that change
-// nothing (GET, HEAD, OPTIONS) are let through, websocket handshakes are not:
-// they are a GET, and carry the session on.
+// nothing (GET, HEAD, OPTIONS) are let through, websocket handshakes are not,
+// over whichever version of HTTP: they carry the session on.
 type CrossOriginConfig struct {
 	// deny answers such requests with a 403; allow lets them all through.
 	// Default: deny.
@@ -68,7 +68,7 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		return nil
 	}
 	asked := r
-	if isHandshake(r) {
+	if isUpgrade(r) { // a CONNECT is unsafe as it is
 		asked = r.WithContext(r.Context())
 		asked.Method = http.MethodPost
 	}
@@ -78,12 +78,16 @@ func (s *Session) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// isHandshake reports whether the request opens a websocket, over HTTP/1.1 (RFC 6455)
-// or later (RFC 8441).
-func isHandshake(r *http.Request) bool {
-	if r.Method == http.MethodConnect {
-		return true
-	}
+// isUpgrade reports whether the request opens a websocket over HTTP/1.1 (RFC 6455).
+func isUpgrade(r *http.Request) bool {
 	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// isWebsocketConnect reports whether the request opens a websocket over HTTP/2
+// (RFC 8441) or HTTP/3 (RFC 9220), where it is an extended CONNECT, in the form
+// that each server gives it.
+func isWebsocketConnect(r *http.Request) bool {
+	return r.Method == http.MethodConnect &&
+		(r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket" || r.ProtoMajor == 3 && r.Proto == "websocket")
 }

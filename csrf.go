@@ -24,7 +24,9 @@ import (
 // form (the synchronizer token of OWASP's CSRF cheat sheet). It is for sites
 // that want more than `cross_origin deny`, which holds for every session.
 //
-// Requests without a session have nothing to lose and go on.
+// Requests without a session have nothing to lose and go on, and so do handshakes
+// of websockets, to which a page cannot add a token: `cross_origin` is what
+// keeps other sites from these.
 type CSRF struct {
 	// The field of forms that carries the token. Default: csrf_token.
 	Field string `json:"field,omitempty"`
@@ -84,6 +86,9 @@ var errCSRF = errors.New("the request carries no token of this session: send {ht
 func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return next.ServeHTTP(w, r)
+	}
+	if isWebsocketConnect(r) {
 		return next.ServeHTTP(w, r)
 	}
 	sessions, err := enclosing(r, "this session_csrf")
