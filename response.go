@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -47,6 +48,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.watch = w.session.watchWhileOpen(func() {
 		w.over.Store(true)
 		cancel()
+		// Reading the request does not end with its context, as a tunnel's other way.
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now()) // a writer without deadlines has none to give
 	})
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -121,7 +124,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.watch.stop()
 	w.watch = nil // the connection may outlive the handler
 	if watch := w.session.watchWhileOpen(func() { conn.Close() }); watch != nil {
-		conn = &watchedConn{conn, watch}
+		return &watchedConn{conn, watch}, buffered, nil
 	}
 	return conn, buffered, nil
 }

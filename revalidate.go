@@ -45,16 +45,16 @@ func (w *watch) look() {
 		return
 	}
 	w.mu.Lock()
-	stopped := w.stopped
-	w.stopped = true
-	w.mu.Unlock()
-	if !stopped {
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.stopped = true
 		w.session.h.logger.Info(errSessionEnded.Error(), zap.String("session_id", w.session.id()))
 		w.end()
 	}
 }
 
-// stop ends the watch. It may be called more than once, and on nil.
+// stop ends the watch: after it returns, end is not called any more and not
+// under way. It may be called more than once, and on nil.
 func (w *watch) stop() {
 	if w == nil {
 		return

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -31,8 +30,18 @@ func TestRevalidate_closesWhatGoesOnWhenTheSessionHasEnded(t *testing.T) {
 		<-r.Context().Done()
 	})
 	direct := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		c := http.NewResponseController(w)
+		if r.ProtoMajor == 1 {
+			if err := c.EnableFullDuplex(); err != nil {
+				return err
+			}
+		}
 		_, _ = io.WriteString(w, "data: hello\n\n")
-		if err := http.NewResponseController(w).Flush(); err != nil {
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		if r.Method == http.MethodPost { // it looks at nothing but what the client sends
+			_, err := io.Copy(io.Discard, r.Body)
 			return err
 		}
 		<-r.Context().Done()
@@ -59,30 +68,35 @@ $SITE, $TLS {
 		in_go @member `+direct+`
 	}
 }`, "APP", app.address())
-	streams := map[string]func(v *visitor) io.ReadCloser{
-		"proxied":           func(v *visitor) io.ReadCloser { return openStream(t, v, "/proxied") },
-		"in Caddy":          func(v *visitor) io.ReadCloser { return openStream(t, v, "/direct") },
-		"proxied by HTTP/2": func(v *visitor) io.ReadCloser { return openStream(t, v, "$TLS/proxied") },
-		"websocket":         func(v *visitor) io.ReadCloser { return openSocket(t, v) },
+	streams := map[string]struct {
+		site string
+		open func(v *visitor) io.ReadCloser
+	}{
+		"proxied":              {"$SITE", func(v *visitor) io.ReadCloser { return openStream(t, v, "$SITE/proxied") }},
+		"in Caddy":             {"$SITE", func(v *visitor) io.ReadCloser { return openStream(t, v, "$SITE/direct") }},
+		"read in Caddy":        {"$SITE", func(v *visitor) io.ReadCloser { return openUpload(t, v, "$SITE/direct") }},
+		"proxied, HTTP2":       {"$TLS", func(v *visitor) io.ReadCloser { return openStream(t, v, "$TLS/proxied") }},
+		"in Caddy, HTTP2":      {"$TLS", func(v *visitor) io.ReadCloser { return openStream(t, v, "$TLS/direct") }},
+		"read in Caddy, HTTP2": {"$TLS", func(v *visitor) io.ReadCloser { return openUpload(t, v, "$TLS/direct") }},
+		"proxied, HTTP3":       {"$TLS", func(v *visitor) io.ReadCloser { return openStream(t, v.overHTTP3(), "$TLS/proxied") }},
+		"in Caddy, HTTP3":      {"$TLS", func(v *visitor) io.ReadCloser { return openStream(t, v.overHTTP3(), "$TLS/direct") }},
+		"read in Caddy, HTTP3": {"$TLS", func(v *visitor) io.ReadCloser { return openUpload(t, v.overHTTP3(), "$TLS/direct") }},
+		"websocket":            {"$SITE", func(v *visitor) io.ReadCloser { return openSocket(t, v) }},
 	}
-	for name, open := range streams {
+	for name, kind := range streams {
 		for how, end := range map[string]string{"logout": "/logout", "another user": "/login?user=bob"} {
 			t.Run(name+"/"+how, func(t *testing.T) {
-				site := "/"
-				if strings.Contains(name, "HTTP/2") {
-					site = "$TLS/"
-				}
 				v := s.visitor()
-				v.handshake(site)
-				v.get(strings.TrimSuffix(site, "/") + "/login?user=alice")
-				stream := open(v)
+				v.handshake(kind.site + "/")
+				v.get(kind.site + "/login?user=alice")
+				stream := kind.open(v)
 				defer stream.Close()
 				still := s.visitor() // whose stream goes on
 				still.get("/login?user=carol")
 				other := openStream(t, still, "/proxied")
 				defer other.Close()
 
-				v.get(strings.TrimSuffix(site, "/") + end)
+				v.get(kind.site + end)
 				ended := make(chan struct{})
 				go func() {
 					_, _ = io.Copy(io.Discard, stream)
@@ -105,13 +119,28 @@ $SITE, $TLS {
 // openStream reads the beginning of a stream.
 func openStream(t *testing.T, v *visitor, path string) io.ReadCloser {
 	t.Helper()
-	res, err := v.http.Do(v.request(http.MethodGet, path))
+	return beginning(t, v, v.request(http.MethodGet, path))
+}
+
+// openUpload is openStream with a request that has no end.
+func openUpload(t *testing.T, v *visitor, path string) io.ReadCloser {
+	t.Helper()
+	body, upload := io.Pipe()
+	t.Cleanup(func() { upload.Close() })
+	r := v.request(http.MethodPost, path)
+	r.Body, r.GetBody, r.ContentLength = body, nil, -1
+	return beginning(t, v, r)
+}
+
+func beginning(t *testing.T, v *visitor, r *http.Request) io.ReadCloser {
+	t.Helper()
+	res, err := v.http.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	hello := make([]byte, len("data: hello\n\n"))
 	if _, err := io.ReadFull(res.Body, hello); err != nil || res.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %d %q %v", path, res.StatusCode, hello, err)
+		t.Fatalf("%s: %d %q %v", r.URL, res.StatusCode, hello, err)
 	}
 	return res.Body
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
 )
 
 // visitor is a browser: it keeps cookies and does not follow redirects.
@@ -59,6 +61,15 @@ func (s *server) visitorWith(t testing.TB) *visitor {
 func (v *visitor) withoutJar() *visitor {
 	client := *v.http
 	client.Jar = nil
+	return &visitor{t: v.t, server: v.server, http: &client}
+}
+
+// overHTTP3 returns the same visitor, with the same cookies, over HTTP/3.
+func (v *visitor) overHTTP3() *visitor {
+	transport := &http3.Transport{TLSClientConfig: onlyHere(), DisableCompression: true}
+	v.t.Cleanup(func() { transport.Close() })
+	client := *v.http
+	client.Transport = transport
 	return &visitor{t: v.t, server: v.server, http: &client}
 }
 
