@@ -95,3 +95,12 @@ func (c *watchedConn) Close() error {
 	c.watch.stop()
 	return c.Conn.Close()
 }
+
+// CloseWrite ends one way of the connection, as TCP and TLS can: reverse_proxy
+// closes both where there is no such method.
+func (c *watchedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

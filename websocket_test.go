@@ -423,3 +423,45 @@ $TLS {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return cmp.Or(min(len(p), 1000), 1), nil }
+
+// Each end of a socket may finish before the other: what is watched is no different.
+func TestWebsocket_endsOneWayAtATime(t *testing.T) {
+	heard := make(chan string, 1)
+	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn := switchProtocols(t, w, "")
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
+		_, _ = io.WriteString(conn, "bye")
+		_ = conn.(*net.TCPConn).CloseWrite() // then the client hears no end, and the test fails
+		rest, _ := io.ReadAll(conn)
+		heard <- string(rest)
+	})
+	s := startAlone(t, xconnect, `
+$TLS {
+	session {
+		revalidate 1s
+	}
+	session_edit put user alice
+	reverse_proxy $APP
+}
+$TLS2 {
+	reverse_proxy $APP
+}`, "APP", app.address())
+	for _, over := range tunnels {
+		t.Run(over.name, func(t *testing.T) {
+			var last []string
+			for _, site := range []string{"$TLS2/", "$TLS/"} {
+				w := over.open(t, s.url(site), make(http.Header))
+				if all, err := io.ReadAll(w); string(all) != "bye" || err != nil {
+					t.Errorf("%s: the client hears %q (%v)", site, all, err)
+				}
+				_, _ = io.WriteString(w, "see you") // it may be too late
+				w.close()
+				last = append(last, <-heard)
+			}
+			if last[0] != last[1] || over.name == "1.1" && last[0] != "see you" {
+				t.Errorf("after its own end the application hears %q, without a session %q", last[1], last[0])
+			}
+		})
+	}
+}
