@@ -102,14 +102,7 @@ $SITE, $TLS {
 					_, _ = io.Copy(io.Discard, stream)
 					close(ended)
 				}()
-				eventually(t, "the stream to end", func() bool {
-					select {
-					case <-ended:
-						return true
-					default:
-						return false
-					}
-				})
+				eventually(t, "the stream to end", func() bool { return closed(ended) })
 			})
 		}
 	}
