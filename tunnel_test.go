@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -141,6 +142,17 @@ func (o way) open(t testing.TB, url string, header http.Header) *tunnel {
 		t.Fatalf("the handshake is answered by %d %q, want %d", w.answer.StatusCode, body, want)
 	}
 	return w
+}
+
+// wantRefused checks the answer to a handshake; a socket that is open has no end to read.
+func (w *tunnel) wantRefused(t testing.TB, status int, text string) {
+	t.Helper()
+	if w.answer.StatusCode != status {
+		t.Fatalf("the handshake is answered by %d, want %d", w.answer.StatusCode, status)
+	}
+	if body, err := io.ReadAll(w); !strings.Contains(string(body), text) || err != nil {
+		t.Errorf("it is refused with %q (%v)", body, err)
+	}
 }
 
 // wantEcho sends a line and waits until it comes back.

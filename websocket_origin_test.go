@@ -2,7 +2,6 @@ package caddysession_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,10 +51,7 @@ func TestWebsocket_ofAnotherOriginIsRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				body, err := io.ReadAll(w)
-				if w.answer.StatusCode != http.StatusForbidden || !strings.Contains(string(body), "cross_origin deny <origin>") || err != nil {
-					t.Errorf("the handshake is answered by %d %q (%v)", w.answer.StatusCode, body, err)
-				}
+				w.wantRefused(t, http.StatusForbidden, "cross_origin deny <origin>")
 				if got := len(app.requests()) - asked; got != 0 {
 					t.Errorf("the application was asked %d times", got)
 				}

@@ -226,10 +226,7 @@ $TLS {
 					if err != nil {
 						t.Fatal(err)
 					}
-					body, err := io.ReadAll(w)
-					if w.answer.StatusCode != http.StatusServiceUnavailable || string(body) != "sorry 503" || err != nil {
-						t.Errorf("the handshake is answered by %d %q (%v)", w.answer.StatusCode, body, err)
-					}
+					w.wantRefused(t, http.StatusServiceUnavailable, "sorry 503")
 					header := w.answer.Header
 					if header.Get("Retry-After") == "" || header.Get("X-App") != "" || header.Get("Upgrade") != "" || len(header["Set-Cookie"]) > 0 {
 						t.Errorf("the header is %v", header)
