@@ -93,9 +93,15 @@ func dialHTTP2(t testing.TB, url string, header http.Header) (*tunnel, error) {
 	t.Helper()
 	header = header.Clone()
 	header[":protocol"] = []string{"websocket"} // how net/http2 is told
+	return connect(t, overHTTP2(t), url, "", header)
+}
+
+func overHTTP2(t testing.TB) http.RoundTripper {
+	//lint:ignore SA1019 http.Transport takes no :protocol
 	transport := &http2.Transport{TLSClientConfig: onlyHere()}
+	//lint:ignore SA1019 it is the same transport
 	t.Cleanup(transport.CloseIdleConnections)
-	return connect(t, transport, url, "", header)
+	return transport
 }
 
 func dialHTTP3(t testing.TB, url string, header http.Header) (*tunnel, error) {

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 )
 
 func TestWebsocket_ofAnotherOriginIsRefused(t *testing.T) {
@@ -113,8 +112,7 @@ $TLS {
 }`, "APP", app.address())
 	v := s.visitor()
 	v.get("$TLS/login").want(t, http.StatusOK, "ok")
-	over2 := &http2.Transport{TLSClientConfig: onlyHere()}
-	t.Cleanup(over2.CloseIdleConnections)
+	over2 := overHTTP2(t)
 	over3 := &http3.Transport{TLSClientConfig: onlyHere()}
 	t.Cleanup(func() { over3.Close() })
 	for _, protocol := range []string{"", "WebSocket", "webtransport", "connect-udp"} {
