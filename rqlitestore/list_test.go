@@ -231,7 +231,7 @@ var observeCases = []storeCase{
 			{[]string{"destroy"}, 1, func() error { return s.Destroy(ctx, "id") }},
 			{[]string{"destroy_principal"}, 0, func() error { return s.DestroyPrincipal(ctx, "p", "") }},
 			{[]string{"import"}, 2, func() error { _, err := s.Import(ctx, rows); return err }},
-			{[]string{"cleanup", "cleanup"}, 0, func() error { return s.DeleteExpired(ctx) }},
+			{[]string{"cleanup", "cleanup"}, 0, func() error { _, err := s.DeleteExpired(ctx); return err }},
 		} {
 			must(t, op.do())
 			for _, kind := range op.kinds {

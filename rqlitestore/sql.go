@@ -24,7 +24,8 @@ type statements struct {
 	page, pageOf       string
 	pageOfRows, count  string
 	imported           [3]string
-	expired            [2]cleaning
+	expired            cleaning
+	expiredNotes       cleaning
 }
 
 // reading and writing have a statement of their own for a lone call: SQLite
@@ -103,7 +104,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		count:      countSQL(),
 		imported:   importSQL(),
 	}
-	st.expired = [2]cleaning{cleaningSQL("{sessions}"), cleaningSQL("{ended}")}
+	st.expired, st.expiredNotes = cleaningSQL("{sessions}"), cleaningSQL("{ended}")
 	st.each(strings.NewReplacer(
 		"{sessions}", `"`+table+`"`,
 		"{ended}", `"`+table+`_ended"`,
@@ -125,7 +126,7 @@ func (st *statements) each(f func(string) string) {
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
-		&st.expired[0].find, &st.expired[0].remove, &st.expired[1].find, &st.expired[1].remove,
+		&st.expired.find, &st.expired.remove, &st.expiredNotes.find, &st.expiredNotes.remove,
 	} {
 		*sql = f(*sql)
 	}
