@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -71,6 +72,7 @@ func rotateInParallel(t *testing.T, path string) {
 	cookie := "session=" + v.get("/login?user=alice").cookie(t).Value
 	s.names["KEYS"] = "{env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"
 	s.reload(rotatingSite)
+	s.visitor().handshake(strings.TrimSuffix(path, "visit")) // this site, too, has its listener handed over
 
 	visits := make(map[string]func() (*answer, error), requests)
 	for i := range requests {
