@@ -184,13 +184,15 @@ func (l *lease) revokeOlder(ctx context.Context, begun time.Time) (revoked int, 
 	return revoked, err
 }
 
-// PurgeResult says how many expired sessions were removed.
+// PurgeResult says how many rows of expired sessions were removed.
 type PurgeResult struct {
 	// The name of the store.
 	Store string `json:"store"`
 
-	// Whether all that had expired is removed.
-	Purged bool `json:"purged"`
+	// How many rows of expired sessions were removed; a session that was
+	// renewed has one for each token. What another Caddy on the store removes
+	// at the same time is not counted.
+	Purged int64 `json:"purged"`
 }
 
 func adminPurge(w http.ResponseWriter, r *http.Request) error {
@@ -198,8 +200,9 @@ func adminPurge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.backend.store.DeleteExpired(r.Context()); err != nil {
+	removed, err := s.backend.store.DeleteExpired(r.Context())
+	if err != nil {
 		return s.unavailable(err)
 	}
-	return writeJSON(w, PurgeResult{s.name, true})
+	return writeJSON(w, PurgeResult{s.name, removed})
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
@@ -16,7 +14,7 @@ import (
 func principalName(l *lease, values map[string]any) string {
 	for _, owner := range l.owners {
 		value, _ := lookup(values, owner)
-		if name := caddy.ToString(placeholderValue(value)); name != "" {
+		if name := nameIn(value); name != "" {
 			return name
 		}
 	}

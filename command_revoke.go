@@ -99,8 +99,9 @@ func purgeCommand() *cobra.Command {
 		Use:   "purge [--json]",
 		Short: "Removes expired sessions now",
 		Long: `
-Removes the rows of sessions that have expired. Caddy does that by itself, every
-cleanup_interval.`,
+Removes the rows of sessions that have expired, and says how many those were: a
+session that was renewed has a row for each token. Caddy does that by itself,
+every cleanup_interval.`,
 		Args: takes(0, "no arguments"),
 		RunE: run(func(c *client, fl caddycmd.Flags) error {
 			var result PurgeResult
@@ -110,7 +111,7 @@ cleanup_interval.`,
 			if fl.Bool("json") {
 				return c.printJSON(result)
 			}
-			fmt.Fprintf(c.out, "the expired sessions in %s are removed\n", result.Store)
+			fmt.Fprintf(c.out, "%s removed from %s\n", counted(result.Purged, "expired row"), result.Store)
 			return nil
 		}),
 	}

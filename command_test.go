@@ -133,13 +133,35 @@ values
 	s.wantRun("1 session ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun("0 sessions ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun(`{"store":"sessions.db","revoked":1}`+"\n", "revoke", "--all", "--yes", "--json")
-	s.wantRun("the expired sessions in sessions.db are removed\n", "purge")
+	s.wantRun("0 expired rows removed from sessions.db\n", "purge")
 	s.table().wantRows(0)
 
 	first, second := strings.TrimSpace(s.run("keygen")), strings.TrimSpace(s.run("keygen"))
 	if raw, err := base64.RawURLEncoding.DecodeString(first); err != nil || len(raw) != 32 || first == second {
 		t.Errorf("keygen writes %q and %q (%v)", first, second, err)
 	}
+}
+
+func TestCommand_purgeSaysHowManyRows(t *testing.T) {
+	s := startWithAdmin(t, strings.Replace(adminSite, "$STORE", "lifetime 100ms\n\t\tcleanup_interval 0", 1))
+	expire := func(sessions int) {
+		t.Helper()
+		for range sessions {
+			s.signIn("alice")
+		}
+		eventually(t, "the sessions to expire", func() bool {
+			return adminInto[caddysession.CountResult](s, http.MethodGet, "/session/count").Sessions == 0
+		})
+		s.table().wantRows(sessions)
+	}
+	expire(2)
+	s.wantRun("2 expired rows removed from sessions.db\n", "purge")
+	expire(1)
+	s.wantRun("1 expired row removed from sessions.db\n", "purge")
+	expire(3)
+	s.wantRun(`{"store":"sessions.db","purged":3}`+"\n", "purge", "--json")
+	s.wantRun(`{"store":"sessions.db","purged":0}`+"\n", "purge", "--json")
+	s.table().wantRows(0)
 }
 
 func TestCommand_saysWhatIsWrong(t *testing.T) {

@@ -308,11 +308,11 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 }
 
 // update stores what this request did to a row that others may have changed since it was read.
-func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
-	read, keys, began := rec, s.h.keys, time.Now()
+func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
+	keys, began := s.h.keys, time.Now()
 	renewed := renewal
 	var sealed, values []byte
-	saved, err := s.h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		values = data
 		next.Expiry = s.expiry(deadline)
@@ -320,11 +320,8 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 			next.Principal = keys.principalHash(owner)
 		}
 		if current.Version != read.Version {
-			if s.h.owner == "" && current.Principal != read.Principal {
-				return current, errDropped
-			}
 			s.h.backend.metrics.conflicts.Inc()
-			merged, until, err := s.merge(current, data)
+			merged, until, err := s.merge(read, current, data)
 			if err != nil {
 				return current, err
 			}
@@ -333,6 +330,11 @@ func (s *Session) update(ctx context.Context, rec rqlitestore.Record, token stri
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
 		if renewed {
+			if s.h.owner == "" {
+				if next.Principal, err = keys.movedPrincipal(current); err != nil {
+					return current, err
+				}
+			}
 			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
 		}

@@ -167,6 +167,61 @@ func TestConsistency_caddysReadEachOthersWrites(t *testing.T) {
 	})
 }
 
+// Logins of one user come at the same moment, on every Caddy. As many succeed as
+// the user may have sessions, and these stay.
+func TestConsistency_parallelLoginsFillTheLimit(t *testing.T) {
+	const parallel, most = 12, 3 // as the site has it
+	onEveryStore(t, func(t *testing.T, d *deployment) {
+		rounds, wrong, begun := roundsOr(30), 0, time.Now()
+		for round := range rounds {
+			user := fmt.Sprint("user", round)
+			in := d.loginTogether(t, user, parallel)
+			late := d.do(http.MethodPost, d.caddys[0].limited+"/login?user="+user, "")
+			if len(in) != most || late.status != http.StatusForbidden {
+				wrong++
+				t.Logf("%d of %d logins succeeded, and one afterwards got a %d", len(in), parallel, late.status)
+			}
+			for _, cookie := range in {
+				for _, p := range d.caddys {
+					if a := d.do(http.MethodGet, p.limited+"/", cookie).want(t, http.StatusOK); a.body != user {
+						t.Errorf("a session that was let in has gone: %q", a.body)
+					}
+				}
+			}
+		}
+		t.Logf("%d rounds of %d logins in %.1f s: %d times others than %d succeeded", rounds, parallel, time.Since(begun).Seconds(), wrong, most)
+		if wrong > 0 {
+			t.Errorf("in %d rounds others than %d of the logins succeeded", wrong, most)
+		}
+	})
+}
+
+// loginTogether returns the cookies of the logins that succeeded.
+func (d *deployment) loginTogether(t *testing.T, user string, parallel int) (cookies []string) {
+	t.Helper()
+	var logins sync.WaitGroup
+	var mu sync.Mutex
+	begin := make(chan struct{})
+	for i := range parallel {
+		p := d.caddys[i%len(d.caddys)]
+		logins.Go(func() {
+			<-begin
+			a := d.do(http.MethodPost, p.limited+"/login?user="+user, "")
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case a.status == http.StatusOK:
+				cookies = append(cookies, a.cookie)
+			case a.err != nil || a.status != http.StatusForbidden || a.cookie != "":
+				t.Errorf("a login beside others: %d (%v), cookie %q", a.status, a.err, a.cookie)
+			}
+		})
+	}
+	close(begin)
+	logins.Wait()
+	return cookies
+}
+
 // Readers ask all the time while the session is written and, in the end, logged
 // out: none sees less than what was acknowledged before it asked.
 func TestConsistency_readersAreNeverBehind(t *testing.T) {

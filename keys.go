@@ -142,28 +142,6 @@ func (r *keyring) tokenHashes(token string) []string {
 	return hashes
 }
 
-// principalHash is what the table holds of a principal's name.
-func (r *keyring) principalHash(name string) string {
-	if r == nil || name == "" {
-		return name
-	}
-	return r.first().principal.text(name)
-}
-
-// principalHashes are all that the table may hold of a principal's name.
-func (r *keyring) principalHashes(name string) []string {
-	var hashes []string
-	if r != nil {
-		for _, k := range r.keys {
-			hashes = append(hashes, k.principal.text(name))
-		}
-	}
-	if r.acceptsPlain() {
-		hashes = append(hashes, name)
-	}
-	return hashes
-}
-
 // A sealed row is a format byte, the id of its key, a random nonce and the
 // ciphertext with its tag. The format byte cannot begin a plain row, which is JSON.
 const (

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 const (
@@ -104,6 +106,75 @@ func TestKeys_rotate(t *testing.T) {
 		t.Errorf("a cookie under a dropped key: %q, cookies %q", a.body, a.Header["Set-Cookie"])
 	}
 	s.logged("issued under a key which is not configured")
+}
+
+// One site says who the user is, another one on the same sessions does not.
+const twoKeySites = `
+{
+	session {
+		keys $KEYS
+	}
+}
+$SITE {
+	session {
+		principal account.name
+	}
+	handle /login {
+		session_edit put_json account "{\"name\": \"{query.user}\", \"seats\": [1, 2]}"
+		respond {http.session.id}
+	}
+	handle /others {
+		session_edit destroy_others
+	}
+	handle {
+		respond {http.session.data.account.name}
+	}
+}
+$SITE2 {
+	session
+	handle /visit {
+		session_edit increment visits
+	}
+	handle /renew {
+		session_edit renew
+	}
+	handle {
+		respond {http.session.data.account.name}
+	}
+}`
+
+func TestKeys_thePrincipalMovesAlongWithoutThatOption(t *testing.T) {
+	withSecrets(t)
+	for name, c := range map[string]struct{ before, during, path string }{
+		"a save":      {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}", "$SITE2/visit"},
+		"a renewal":   {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}", "$SITE2/renew"},
+		"from no key": {"", "keys {env.SESSION_TEST_SECOND} {\n plain_until 2099-01-01\n}", "$SITE2/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			with := func(keys string) string { return strings.Replace(twoKeySites, "keys $KEYS", keys, 1) }
+			s := startWithAdmin(t, with(c.before))
+			v, id := s.signIn("alice")
+			second, _ := s.signIn("alice")
+			s.signIn("bob")
+			s.reload(with(c.during))
+			for _, v := range []*visitor{v, second} {
+				v.get(c.path).cookie(t)
+			}
+
+			s.reload(with("keys {env.SESSION_TEST_SECOND}"))
+			v.get("/").want(t, http.StatusOK, "alice")
+			list := adminInto[caddysession.ListResult](s, http.MethodGet, "/session/sessions?principal=alice").Sessions
+			if len(list) != 2 || list[0].ID != id && list[1].ID != id || list[0].Principal != "alice" {
+				t.Errorf("the sessions of alice are %+v", list)
+			}
+			v.get("/others").want(t, http.StatusOK, "")
+			second.get("/").want(t, http.StatusOK, "")
+			if n := adminInto[caddysession.RevokeResult](s, http.MethodDelete, "/session/sessions?principal=alice").Revoked; n != 1 {
+				t.Errorf("%d sessions of alice are revoked, want 1", n)
+			}
+			v.get("$SITE2/").want(t, http.StatusOK, "")
+		})
+	}
 }
 
 func TestKeys_takeOverPlainSessions(t *testing.T) {

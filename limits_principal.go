@@ -19,7 +19,8 @@ type PrincipalLimit struct {
 	Max int `json:"max"`
 
 	// Who gives way at a login beyond that: `oldest` ends the session that
-	// began first, `reject` refuses the login with a 403. Default: oldest.
+	// began first, `reject` refuses the login with a 403. Of logins that come at
+	// the same moment as many are let in as there is room for. Default: oldest.
 	Policy string `json:"policy,omitempty"`
 }
 
@@ -76,31 +77,74 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	return nil
 }
 
-// makeRoom ends what a login that was stored leaves no room for: with `reject`
-// that is this session itself, when several logins came at the same moment.
+// makeRoom ends what a login that was stored leaves no room for. It is finished
+// even where max_calls would allow no other call: the login is stored already.
+//
+// The store counts and ends in one step. So of logins that come at the same
+// moment as many stay as there is room for, and with `reject` no session that was
+// let in ever goes.
 func (s *Session) makeRoom(ctx context.Context, principal string) error {
+	if s.h.limit.Policy == rejectLogin {
+		return s.giveWay(ctx, principal)
+	}
 	others, err := s.othersOf(ctx, principal)
+	if err == nil && len(others) >= s.h.limit.Max {
+		err = s.endOldest(ctx, principal, others)
+	}
 	if err != nil {
 		s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
-		return nil
-	}
-	excess := len(others) + 1 - s.h.limit.Max
-	if excess <= 0 {
-		return nil
-	}
-	if s.h.limit.Policy == rejectLogin {
-		s.h.backend.metrics.tooManySessions.Inc()
-		return errors.Join(errTooManySessions, s.h.backend.destroy(ctx, s.row()))
-	}
-	slices.SortFunc(others, func(a, b ownedRow) int { return cmp.Compare(a.created, b.created) })
-	for _, o := range others[:excess] {
-		if err := s.h.backend.destroy(ctx, o.Record); err != nil {
-			s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
-			return nil
-		}
-		s.noteDestroyed(o.ID, principal)
 	}
 	return nil
+}
+
+// endOldest ends the sessions that began first, as many as there are too many.
+func (s *Session) endOldest(ctx context.Context, principal string, others []ownedRow) error {
+	slices.SortFunc(others, func(a, b ownedRow) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.ID, b.ID))
+	})
+	recs := make([]rqlitestore.Record, len(others))
+	for i, o := range others {
+		recs[i] = o.Record
+	}
+	_, err := s.endBeyond(ctx, principal, recs...)
+	return err
+}
+
+// giveWay ends this session itself if it is one too many: others came at the
+// same moment.
+func (s *Session) giveWay(ctx context.Context, principal string) error {
+	rec := s.row()
+	ended, err := s.endBeyond(ctx, principal, rec)
+	switch {
+	case err != nil:
+		// Whether there was room is not known, so nobody is let in.
+		s.background(doingEnd, rec.ID, func(ctx context.Context) error {
+			defer s.h.backend.endedSession(rec)
+			return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
+		})
+		return s.storeFailed(doingCount, err)
+	case ended > 0:
+		s.h.backend.metrics.tooManySessions.Inc()
+		return errTooManySessions
+	}
+	return nil
+}
+
+// endBeyond ends the first of these sessions, as many as the principal has
+// beyond the limit, and returns how many those were.
+func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlitestore.Record) (ended int, err error) {
+	ids := make([]string, len(recs))
+	for i, rec := range recs {
+		ids[i] = rec.ID
+	}
+	destroyed, err := s.h.backend.store.RqliteStore.DestroyBeyond(ctx, s.h.keys.principalHashes(principal), s.h.limit.Max, ids...)
+	for _, rec := range recs {
+		if slices.Contains(destroyed, rec.ID) {
+			s.h.backend.endedSession(rec)
+			s.noteDestroyed(rec.ID, principal)
+		}
+	}
+	return len(destroyed), err
 }
 
 func (s *Session) row() rqlitestore.Record {

@@ -1,7 +1,11 @@
 package caddysession_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,6 +21,9 @@ $SITE {
 	handle /login {
 		session_edit put user {query.user}
 		respond "in"
+	}
+	handle /out {
+		session_edit destroy
 	}
 	handle /guest {
 		session_edit put cart 1
@@ -52,6 +59,64 @@ func TestMaxPerPrincipal_theOldestGivesWay(t *testing.T) {
 	bob.get("/").want(t, http.StatusOK, "user=bob")
 	third.get("/login?user=alice").want(t, http.StatusOK, "in") // the same session again
 	second.get("/").want(t, http.StatusOK, "user=alice")
+}
+
+// Logins that come together do not end each other: as many are left as fit.
+func TestMaxPerPrincipal_parallelLoginsLeaveAsManyAsFit(t *testing.T) {
+	withSecrets(t)
+	const parallel, most = 10, 2
+	s := start(t, limitSite(fmt.Sprint(most)))
+	for round := range 20 {
+		user := fmt.Sprint("user", round)
+		visitors, logins := make([]*visitor, parallel), make(map[string]func() (*answer, error))
+		for i := range visitors {
+			visitors[i] = s.visitor()
+			logins[fmt.Sprint(round, "/", i)] = func() (*answer, error) { return visitors[i].try(http.MethodGet, "/login?user="+user) }
+		}
+		together(t, logins, func(a *answer, t *testing.T) { a.want(t, http.StatusOK, "in") })
+		left := 0
+		for _, v := range visitors {
+			if v.get("/").body == "user="+user {
+				left++
+			}
+		}
+		if left != most {
+			t.Errorf("%d of %d sessions are left, want %d", left, parallel, most)
+		}
+	}
+}
+
+// Where it is not known whether there was room nobody is let in, and nothing of
+// the login is left that would stand in the way of the next one.
+func TestMaxPerPrincipal_rejectsWhatItCannotCount(t *testing.T) {
+	withSecrets(t)
+	store := newStandIn(t)
+	s := start(t, strings.Replace(limitSite("1 reject"), "principal user", "principal user\n\t\trqlite "+store.URL, 1))
+	for name, done := range map[string]bool{"not counted": false, "counted, and the reply got lost": true} {
+		t.Run(name, func(t *testing.T) {
+			store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+				switch {
+				case r.URL.Path != "/db/request":
+					node.ServeHTTP(w, r)
+					return
+				case done:
+					node.ServeHTTP(httptest.NewRecorder(), r)
+				}
+				panic(http.ErrAbortHandler)
+			}))
+			v := s.visitor()
+			a := v.get("/login?user=" + url.QueryEscape(name))
+			a.want(t, http.StatusServiceUnavailable, "sorry: 503")
+			if a.Header["Set-Cookie"] != nil {
+				t.Errorf("a login that failed sets %q", a.Header["Set-Cookie"])
+			}
+			eventually(t, "the session to be gone", func() bool { return openTable(t, store.file).count() == 0 })
+			store.works()
+			v.get("/login?user="+url.QueryEscape(name)).want(t, http.StatusOK, "in")
+			v.get("/").want(t, http.StatusOK, "user="+name)
+			v.get("/out")
+		})
+	}
 }
 
 func TestMaxPerPrincipal_rejectsTheLogin(t *testing.T) {

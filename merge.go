@@ -11,7 +11,7 @@ import (
 
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
-func (s *Session) merge(current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
+func (s *Session) merge(read, current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
 	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
 		return nil, until, err
@@ -19,7 +19,11 @@ func (s *Session) merge(current rqlitestore.Record, mine []byte) ([]byte, time.T
 	s.mu.Lock()
 	owner, rotation := s.owner, s.rotate
 	s.mu.Unlock()
-	if s.h.owner != "" && s.h.principalIn(theirs) != owner {
+	same := s.h.principalIn(theirs) == owner
+	if s.h.owner == "" {
+		same = s.h.keys.samePrincipal(read.Principal, current.Principal, theirs)
+	}
+	if !same {
 		return nil, until, errDropped
 	}
 	if rotation {

@@ -200,14 +200,14 @@ $LIMITED {
 
 	t.Run("a change made again", func(t *testing.T) {
 		before := s.scrape()
-		waited := s.whileWaiting(v, waiting, goOn, func() { v.get("/cart?cart=pen") })
+		waited := s.whileWaiting(v, "/wait", waiting, goOn, func() { v.get("/cart?cart=pen") })
 		waited.want(t, http.StatusOK, "waited")
 		s.counts(before, 1, "conflicts_total")
 		s.counts(before, 2, "saves_total")
 	})
 	t.Run("a change too late for a renewal", func(t *testing.T) {
 		before := s.scrape()
-		s.whileWaiting(v, waiting, goOn, func() { v.get("/renew") })
+		s.whileWaiting(v, "/wait", waiting, goOn, func() { v.get("/renew") })
 		s.counts(before, 1, "dropped_changes_total", `reason="renewed"`)
 		v.withoutJar().get("/cart?cart=late", "Cookie", "session="+old.Value)
 		s.counts(before, 1, "dropped_changes_total", `reason="grace"`)
@@ -220,7 +220,7 @@ $LIMITED {
 	})
 	t.Run("a logout", func(t *testing.T) {
 		before := s.scrape()
-		s.whileWaiting(v, waiting, goOn, func() { v.get("/logout") })
+		s.whileWaiting(v, "/wait", waiting, goOn, func() { v.get("/logout") })
 		s.counts(before, 1, "destroyed_total")
 		s.counts(before, 1, "dropped_changes_total", `reason="gone"`)
 	})
@@ -276,11 +276,11 @@ $LIMITED {
 
 // whileWaiting sends a request that has changed its session when meanwhile
 // runs, and stores it afterwards.
-func (s *server) whileWaiting(v *visitor, waiting, goOn chan struct{}, meanwhile func()) *answer {
+func (s *server) whileWaiting(v *visitor, path string, waiting, goOn chan struct{}, meanwhile func()) *answer {
 	s.t.Helper()
 	done := make(chan *answer, 1)
 	go func() {
-		a, _ := v.try(http.MethodGet, "/wait")
+		a, _ := v.try(http.MethodGet, path)
 		done <- a
 	}()
 	<-waiting

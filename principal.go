@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-session/caddy-session/codec"
 )
 
@@ -32,12 +30,12 @@ func (h *Handler) principal(ctx context.Context) string {
 	if value == nil && strings.Contains(h.owner, ".") {
 		return h.principalIn(h.values(ctx))
 	}
-	return caddy.ToString(placeholderValue(value))
+	return nameIn(value)
 }
 
 func (h *Handler) principalIn(values map[string]any) string {
 	value, _ := lookup(values, h.owner)
-	return caddy.ToString(placeholderValue(value))
+	return nameIn(value)
 }
 
 // renewForOwner renews a stored session whose principal this request changed,

@@ -199,6 +199,18 @@ $CACHED {
 	}
 	import routes
 }
+$LIMITED {
+	session {
+		principal user
+		max_per_principal 3 reject
+	}
+	handle /login {
+		session_edit put user {query.user}
+	}
+	handle {
+		respond {http.session.data.user}
+	}
+}
 `
 
 // caddyProcess is one Caddy. Its addresses and data stay the same when it is started again.
@@ -206,6 +218,7 @@ type caddyProcess struct {
 	d                    *deployment
 	dir, config          string
 	site, cached, admin  string
+	limited              string   // users of this one have three sessions at most
 	socket               *os.File // that the site listens on, if it is opened for it
 	cmd                  *exec.Cmd
 	exited               chan struct{}
@@ -219,6 +232,7 @@ func (d *deployment) add() *caddyProcess {
 	p := &caddyProcess{
 		d: d, dir: dir, config: filepath.Join(dir, "Caddyfile"), logFile: filepath.Join(dir, "caddy.log"),
 		site: "http://" + lowAddress(d.t), cached: "http://" + lowAddress(d.t), admin: lowAddress(d.t),
+		limited:     "http://" + lowAddress(d.t),
 		commandLine: caddyBinary(d.t),
 	}
 	store := ""
@@ -231,7 +245,7 @@ func (d *deployment) add() *caddyProcess {
 		bind = "bind fd/3"
 	}
 	config := strings.NewReplacer(
-		"$SITE", p.site, "$CACHED", p.cached, "$ADMIN", p.admin, "$DIR", dir, "$STORE", store, "$APP", d.app.address(), "$BIND", bind,
+		"$SITE", p.site, "$CACHED", p.cached, "$LIMITED", p.limited, "$ADMIN", p.admin, "$DIR", dir, "$STORE", store, "$APP", d.app.address(), "$BIND", bind,
 	).Replace(deployedSites)
 	if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
 		d.t.Fatal(err)

@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -30,11 +31,32 @@ $SITE {
 	handle {
 		respond "{http.session.data.user} {http.session.data.visits}"
 	}
+}
+$SITE2 {
+	session {
+		keys $KEYS
+	}
+	handle /visit {
+		route {
+			in_go $TOGETHER
+			session_edit increment visits
+			respond "{http.session.data.user}"
+		}
+	}
 }`
 
 // A page's requests come side by side, all of them with the token that is to be
 // replaced: that one stays a way in for all of them, and is replaced once.
 func TestRotation_ofParallelRequestsIsOne(t *testing.T) {
+	rotateInParallel(t, "/visit")
+}
+
+// It is the same user's session whatever key the user's name is hashed under.
+func TestRotation_ofParallelRequestsIsOneWithoutPrincipal(t *testing.T) {
+	rotateInParallel(t, "$SITE2/visit")
+}
+
+func rotateInParallel(t *testing.T, path string) {
 	const requests = 40
 	withSecrets(t)
 	var loaded sync.WaitGroup
@@ -50,10 +72,11 @@ func TestRotation_ofParallelRequestsIsOne(t *testing.T) {
 	cookie := "session=" + v.get("/login?user=alice").cookie(t).Value
 	s.names["KEYS"] = "{env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"
 	s.reload(rotatingSite)
+	s.visitor().handshake(strings.TrimSuffix(path, "visit")) // this site, too, has its listener handed over
 
 	visits := make(map[string]func() (*answer, error), requests)
 	for i := range requests {
-		visits[fmt.Sprint(i)] = func() (*answer, error) { return v.try(http.MethodGet, "/visit", "Cookie", cookie) }
+		visits[fmt.Sprint(i)] = func() (*answer, error) { return v.try(http.MethodGet, path, "Cookie", cookie) }
 	}
 	var cookies []string
 	together(t, visits, func(a *answer, t *testing.T) {

@@ -57,7 +57,7 @@ func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 		if !sleep(ctx, time.Duration((0.8+0.4*rand.Float64())*float64(interval))) {
 			return
 		}
-		if err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil && s.cleanup.onError != nil {
+		if _, err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil && s.cleanup.onError != nil {
 			s.cleanup.onError(fmt.Errorf("delete expired sessions: %w", err))
 		}
 	}
@@ -66,31 +66,35 @@ func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 // DeleteExpired deletes expired sessions and notes of deleted tokens now, in
 // small batches with pauses, so that no other write waits for long. It ends with
 // ctx.
-func (s *RqliteStore) DeleteExpired(ctx context.Context) error {
+//
+// It returns how many rows of sessions it has removed, also together with an
+// error: none that another process removed at the same time, and no notes. A
+// renewed session has a row for each token. After a lost reply the rows of that
+// batch may be missing in the count.
+func (s *RqliteStore) DeleteExpired(ctx context.Context) (removed int64, err error) {
 	now := julian(s.now())
-	for _, table := range s.sql.expired {
-		if err := s.clean(ctx, table, now); err != nil {
-			return err
-		}
+	if removed, err = s.clean(ctx, s.sql.expired, now); err == nil {
+		_, err = s.clean(ctx, s.sql.expiredNotes, now)
 	}
-	return nil
+	return removed, err
 }
 
-// clean deletes what has expired in one table.
-func (s *RqliteStore) clean(ctx context.Context, table cleaning, now float64) error {
+// clean deletes what has expired in one table and says how many rows those were.
+func (s *RqliteStore) clean(ctx context.Context, table cleaning, now float64) (removed int64, err error) {
 	for limit, last := cleanupRows, ""; ; {
 		tokens, err := s.expired(ctx, table, now, limit)
 		if err != nil || tokens == "" || tokens == last {
-			return err
+			return removed, err
 		}
-		took, err := s.deleteExpired(ctx, table, now, tokens)
+		n, took, err := s.deleteExpired(ctx, table, now, tokens)
+		removed += n
 		if err != nil || strings.Count(tokens, ",")+1 < limit {
-			return err
+			return removed, err
 		}
 		limit, last = nextCleanupRows(limit, took), tokens
 		// The others have at least as much of the database's time.
 		if !sleep(ctx, min(took, time.Second)) {
-			return context.Cause(ctx)
+			return removed, context.Cause(ctx)
 		}
 	}
 }
@@ -117,13 +121,17 @@ func (s *RqliteStore) expired(ctx context.Context, table cleaning, now float64, 
 	return s.query(ctx, work{kindCleanup, 0}, exactlyOne, statement{Query: table.find, Arguments: []any{now, limit}})
 }
 
-// deleteExpired deletes the rows with these tokens and says how long that took.
-func (s *RqliteStore) deleteExpired(ctx context.Context, table cleaning, now float64, tokens string) (time.Duration, error) {
+// deleteExpired deletes the rows with these tokens. It says how many of them were
+// still there, and how long it took.
+func (s *RqliteStore) deleteExpired(ctx context.Context, table cleaning, now float64, tokens string) (removed int64, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	begin := time.Now()
-	_, err := s.executeRepeatable(ctx, work{kindCleanup, 0}, statement{Query: table.remove, Arguments: []any{tokens, now}})
-	return time.Since(begin), err
+	rows, err := s.executeRepeatable(ctx, work{kindCleanup, 0}, statement{Query: table.remove, Arguments: []any{tokens, now}})
+	if err != nil {
+		return 0, 0, err
+	}
+	return rows[0], time.Since(begin), nil
 }
 
 // nextCleanupRows is how many rows take about one turn, if rows took that long.

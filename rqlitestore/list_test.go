@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // listAll reads every page and checks that each but the last one says so.
@@ -182,6 +185,86 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%3=0,CAST('a' AS BLOB)
 			}
 		}
 	}},
+	{"DestroyBeyond_endsTheFirstOnesUntilTheOthersFit", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		ctx := context.Background()
+		for i, p := range []string{"alice", "x'41'", "alice", "alice", "bob", "alice"} {
+			mustCreate(t, s, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Principal: p, Expiry: c.In(time.Hour)})
+		}
+		must(t, s.Create(ctx, rqlitestore.Record{Token: "expired", ID: "expired", Principal: "alice", Expiry: c.In(-time.Second)}))
+		mustUpdate(t, s, mustLoad(t, s, "token3"), func(r *rqlitestore.Record) { r.Token = "renewed" })
+		alice, order := []string{"alice", "x'41'"}, []string{"none", "id4", "id3", "expired", "id1", "id0", "id2"} // id5 is not named
+		for _, step := range []struct {
+			max  int
+			want []string
+		}{{5, nil}, {4, []string{"id3"}}, {4, nil}, {2, []string{"id1", "id0"}}, {0, []string{"id2"}}} {
+			got, err := s.DestroyBeyond(ctx, alice, step.max, order...)
+			slices.Sort(got)
+			slices.Sort(step.want)
+			if !slices.Equal(got, step.want) || err != nil {
+				t.Errorf("down to %d it ends %q (%v), want %q", step.max, got, err, step.want)
+			}
+		}
+		for i, want := range []bool{false, false, false, false, true, true} {
+			if got := found(t, s, fmt.Sprint("token", i)); got != want {
+				t.Errorf("session %d is there: %v, want %v", i, got, want)
+			}
+		}
+		if found(t, s, "renewed") || e.number(t, `SELECT count(*) FROM {t} WHERE id='id3'`) != 0 {
+			t.Error("a token of a session that was ended is left")
+		}
+	}},
+	{"DestroyBeyond_ofManyAtOnceLeavesAsManyAsFit", func(t *testing.T, e *env) {
+		const callers, most = 16, 3
+		s := e.store(t)
+		ctx := context.Background()
+		for round := range 10 {
+			user := []string{fmt.Sprint("user", round)}
+			var all sync.WaitGroup
+			var stayed atomic.Int64
+			for i := range callers {
+				id := fmt.Sprint(user[0], "-", i)
+				all.Go(func() {
+					if err := s.Create(ctx, rqlitestore.Record{Token: id, ID: id, Principal: user[0], Expiry: inAnHour()}); err != nil {
+						t.Error(err)
+					}
+					ended, err := s.DestroyBeyond(ctx, user, most, id)
+					if err != nil {
+						t.Error(err)
+					}
+					if len(ended) == 0 {
+						stayed.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			recs, _ := listAll(t, s, rqlitestore.ListOptions{Principals: user})
+			if len(recs) != most || stayed.Load() != most {
+				t.Errorf("%d sessions are left and %d callers were spared, want %d", len(recs), stayed.Load(), most)
+			}
+		}
+	}},
+	{"DestroyBeyond_isNotSentTwice", func(t *testing.T, e *env) {
+		s := e.store(t)
+		mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "a", Principal: "p"})
+		marked := make(chan bool, 10)
+		watched := e.store(t, func(rt http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !isQuery(r) {
+					marked <- idempotent.Is(r.Context())
+				}
+				return rt.RoundTrip(r)
+			})
+		})
+		must(t, watched.Prepare(context.Background()))
+		for len(marked) > 0 {
+			<-marked
+		}
+		if _, err := watched.DestroyBeyond(context.Background(), []string{"p"}, 1, "a"); err != nil || len(marked) != 1 || <-marked {
+			t.Errorf("it may be repeated, or was sent %d times (%v)", len(marked), err)
+		}
+	}},
 }
 
 var observeCases = []storeCase{
@@ -229,9 +312,10 @@ var observeCases = []storeCase{
 				return s.Export(ctx, "", func(r []rqlitestore.Row) error { rows = r; return nil })
 			}},
 			{[]string{"destroy"}, 1, func() error { return s.Destroy(ctx, "id") }},
+			{[]string{"destroy_principal"}, 0, func() error { _, err := s.DestroyBeyond(ctx, []string{"p"}, 1, "id"); return err }},
 			{[]string{"destroy_principal"}, 0, func() error { return s.DestroyPrincipal(ctx, "p", "") }},
 			{[]string{"import"}, 2, func() error { _, err := s.Import(ctx, rows); return err }},
-			{[]string{"cleanup", "cleanup"}, 0, func() error { return s.DeleteExpired(ctx) }},
+			{[]string{"cleanup", "cleanup"}, 0, func() error { _, err := s.DeleteExpired(ctx); return err }},
 		} {
 			must(t, op.do())
 			for _, kind := range op.kinds {

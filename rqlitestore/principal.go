@@ -36,3 +36,34 @@ func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string
 		}
 	}
 }
+
+// DestroyBeyond removes what these principals together have beyond max sessions:
+// of the sessions with these ids, every token of theirs, as many as that takes,
+// in the order of the ids. Sessions of others stay. It returns the ids of those
+// that it removed.
+//
+// To count and to remove is one step, so callers that come at the same time
+// remove no more than they have to. It is not tried again, because a request that
+// arrived late could remove a session that was spared by the one that was
+// answered: after an error nobody knows.
+func (s *RqliteStore) DestroyBeyond(ctx context.Context, principals []string, max int, ids ...string) (destroyed []string, err error) {
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	cells, err := s.returning(ctx, work{kindDestroyPrincipal, 0}, statement{
+		Query:     s.sql.destroyBeyond,
+		Arguments: []any{jsonOfHex(principals), jsonOfHex(ids), julian(s.now()), max},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("destroy sessions beyond a number: %w", err)
+	}
+	var p fieldParser
+	for _, cell := range cells { // one for each token
+		if id := p.hex(cell); !slices.Contains(destroyed, id) {
+			destroyed = append(destroyed, id)
+		}
+	}
+	if p.bad {
+		return nil, errReply
+	}
+	return destroyed, nil
+}

@@ -144,7 +144,7 @@ func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[
 		sep = ','
 	}
 	ids.WriteByte(']')
-	cells, err := s.returning(ctx, work{kindResolve, len(calls)}, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
+	cells, err := s.returning(idempotent.With(ctx), work{kindResolve, len(calls)}, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
 	if err != nil {
 		return nil, err
 	}

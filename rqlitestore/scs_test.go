@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,10 +192,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 	{"Cleanup_deletesWhatExpired", func(t *testing.T, e *env) {
 		var failed error
 		must(t, e.store(t).Prepare(context.Background()))
-		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2300)
-INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,x'',2400000+i FROM n`,
-			`INSERT INTO {t}(token,data,expiry) VALUES('live',x'',9e6)`,
-			`INSERT INTO {t}_ended(token,expiry) VALUES('old',2400000),('new',9e6)`)
+		fill(t, e)
 		s := e.storeWith(t, rqlitestore.Options{CleanupInterval: 10 * time.Millisecond, OnCleanupError: func(err error) { failed = err }})
 		eventually(t, "expired rows are deleted", func() bool {
 			return e.number(t, `SELECT (SELECT count(*) FROM {t})+(SELECT count(*) FROM {t}_ended)`) == 2
@@ -204,6 +203,55 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,x'',2400000+i FROM n`,
 		}
 		if _, ok, err := s.Find("live"); !ok || err != nil {
 			t.Errorf("a live session is gone: %v", err)
+		}
+	}},
+	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
+		ctx := context.Background()
+		s := e.store(t)
+		must(t, s.Prepare(ctx))
+		fill(t, e)
+		for _, want := range []int64{2300, 0} {
+			if n, err := s.DeleteExpired(ctx); n != want || err != nil {
+				t.Errorf("it removed %d rows (%v), want %d", n, err, want)
+			}
+			if n := e.number(t, `SELECT (SELECT count(*) FROM {t})+(SELECT count(*) FROM {t}_ended)`); n != 2 {
+				t.Errorf("%d rows and notes are left, want 2", n)
+			}
+		}
+	}},
+	{"DeleteExpired_countsNoRowTwice", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(context.Background()))
+		fill(t, e)
+		var all sync.WaitGroup
+		var removed atomic.Int64
+		for range 4 { // as many Caddys on one store
+			s := e.store(t)
+			all.Go(func() {
+				n, err := s.DeleteExpired(context.Background())
+				if err != nil {
+					t.Error(err)
+				}
+				removed.Add(n)
+			})
+		}
+		all.Wait()
+		if n := removed.Load(); n != 2300 {
+			t.Errorf("all together they removed %d rows, want 2300", n)
+		}
+	}},
+	{"DeleteExpired_countsWhatWentBeforeAnError", func(t *testing.T, e *env) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		must(t, e.store(t).Prepare(ctx))
+		fill(t, e)
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { // after the first batch
+			if r.Kind == "cleanup" && e.number(t, `SELECT count(*) FROM {t}`) < 2301 {
+				cancel()
+			}
+		}})
+		n, err := s.DeleteExpired(ctx)
+		if left := e.number(t, `SELECT count(*) FROM {t}`); err == nil || n == 0 || int(n) != 2301-left {
+			t.Errorf("it says %d rows (%v), and %d of 2301 are left", n, err, left)
 		}
 	}},
 	{"Manager_servesRequests", func(t *testing.T, e *env) {
@@ -246,6 +294,16 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,x'',2400000+i FROM n`,
 			}
 		}
 	}},
+}
+
+// fill adds 2,300 rows and a note that have expired, and one of each that has
+// not.
+func fill(t *testing.T, e *env) {
+	t.Helper()
+	e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2300)
+INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,x'',2400000+i FROM n`,
+		`INSERT INTO {t}(token,data,expiry) VALUES('live',x'',9e6)`,
+		`INSERT INTO {t}_ended(token,expiry) VALUES('old',2400000),('new',9e6)`)
 }
 
 // hostileTokens are tokens that break SQL made of strings, parameters that look

@@ -18,13 +18,15 @@ type statements struct {
 	renew, resolve     string
 	destroy            string
 	destroyPrincipal   string
+	destroyBeyond      string
 	endOlder, endAlias string
 	commit             writing
 	note, remove       string
 	page, pageOf       string
 	pageOfRows, count  string
 	imported           [3]string
-	expired            [2]cleaning
+	expired            cleaning
+	expiredNotes       cleaning
 }
 
 // reading and writing have a statement of their own for a lone call: SQLite
@@ -86,6 +88,14 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 		destroyPrincipal: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM {sessions} o
 WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
 
+		// Of the sessions ?2 as many as there are too many, in their order. For
+		// rqlite's parser key is a keyword: unquoted, it would give no rows back.
+		destroyBeyond: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM json_each(?2) n CROSS JOIN {sessions} o
+ON o.id=` + textSQL("n.value") + ` AND o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.expiry>?3
+ORDER BY n."key" LIMIT max(0,(SELECT count(*) FROM {sessions} c
+WHERE c.principal IN (SELECT {value} FROM json_each(?1) j) AND c.superseded IS NULL AND c.expiry>?3)-?4))
+RETURNING hex(id)`,
+
 		endOlder: `UPDATE {sessions} SET expiry=min(expiry,?3)
 WHERE id=` + textSQL("?1") + ` AND alias<>''
 AND superseded<coalesce((SELECT n.superseded FROM {sessions} n WHERE n.token=` + textSQL("?2") + `),1e9)`,
@@ -103,7 +113,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		count:      countSQL(),
 		imported:   importSQL(),
 	}
-	st.expired = [2]cleaning{cleaningSQL("{sessions}"), cleaningSQL("{ended}")}
+	st.expired, st.expiredNotes = cleaningSQL("{sessions}"), cleaningSQL("{ended}")
 	st.each(strings.NewReplacer(
 		"{sessions}", `"`+table+`"`,
 		"{ended}", `"`+table+`_ended"`,
@@ -122,10 +132,10 @@ func (st *statements) each(f func(string) string) {
 	for _, sql := range []*string{
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
 		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
-		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.endOlder, &st.endAlias,
+		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.destroyBeyond, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
-		&st.expired[0].find, &st.expired[0].remove, &st.expired[1].find, &st.expired[1].remove,
+		&st.expired.find, &st.expired.remove, &st.expiredNotes.find, &st.expiredNotes.remove,
 	} {
 		*sql = f(*sql)
 	}

@@ -83,11 +83,11 @@ func (s *RqliteStore) executeRepeatable(ctx context.Context, w work, sts ...stat
 }
 
 // returning runs one writing statement with a RETURNING clause of one column
-// through the Raft log and returns the cells. It may be repeated.
+// through the Raft log and returns the cells.
 func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]string, error) {
 	var cells []string
 	err := s.withTable(ctx, w, func() error {
-		results, err := s.conn.RequestParameterizedContext(idempotent.With(ctx), []statement{st})
+		results, err := s.conn.RequestParameterizedContext(ctx, []statement{st})
 		if err != nil {
 			return inShort(err)
 		}

@@ -149,7 +149,7 @@ func expire(ctx context.Context, store *rqlitestore.RqliteStore, rec *rqlitestor
 	failed := make(chan error, 1)
 	start := time.Now()
 	go func() {
-		err := store.DeleteExpired(ctx)
+		_, err := store.DeleteExpired(ctx)
 		took = time.Since(start)
 		done.Store(true)
 		failed <- err

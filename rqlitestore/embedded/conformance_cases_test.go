@@ -179,6 +179,8 @@ var conversation = []exchange{
 	{name: "store: none of it stayed", target: "/db/query", body: `["SELECT count(*) FROM s WHERE token LIKE 'n%'"]`},
 	{name: "store: delete limited", target: "/db/execute", body: `["DELETE FROM s WHERE token IN (SELECT token FROM s WHERE expiry < 2460000.3 LIMIT 2)"]`},
 	{name: "store: delete returning", target: "/db/request", body: `[["DELETE FROM s WHERE token IN (SELECT value FROM json_each(?)) RETURNING token", "[\"aa\",\"zz\"]"]]`},
+	{name: "store: delete returning in an order", target: "/db/request", body: `[["DELETE FROM s WHERE token IN (SELECT value FROM json_each(?) j ORDER BY j.\"key\" LIMIT max(0, (SELECT count(*) FROM s) - 1)) RETURNING hex(token)", "[\"none\"]"]]`},
+	{name: "store: returning and a keyword", target: "/db/request", body: `[["DELETE FROM s WHERE token IN (SELECT value FROM json_each(?) j ORDER BY j.key) RETURNING token", "[\"none\"]"]]`},
 	{name: "store: unhex", target: "/db/query", body: `["SELECT hex(unhex('4142')), unhex('zz'), unhex(''), typeof(unhex('00')), CAST(unhex('41') AS TEXT)"]`},
 	{name: "store: json", target: "/db/query", body: `["SELECT json_extract('{\"a\":[1,2.5,\"x\",null,true]}', '$.a'), json_array_length('[1,2]')"]`},
 	{name: "store: bad json in a parameter", target: "/db/query", body: `[["SELECT * FROM json_each(?)", "[1"]]`},

@@ -46,6 +46,10 @@ var differences = map[string]struct {
 		"rqlite shows the columns from before the change once more when there is no row",
 		200, `{"results":[{"columns":["token","data","expiry","version","principal"],"types":["text","blob","real","integer","text"]}]}`,
 	},
+	"store: returning and a keyword": {
+		"rqlite's own parser takes key for a keyword, and of what it does not understand it gives no rows",
+		200, `{"results":[{"columns":["token"],"types":["text"]}]}`,
+	},
 	"explain among writes": {
 		"in rqlite the rows of the plan are dropped when another statement of the request writes",
 		200, `{"results":[{"columns":["id","parent","notused","detail"],"types":["integer","integer","integer","text"],"values":[[3,0,33,"SEARCH foo USING INTEGER PRIMARY KEY (rowid=?)"]]},{"last_insert_id":500}]}`,

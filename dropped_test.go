@@ -1,0 +1,95 @@
+package caddysession_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
+)
+
+// The owner changes here without a new token: behind a `session` that does not
+// know who the user is, and after the header.
+const ownersSites = `
+$METRICS {
+	metrics /metrics
+}
+$SITE {
+	session {
+		principal user
+	}
+	session_edit /login {
+		put user {query.user}
+		increment logins
+	}
+	handle /wait {
+		in_go $WAIT
+	}
+	handle /late {
+		in_go $LATE
+	}
+	respond "{http.session.data.user} {http.session.data.n} {http.session.data.logins}"
+}
+$SITE2 {
+	session
+	session_edit /login {
+		put user {query.user}
+		increment logins
+	}
+	handle /wait {
+		in_go $WAIT
+	}
+	respond "{http.session.data.user} {http.session.data.n} {http.session.data.logins}"
+}`
+
+// What a slow request did in one user's session does not land in that of another.
+func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	wait := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		if err := caddysession.FromContext(r.Context()).Increment("n", 1); err != nil {
+			return err
+		}
+		waiting <- struct{}{}
+		<-goOn
+		_, err := io.WriteString(w, "waited")
+		return err
+	})
+	late := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		session.Get("user")
+		w.WriteHeader(http.StatusOK)
+		return errors.Join(session.Put("user", r.URL.Query().Get("user")), session.Increment("logins", 1))
+	})
+	s := start(t, ownersSites, "WAIT", wait, "LATE", late, "METRICS", "http://"+freeAddress(t))
+	for name, c := range map[string]struct {
+		slow, change string
+		dropped      float64
+		want         string
+	}{
+		"a slow request that knows whose the session is":         {"/wait", "$SITE2/login?user=bob", 1, "bob  2"},
+		"a slow request that does not know whose the session is": {"$SITE2/wait", "/late?user=bob", 1, "bob  2"},
+		"the same owner again, known":                            {"/wait", "$SITE2/login?user=alice", 0, "alice 1 2"},
+		"the same owner again, not known":                        {"$SITE2/wait", "/late?user=alice", 0, "alice 1 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := s.visitor()
+			v.get("/login?user=alice").want(t, http.StatusOK, "alice  1")
+			before := s.scrape()
+			waited := s.whileWaiting(v, c.slow, waiting, goOn, func() {
+				v.get(c.change)
+				eventually(t, "the change to be stored", func() bool { return strings.HasSuffix(v.get("/").body, " 2") })
+			})
+			waited.want(t, http.StatusOK, "waited")
+			if waited.Header["Set-Cookie"] != nil {
+				t.Errorf("the slow request sets %q", waited.Header["Set-Cookie"])
+			}
+			v.get("/").want(t, http.StatusOK, c.want)
+			s.counts(before, c.dropped, "dropped_changes_total", `reason="principal"`)
+			s.counts(before, c.dropped, "dropped_changes_total")
+		})
+	}
+}
