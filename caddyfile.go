@@ -99,6 +99,7 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 //	    principal         <key>
 //	    max_per_principal <n> [oldest|reject]
 //	    bind              <placeholder>...
+//	    audience          <name>
 //	    track             on|off
 //	    on_store_error    fail|anonymous
 //	    revalidate        <duration>
@@ -133,7 +134,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 var (
 	sessionOptions = []string{
 		"rqlite", "embedded", "table", "cleanup_interval", "max_calls", "cookie", "lifetime", "idle_timeout", "touch_interval",
-		"renew_interval", "persist", "remember_lifetime", "max_size", "cache", "principal", "max_per_principal", "bind", "track",
+		"renew_interval", "persist", "remember_lifetime", "max_size", "cache", "principal", "max_per_principal", "bind", "audience", "track",
 		"on_store_error", "revalidate", "max_new_per_client", "cross_origin", "keys", "upstream",
 	}
 	cookieOptions   = []string{"domain", "path", "same_site", "secure", "http_only", "partitioned"}
@@ -187,6 +188,14 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 			return d.Err("bind takes the placeholders that must stay what they were")
 		}
 		if err := h.checkBind(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	case "audience":
+		if err := parseString(d, &h.Audience); err != nil {
+			return err
+		}
+		if err := h.checkAudience(); err != nil {
 			return d.WrapErr(err)
 		}
 		return nil

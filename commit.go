@@ -170,6 +170,7 @@ func (s *Session) store(ctx context.Context) error {
 		s.startRotation(ctx)
 	}
 	s.noteBinding(ctx)
+	s.noteAudience(ctx)
 	s.noteUse(ctx)
 	err := s.commitValues(ctx, isNew)
 	if err == nil && login {

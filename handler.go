@@ -70,6 +70,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 		})
 	}
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
+	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
 }
 
 // serve runs next within the session.

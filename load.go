@@ -57,7 +57,7 @@ func (s *Session) find(cookie ticket) error {
 		return s.fail(err)
 	}
 	s.h.backend.noteError(nil)
-	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) {
+	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) || !s.isHere(loaded, rec.ID) {
 		s.scs = s.empty()
 		return nil
 	}

@@ -73,7 +73,7 @@ type storeMetrics struct {
 	touched, touchFailed, touchDropped                       prometheus.Counter
 	destroyed, conflicts                                     prometheus.Counter
 	ambiguousCookie, malformedCookie, forgedCookie           prometheus.Counter
-	unknownKeyCookie, unboundSession                         prometheus.Counter
+	unknownKeyCookie, unboundSession, strayed                prometheus.Counter
 	badSet, badAction                                        prometheus.Counter
 	tooManyCalls, tooManyNew, tooManySessions, tooLarge      prometheus.Counter
 	lostEvents                                               prometheus.Counter
@@ -107,6 +107,7 @@ func newStoreMetrics(store string) *storeMetrics {
 		forgedCookie:     refusedCookiesTotal.WithLabelValues(store, "forged"),
 		unknownKeyCookie: refusedCookiesTotal.WithLabelValues(store, "unknown_key"),
 		unboundSession:   refusedCookiesTotal.WithLabelValues(store, "bind"),
+		strayed:          refusedCookiesTotal.WithLabelValues(store, "audience"),
 		badSet:           refusedUpstreamTotal.WithLabelValues(store, "set"),
 		badAction:        refusedUpstreamTotal.WithLabelValues(store, "action"),
 		tooManyCalls:     rejectedTotal.WithLabelValues(store, "max_calls"),

@@ -98,6 +98,12 @@ type Handler struct {
 	// often for it. Default: none.
 	Bind []string `json:"bind,omitempty"`
 
+	// For whom sessions are good: one that was begun for another audience is none
+	// here, even if it is kept in the same table. Give several sites the same
+	// audience if they are to share sessions. May have placeholders. Default: the
+	// host that the client asked for, or the cookie's domain where it has one.
+	Audience string `json:"audience,omitempty"`
+
 	// Whether sessions keep when they were last used, from which address and by
 	// which User-Agent, for `session_devices` and the admin API. Noted every five
 	// minutes, and within a minute when the client changed. Default: false.
@@ -148,6 +154,7 @@ type Handler struct {
 	limit      *PrincipalLimit
 	newOnes    *newSessions
 	bind       []string
+	audience   string
 	track      bool
 	anonymous  bool // on_store_error
 	revalidate time.Duration
@@ -156,6 +163,7 @@ type Handler struct {
 	logger     *zap.Logger
 
 	unknownKey *rate.Sometimes // logs cookies under unknown keys
+	strayed    *rate.Sometimes // logs sessions for another audience
 }
 
 const (
@@ -199,6 +207,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
+	h.strayed = &rate.Sometimes{Interval: time.Minute}
 	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
@@ -235,6 +244,7 @@ func (h *Handler) inherit(defaults *Handler) {
 	inherit(&h.Cache, defaults.Cache)
 	inherit(&h.Principal, defaults.Principal)
 	inherit(&h.MaxPerPrincipal, defaults.MaxPerPrincipal)
+	inherit(&h.Audience, defaults.Audience)
 	inherit(&h.Track, defaults.Track)
 	inherit(&h.OnStoreError, defaults.OnStoreError)
 	inherit(&h.Revalidate, defaults.Revalidate)
@@ -308,6 +318,9 @@ func (h *Handler) check() error {
 	if err := h.checkBind(); err != nil {
 		return err
 	}
+	if err := h.checkAudience(); err != nil {
+		return err
+	}
 	if err := checkChoice("on_store_error", h.OnStoreError, outagePolicies); err != nil {
 		return err
 	}
@@ -341,6 +354,7 @@ func (h *Handler) resolve(to *Handler) {
 	to.cacheAge = time.Duration(h.Cache)
 	to.persist = h.Persist == nil || *h.Persist
 	to.bind = h.Bind
+	to.audience = h.Audience
 	to.track = h.Track != nil && *h.Track
 	to.anonymous = h.OnStoreError == anonymousPolicy
 	to.revalidate = time.Duration(h.Revalidate)

@@ -32,6 +32,8 @@ type Session struct {
 	presented ticket          // what the cookie carries
 	secure    bool            // the cookie is a Secure one
 	binding   string          // what the request is, as far as sessions are bound to it
+	host      string          // that the client asked for
+	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
 	answered  bool // its failure is being answered by an error route
@@ -76,14 +78,15 @@ type edit func(values map[string]any)
 
 // What the handler keeps among the values, beside scs's own __rememberMe.
 const (
-	reserved    = "__"        // prefix of such keys: they are not the application's
-	createdKey  = "__created" // Unix time
-	rotatedKey  = "__rotated" // Unix time of the last new token
-	boundKey    = "__bound"   // what the session is bound to, see bind
-	usedKey     = "__used"    // Unix time of the last use that was tracked, see track
-	addressKey  = "__address" // of the client at that time
-	agentKey    = "__agent"   // its User-Agent
-	beforeKey   = "__before"  // hashes of the tokens that led here before, with keys
+	reserved    = "__"         // prefix of such keys: they are not the application's
+	createdKey  = "__created"  // Unix time
+	rotatedKey  = "__rotated"  // Unix time of the last new token
+	boundKey    = "__bound"    // what the session is bound to, see bind
+	audienceKey = "__audience" // where it is good
+	usedKey     = "__used"     // Unix time of the last use that was tracked, see track
+	addressKey  = "__address"  // of the client at that time
+	agentKey    = "__agent"    // its User-Agent
+	beforeKey   = "__before"   // hashes of the tokens that led here before, with keys
 	rememberKey = "__rememberMe"
 )
 

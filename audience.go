@@ -1,0 +1,99 @@
+package caddysession
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// A session is good for the audience for which it was begun, as a token is in
+// RFC 7519 §4.1.3. Whoever has a session on one site could otherwise show it to
+// another one that keeps its own in the same table: browsers do not do that, but
+// nothing else keeps anybody from it.
+
+func (h *Handler) checkAudience() error {
+	if strings.Contains(h.Audience, "{http.session.") {
+		return errors.New("audience: a session cannot be its own audience; name the site, or use {http.request.host}")
+	}
+	return nil
+}
+
+// audienceOf is the audience that is configured for a request; "" without any.
+func (h *Handler) audienceOf(ctx context.Context) string {
+	if h.audience == "" {
+		return ""
+	}
+	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return repl.ReplaceAll(h.audience, "")
+}
+
+// askedHost is the host that the client asked for, of this server or of a proxy in
+// front of it that it trusts.
+func askedHost(r *http.Request) string {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); first != "" {
+			return strings.TrimSpace(first)
+		}
+	}
+	return r.Host
+}
+
+// canonicalHost is a host in lower case, without its port.
+func canonicalHost(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
+
+// isMeantFor reports whether a session that was begun for an audience is good
+// for this request. Those from before there were audiences are, and those from
+// before one was configured, where their cookie is.
+func (s *Session) isMeantFor(audience string) bool {
+	if audience == "" || audience == s.audience {
+		return true
+	}
+	host := canonicalHost(s.host)
+	if domain, ok := strings.CutPrefix(audience, "."); ok {
+		return host == domain || strings.HasSuffix(host, audience)
+	}
+	return host == audience
+}
+
+// isHere is isMeantFor for the session that was loaded.
+func (s *Session) isHere(loaded context.Context, id string) bool {
+	audience := s.h.manager.GetString(loaded, audienceKey)
+	if s.isMeantFor(audience) {
+		return true
+	}
+	s.h.backend.metrics.strayed.Inc()
+	s.h.strayed.Do(func() {
+		s.h.logger.Warn("a session that was begun elsewhere is presented: it is none here; sites that are to share sessions need the same audience, and a proxy in front that changes Host belongs to trusted_proxies",
+			zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host))
+	})
+	return false
+}
+
+// noteAudience keeps in a session that is being stored what it is good for:
+// what is configured, or where the browser sends its cookie.
+func (s *Session) noteAudience(ctx context.Context) {
+	audience := s.audience
+	noted := s.h.manager.GetString(ctx, audienceKey)
+	switch {
+	case audience == "" && noted != "":
+		return
+	case audience == "" && s.h.cookie.template.Domain != "":
+		audience = "." + canonicalHost(strings.TrimPrefix(s.h.cookie.template.Domain, "."))
+	case audience == "":
+		audience = canonicalHost(s.host)
+	}
+	if noted != audience {
+		s.h.manager.Put(ctx, audienceKey, audience)
+	}
+}

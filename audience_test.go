@@ -1,0 +1,128 @@
+package caddysession_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const audienceSite = `
+{
+	metrics
+	servers {
+		trusted_proxies static 127.0.0.0/8
+	}
+}
+$METRICS {
+	metrics
+}
+(site) {
+	handle /login {
+		session_edit put user {query.user}
+		respond "in"
+	}
+	handle {
+		respond "user={http.session.data.user}"
+	}
+}
+http://shop.test:$PORT, http://SHOP.test.:$PORT {
+	session {
+		$SHOP
+	}
+	import site
+}
+http://tool.test:$PORT {
+	session {
+		$TOOL
+	}
+	import site
+}
+http://help.shop.test:$PORT {
+	session {
+		$HELP
+	}
+	import site
+}`
+
+// A session is good where the browser sends its cookie, whoever presents it.
+func TestAudience_ofASession(t *testing.T) {
+	const none = "lifetime 24h"
+	domain := "cookie session {\ndomain shop.test\n}"
+	for name, test := range map[string]struct {
+		shop, tool, help string // an option of each
+		host             string // where the session of the shop is presented
+		headers          []string
+		good             bool
+	}{
+		"itself":                              {none, none, none, "shop.test", nil, true},
+		"itself, in another spelling":         {none, none, none, "SHOP.test.", nil, true},
+		"another site":                        {none, none, none, "tool.test", nil, false},
+		"a host below":                        {none, none, none, "help.shop.test", nil, false},
+		"a host below, of the domain":         {domain, none, domain, "help.shop.test", nil, true},
+		"another site than the domain":        {domain, none, none, "tool.test", nil, false},
+		"the same audience":                   {"audience all", "audience all", none, "tool.test", nil, true},
+		"another audience":                    {"audience one", "audience two", none, "tool.test", nil, false},
+		"an audience, and none there":         {"audience one", none, none, "tool.test", nil, false},
+		"none, and an audience there":         {none, "audience one", none, "tool.test", nil, false},
+		"a placeholder":                       {"audience {http.request.host}", "audience {http.request.host}", none, "tool.test", nil, false},
+		"what a trusted proxy says":           {none, none, none, "tool.test", []string{"X-Forwarded-Host", "shop.test"}, true},
+		"what a trusted proxy says of others": {none, none, none, "shop.test", []string{"X-Forwarded-Host", "tool.test"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := freeAddress(t)
+			_, port, _ := net.SplitHostPort(address)
+			s := start(t, audienceSite, "PORT", port, "SHOP", test.shop, "TOOL", test.tool, "HELP", test.help, "METRICS", "http://"+freeAddress(t))
+			v := s.visitor().withoutJar()
+			v.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			cookie := v.get("http://shop.test:" + port + "/login?user=alice").cookie(t)
+			before := s.scrape()
+			headers := append([]string{"Cookie", cookie.Name + "=" + cookie.Value}, test.headers...)
+			want, refused := "user=", 1.0
+			if test.good {
+				want, refused = "user=alice", 0
+			}
+			a := v.get("http://"+test.host+":"+port+"/", headers...)
+			a.want(t, http.StatusOK, want)
+			s.counts(before, refused, "refused_cookies_total", `reason="audience"`)
+			if len(a.Cookies()) > 0 {
+				t.Errorf("a cookie is set: %v", a.Cookies())
+			}
+			if !test.good {
+				s.logged("a session that was begun elsewhere is presented")
+			}
+			v.get("http://shop.test:"+port+"/", headers[:2]...).want(t, http.StatusOK, "user=alice")
+		})
+	}
+}
+
+// Nobody is signed out when a site is given an audience, or by the version that
+// brought audiences.
+func TestAudience_isTakenOnByWhatIsThere(t *testing.T) {
+	const site = `
+$SITE {
+	session {
+		$OPTION
+	}
+	session_edit /login put user alice
+	session_edit /count increment n
+	respond "user={http.session.data.user}"
+}`
+	s := start(t, site, "OPTION", "lifetime 24h")
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	if row := s.table().only(); !strings.Contains(row.data, `"__audience":"127.0.0.1"`) {
+		t.Errorf("stored is %s", row.data)
+	}
+	s.names["OPTION"] = "audience shop"
+	s.reload(site)
+	v.get("/").want(t, http.StatusOK, "user=alice")
+	v.get("/count").want(t, http.StatusOK, "user=alice")
+	if row := s.table().only(); !strings.Contains(row.data, `"__audience":"shop"`) {
+		t.Errorf("stored is %s", row.data)
+	}
+	v.get("/").want(t, http.StatusOK, "user=alice")
+}
