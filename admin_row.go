@@ -29,6 +29,10 @@ type SessionStatus struct {
 	// Whose session it is, by the option principal.
 	Principal string `json:"principal,omitempty"`
 
+	// Where it is good: the host on which it was begun, the cookie's domain with
+	// a dot in front, or what the option audience says.
+	Audience string `json:"audience,omitempty"`
+
 	// When it was first stored.
 	Created *time.Time `json:"created,omitempty"`
 
@@ -73,6 +77,7 @@ func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) 
 	s.Deadline = &deadline
 	s.Principal = principalName(l, kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
+	s.Audience, _ = kept[audienceKey].(string)
 	s.Address, _ = kept[addressKey].(string)
 	s.UserAgent, _ = kept[agentKey].(string)
 	s.Remembered, _ = kept[rememberKey].(bool)

@@ -155,6 +155,7 @@ func showSession(c *client, fl caddycmd.Flags) error {
 	for _, line := range [][2]string{
 		{"id", printable(s.ID, 64)},
 		{"principal", printable(s.Principal, 1000)},
+		{"audience", printable(s.Audience, 1000)},
 		{"created", localTime(s.Created)},
 		{"used", localTime(s.Used)},
 		{"address", printable(s.Address, 1000)},
