@@ -25,7 +25,7 @@ var batchCases = []storeCase{
 		must(t, e.store(t).Prepare(context.Background()))
 		must(t, s.Prepare(context.Background()))
 		n.queries.Store(0)
-		together(callers, writes, func(i int) {
+		gather(t, s, callers, writes, func(i int) {
 			if err := s.Commit(fmt.Sprint("token", i), fmt.Append(nil, "data", i), inAnHour()); err != nil {
 				t.Error(err)
 			}
@@ -41,7 +41,7 @@ var batchCases = []storeCase{
 		must(t, r.Prepare(context.Background()))
 		reads.match = isQuery
 		n.queries.Store(0)
-		together(callers, reads, func(i int) {
+		gather(t, r, callers, reads, func(i int) {
 			b, ok, err := r.Find(fmt.Sprint("token", i))
 			if string(b) != fmt.Sprint("data", i) || !ok || err != nil {
 				t.Errorf("find %d: got %q, %v, %v", i, b, ok, err)
@@ -279,6 +279,20 @@ func together(n int, g *gate, f func(i int)) {
 	}
 	<-g.held
 	<-all
+	g.release()
+	wg.Wait()
+}
+
+// gather is together for calls of a store of which all are to wait when the gate
+// opens: a goroutine that runs may still be on its way to the store.
+func gather(t testing.TB, s *rqlitestore.RqliteStore, n int, g *gate, f func(i int)) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	<-g.held
+	eventually(t, "all calls wait", func() bool { return s.Waiting() == n })
 	g.release()
 	wg.Wait()
 }
