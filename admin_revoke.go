@@ -101,24 +101,30 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 // revokeUnmarked ends the sessions that are a principal's by their values alone:
 // they were stored before the option principal was set, or by a handler without it.
 func (l *lease) revokeUnmarked(ctx context.Context, name string) (revoked int, err error) {
+	return l.revokeWhere(ctx, func(rec rqlitestore.Record) bool {
+		if rec.Principal != "" {
+			return false
+		}
+		status, _ := describe(l, rec)
+		return status.Principal == name
+	})
+}
+
+// revokeWhere looks at every session and ends those that are meant.
+func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) bool) (revoked int, err error) {
 	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
-		var ids []string
+		ids := make([]string, 0, len(recs))
 		for _, rec := range recs {
-			if rec.ID == "" || rec.Principal != "" {
-				continue
-			}
-			if status, _ := describe(l, rec); status.Principal == name {
+			if rec.ID != "" && meant(rec) {
 				ids = append(ids, rec.ID)
 			}
 		}
 		if len(ids) == 0 {
 			return nil
 		}
+		defer l.backend.endedAll()
 		if err := l.backend.store.RqliteStore.Destroy(ctx, ids...); err != nil {
 			return err
-		}
-		for _, id := range ids {
-			l.backend.ended(id)
 		}
 		revoked += len(ids)
 		return nil
@@ -150,7 +156,6 @@ func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 	begun := time.Now()
 	for clean := 0; clean < 2; clean++ {
 		n, err := l.revokeOlder(ctx, begun)
-		l.backend.endedAll()
 		revoked += n
 		if err != nil {
 			return revoked, err
@@ -164,24 +169,10 @@ func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 
 // revokeOlder ends the sessions that were created before a time.
 func (l *lease) revokeOlder(ctx context.Context, begun time.Time) (revoked int, err error) {
-	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
-		ids := make([]string, 0, len(recs))
-		for _, rec := range recs {
-			status, _ := describe(l, rec)
-			if rec.ID != "" && (status.Created == nil || !status.Created.After(begun)) {
-				ids = append(ids, rec.ID)
-			}
-		}
-		if len(ids) == 0 {
-			return nil
-		}
-		if err := l.backend.store.RqliteStore.Destroy(ctx, ids...); err != nil {
-			return err
-		}
-		revoked += len(ids)
-		return nil
+	return l.revokeWhere(ctx, func(rec rqlitestore.Record) bool {
+		status, _ := describe(l, rec)
+		return status.Created == nil || !status.Created.After(begun)
 	})
-	return revoked, err
 }
 
 // PurgeResult says how many rows of expired sessions were removed.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 )
 
@@ -36,7 +35,7 @@ func (h *Handler) audienceOf(ctx context.Context) string {
 // askedHost is the host that the client asked for, of this server or of a proxy in
 // front of it that it trusts.
 func askedHost(r *http.Request) string {
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+	if isFromTrustedProxy(r) {
 		if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); first != "" {
 			return strings.TrimSpace(first)
 		}
@@ -80,20 +79,24 @@ func (s *Session) isHere(loaded context.Context, id string) bool {
 	return false
 }
 
-// noteAudience keeps in a session that is being stored what it is good for:
-// what is configured, or where the browser sends its cookie.
+// noteAudience keeps in a session that is being stored what it is good for. What
+// was noted before stays, unless another audience is configured.
 func (s *Session) noteAudience(ctx context.Context) {
-	audience := s.audience
 	noted := s.h.manager.GetString(ctx, audienceKey)
+	if noted == "" || s.audience != "" && s.audience != noted {
+		s.h.manager.Put(ctx, audienceKey, s.ownAudience())
+	}
+}
+
+// ownAudience is the audience of a session that begins with this request: what
+// is configured, or where the browser sends its cookie.
+func (s *Session) ownAudience() string {
+	domain := s.h.cookie.template.Domain
 	switch {
-	case audience == "" && noted != "":
-		return
-	case audience == "" && s.h.cookie.template.Domain != "":
-		audience = "." + canonicalHost(strings.TrimPrefix(s.h.cookie.template.Domain, "."))
-	case audience == "":
-		audience = canonicalHost(s.host)
+	case s.audience != "":
+		return s.audience
+	case domain != "":
+		return "." + canonicalHost(strings.TrimPrefix(domain, "."))
 	}
-	if noted != audience {
-		s.h.manager.Put(ctx, audienceKey, audience)
-	}
+	return canonicalHost(s.host)
 }

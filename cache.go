@@ -73,9 +73,9 @@ func (c *readCache) endedSince(at time.Time, key string) bool {
 func principalKey(principal string) string { return "principal " + principal }
 
 // put notes what a token leads to, as a read or a write found it that began at
-// a time, and the data opened, if that is known. What is newer stays: of two records the one with the higher version,
-// and an end that was done after the read or the write began, for it may have
-// come between that and now.
+// a time, and the data opened, if that is known. What is newer stays: of two
+// records the one with the higher version, and an end that was done after the
+// read or the write began, for it may have come between that and now.
 func (c *readCache) put(token string, rec rqlitestore.Record, values []byte, began time.Time) {
 	opened := new(atomic.Pointer[[]byte])
 	if values != nil {

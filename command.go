@@ -157,16 +157,12 @@ func (c *client) explain(err error) error {
 	return answerError{status, body.Error}
 }
 
-// mayPass reports whether the same request may succeed later.
+// mayPass reports whether the same request may succeed later. The store was there
+// when the work began, so that it is not found is a Caddy that is starting again:
+// its admin API answers before its config runs.
 func mayPass(err error) bool {
 	var answer answerError
-	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError
-}
-
-// isNotFound reports whether the admin API knows nothing of what was asked for.
-func isNotFound(err error) bool {
-	var answer answerError
-	return errors.As(err, &answer) && answer.status == http.StatusNotFound
+	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError || answer.status == http.StatusNotFound
 }
 
 // printJSON writes one JSON value on a line.

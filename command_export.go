@@ -252,14 +252,12 @@ type patience struct{ until time.Time }
 
 func (p *patience) renew() { p.until = time.Time{} }
 
-// pause waits a little, if the same may work later. The store was there at
-// first, so that it is not found is a Caddy that is starting again: its admin
-// API answers before its config runs.
+// pause waits a little, if the same may work later.
 func (p *patience) pause(err error) bool {
 	if p.until.IsZero() {
 		p.until = time.Now().Add(movePatience)
 	}
-	if !mayPass(err) && !isNotFound(err) || errors.As(err, &lastingError{}) || time.Now().After(p.until) {
+	if !mayPass(err) || errors.As(err, &lastingError{}) || time.Now().After(p.until) {
 		return false
 	}
 	time.Sleep(movePause)

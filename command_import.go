@@ -185,7 +185,7 @@ func (m *importer) send(chunk []byte) error {
 
 // goOn says that calling the command again helps, where it does.
 func goOn(err error) string {
-	if mayPass(err) || isNotFound(err) {
+	if mayPass(err) {
 		return "; call this again to go on"
 	}
 	return ""

@@ -168,11 +168,14 @@ func (j *cookieJar) isSecure(r *http.Request) bool {
 // isHTTPS reports whether the client came over https: to this server, or to a
 // proxy in front of it that it trusts.
 func isHTTPS(r *http.Request) bool {
-	if r.TLS != nil {
-		return true
-	}
+	return r.TLS != nil || isFromTrustedProxy(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+}
+
+// isFromTrustedProxy reports whether what the request says of the client's own
+// request, in X-Forwarded-*, is to be believed.
+func isFromTrustedProxy(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	return trusted
 }
 
 // name returns the name under which the cookie is read and written.

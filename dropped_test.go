@@ -2,7 +2,6 @@ package caddysession_test
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -48,16 +47,7 @@ $SITE2 {
 
 // What a slow request did in one user's session does not land in that of another.
 func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
-	waiting, goOn := make(chan struct{}), make(chan struct{})
-	wait := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-		if err := caddysession.FromContext(r.Context()).Increment("n", 1); err != nil {
-			return err
-		}
-		waiting <- struct{}{}
-		<-goOn
-		_, err := io.WriteString(w, "waited")
-		return err
-	})
+	wait, waiting, goOn := newWait(t)
 	late := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 		session := caddysession.FromContext(r.Context())
 		session.Get("user")

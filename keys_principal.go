@@ -3,8 +3,6 @@ package caddysession
 import (
 	"slices"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -71,6 +69,3 @@ func (r *keyring) underFirstKey(principal string, values map[string]any) string 
 	}
 	return principal
 }
-
-// nameIn is a value as the name of a principal.
-func nameIn(value any) string { return caddy.ToString(placeholderValue(value)) }

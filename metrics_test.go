@@ -132,16 +132,7 @@ $METRICS {
 
 func TestMetrics_countWhatHappens(t *testing.T) {
 	store := newStandIn(t)
-	waiting, goOn := make(chan struct{}), make(chan struct{})
-	wait := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-		if err := caddysession.FromContext(r.Context()).Increment("n", 1); err != nil {
-			return err
-		}
-		waiting <- struct{}{}
-		<-goOn
-		_, err := io.WriteString(w, "waited")
-		return err
-	})
+	wait, waiting, goOn := newWait(t)
 	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Session-Set", "no JSON")
 		w.Header().Set("Session-Action", "dance")
@@ -272,6 +263,21 @@ $LIMITED {
 			}
 		}
 	})
+}
+
+// newWait is a handler that changes the session, says that it is waiting, and
+// goes on when it is told.
+func newWait(t testing.TB) (name string, waiting, goOn chan struct{}) {
+	waiting, goOn = make(chan struct{}), make(chan struct{})
+	return inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		if err := caddysession.FromContext(r.Context()).Increment("n", 1); err != nil {
+			return err
+		}
+		waiting <- struct{}{}
+		<-goOn
+		_, err := io.WriteString(w, "waited")
+		return err
+	}), waiting, goOn
 }
 
 // whileWaiting sends a request that has changed its session when meanwhile

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-session/caddy-session/codec"
 )
 
@@ -37,6 +39,9 @@ func (h *Handler) principalIn(values map[string]any) string {
 	value, _ := lookup(values, h.owner)
 	return nameIn(value)
 }
+
+// nameIn is a value as the name of a principal.
+func nameIn(value any) string { return caddy.ToString(placeholderValue(value)) }
 
 // renewForOwner renews a stored session whose principal this request changed,
 // unless the request did so itself. In the grace a login does it too, for it may
