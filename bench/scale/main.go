@@ -62,7 +62,14 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer server.Stop()
-	if conn, err = cluster.Connect(url); err != nil {
+	// While it is filled, rqlited makes snapshots that hold a write up for seconds.
+	transport, err := cluster.New(cluster.Config{Nodes: []string{url}, Timeout: time.Minute})
+	if err != nil {
+		return err
+	}
+	transport.Start()
+	defer transport.Close()
+	if conn, err = transport.Connection(); err != nil {
 		return err
 	}
 	return measureSide(ctx, "one rqlited", conn)
