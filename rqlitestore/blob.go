@@ -91,7 +91,7 @@ func splitSaveRow(row []byte, now float64) []any {
 	data := principal + savePrincipalLen.int(row)
 	return []any{
 		blob(row[saveToken:principal]), saveExpiry.of(row), now, saveVersion.of(row), steps,
-		strings.Repeat(saveWriteID.of(row), min(steps, keptWriteIDs)),
+		saveWriteID.of(row),
 		blob(row[principal:data]), blob(row[data:]),
 	}
 }
@@ -141,13 +141,13 @@ var (
 		"{expiry}", "CAST("+saveExpiry.sql()+" AS REAL)",
 		"{version}", saveVersion.intSQL(),
 		"{steps}", saveSteps.intSQL(),
-		"{writes}", "replace(substr('........',1,"+saveSteps.intSQL()+"),'.',"+saveWriteID.sql()+")",
+		"{writes}", writesSQL(saveWriteID.sql(), "s.writes"),
 		"{principal}", "nullif("+textOf("substr(?2,j.value+"+strconv.Itoa(saveToken)+"+"+saveTokenLen.intSQL()+","+savePrincipalLen.intSQL()+")")+",'')",
 		"{data}", "substr(?2,j.value+"+strconv.Itoa(saveToken)+"+"+saveTokenLen.intSQL()+"+"+savePrincipalLen.intSQL()+","+saveDataLen.intSQL()+")",
 		"{from}", " FROM json_each(?1) j",
 	)
 	loneSave = strings.NewReplacer(
-		"{token}", textOf("?1"), "{expiry}", "?2", "{version}", "?4", "{steps}", "?5", "{writes}", "?6",
+		"{token}", textOf("?1"), "{expiry}", "?2", "{version}", "?4", "{steps}", "?5", "{writes}", writesSQL("?6", "s.writes"),
 		"{principal}", "nullif("+textOf("?7")+",'')", "{data}", "?8", "{from}", "",
 	)
 )

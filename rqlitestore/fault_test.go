@@ -166,42 +166,53 @@ var faultCases = []storeCase{
 		check(0)
 	}},
 	{"Unknown_outcomeIsAnErrorWhenNobodyCanTell", func(t *testing.T, e *env) {
-		nineSaves := func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
-			for range 9 {
-				cur = mustUpdate(t, s, cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
-			}
-		}
-		for name, steps := range map[string][]step{
-			"the question comes late":         {loseReply, wait, pass},
-			"the question is lost":            {loseReply, loseReply, wait, pass},
-			"the transport repeats by itself": {loseAndRepeat, pass},
-		} {
-			got, err := e.meanwhile(t, name, steps, nineSaves)
+		for name, steps := range uncertain {
+			got, err := e.meanwhile(t, name, steps, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+				for range 8 { // a row has the last write of as many stores
+					cur = mustUpdate(t, other(), cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+				}
+			})
 			if err == nil {
 				t.Errorf("%s: an outcome that nobody can tell is no error", name)
 			}
-			if string(got.Data) != "10" {
+			if string(got.Data) != "9" {
 				t.Errorf("%s: data %s: an update was applied twice", name, got.Data)
 			}
 		}
 	}},
-	{"Unknown_outcomeIsFoundAmongLaterSaves", func(t *testing.T, e *env) {
-		got, err := e.meanwhile(t, "chained", []step{loseReply, wait, pass}, func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+	{"Unknown_outcomeIsFoundAfterAnyNumberOfLaterSaves", func(t *testing.T, e *env) {
+		for name, steps := range uncertain {
+			got, err := e.meanwhile(t, name, steps, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+				stores := []*rqlitestore.RqliteStore{other(), other(), other()}
+				for i := range 50 {
+					cur = mustUpdate(t, stores[i%3], cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+				}
+			})
+			if err != nil || string(got.Data) != "51" || got.Version != 52 {
+				t.Errorf("%s: %v, data %s, version %d", name, err, got.Data, got.Version)
+			}
+		}
+	}},
+	{"Unknown_outcomeOfASaveThatLostTheRaceIsFound", func(t *testing.T, e *env) {
+		// Many updates of another store, saved at once, come in between.
+		got, err := e.meanwhile(t, "chained", []step{waitAndRepeat, pass}, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
 			g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 			chained := e.storeWith(t, rqlitestore.Options{Table: e.table + "_chained"}, g.wrap)
 			must(t, chained.Prepare(context.Background()))
-			together(4, g, func(int) {
+			together(25, g, func(int) {
 				if _, err := chained.Update(context.Background(), cur, increment); err != nil {
 					t.Error(err)
 				}
 			})
 		})
-		if err != nil || string(got.Data) != "5" || got.Version != 6 {
+		if err != nil || string(got.Data) != "26" || got.Version != 27 {
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
-		got, err = e.meanwhile(t, "renewed", []step{loseReply, wait, pass}, func(s *rqlitestore.RqliteStore, cur rqlitestore.Record) {
-			cur = mustUpdate(t, s, cur, rotate("rotated"))
-			mustUpdate(t, s, cur, func(r *rqlitestore.Record) { r.Token = "renewed" })
+	}},
+	{"Unknown_outcomeIsFoundAfterRenewals", func(t *testing.T, e *env) {
+		got, err := e.meanwhile(t, "renewed", []step{loseReply, wait, pass}, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
+			cur = mustUpdate(t, other(), cur, rotate("rotated"))
+			mustUpdate(t, other(), cur, func(r *rqlitestore.Record) { r.Token = "renewed" })
 		})
 		if err != nil || string(got.Data) != "1" || got.Version != 4 {
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
@@ -299,15 +310,35 @@ const (
 	wait               // until the others are done
 	loseReply          // it is applied
 	loseAndRepeat      // it is applied, and sent again when the others are done
+	waitAndRepeat      // until the others are done, and then it is sent twice
 )
+
+// uncertain are ways in which nobody is told what became of an update.
+var uncertain = map[string][]step{
+	"the question comes late":         {loseReply, wait, pass},
+	"the question is lost":            {loseReply, loseReply, wait, pass},
+	"the transport repeats by itself": {loseAndRepeat, pass},
+}
+
+// repeated is r to be sent once more.
+func repeated(t *testing.T, r *http.Request) *http.Request {
+	t.Helper()
+	body, err := r.GetBody()
+	must(t, err)
+	again := r.Clone(r.Context())
+	again.Body = body
+	idempotent.Sending(r.Context())
+	return again
+}
 
 // meanwhile updates a session of its own while its writes meet with the steps;
 // the others do their work at the step that waits. It returns the session as it
 // is then, and the outcome.
-func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(*rqlitestore.RqliteStore, rqlitestore.Record)) (rqlitestore.Record, error) {
+func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record)) (rqlitestore.Record, error) {
 	t.Helper()
 	table := e.table + "_" + strings.ReplaceAll(name, " ", "_")
-	other := e.storeWith(t, rqlitestore.Options{Table: table})
+	newStore := func() *rqlitestore.RqliteStore { return e.storeWith(t, rqlitestore.Options{Table: table}) }
+	other := newStore()
 	rec := mustCreate(t, other, rqlitestore.Record{Token: "token", ID: "id"})
 	waiting, done := make(chan struct{}), make(chan struct{})
 	s := e.storeWith(t, rqlitestore.Options{Table: table}, func(next http.RoundTripper) http.RoundTripper {
@@ -326,14 +357,17 @@ func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(*rq
 			case loseReply:
 				return lost.RoundTrip(r)
 			case loseAndRepeat:
-				again, err := r.GetBody()
-				must(t, err)
+				again := repeated(t, r)
 				_, _ = lost.RoundTrip(r)
 				close(waiting)
 				<-done
-				r = r.Clone(r.Context())
-				r.Body = again
-				idempotent.Sending(r.Context())
+				r = again
+			case waitAndRepeat:
+				close(waiting)
+				<-done
+				again := repeated(t, r)
+				_, _ = lost.RoundTrip(r)
+				r = again
 			}
 			return next.RoundTrip(r)
 		})
@@ -349,7 +383,7 @@ func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(*rq
 	if err != nil || !ok {
 		t.Fatalf("%s: found %v, %v", name, ok, err)
 	}
-	others(other, cur)
+	others(newStore, cur)
 	close(done)
 	err = <-outcome
 	cur, _, readErr := other.Current(context.Background(), "id")

@@ -198,10 +198,10 @@ func createRow(rec Record, writeID string) []byte {
 // fullRow is a row with every field, for what creates rows:
 //
 //	0 token that is there  1 its version  2 token to store  3 version to store
-//	4 expiry  5 id  6 principal or null  7 rights  8 write ids  9 data
+//	4 expiry  5 id  6 principal or null  7 rights  8 write id  9 data
 //	10 when the old token ends as an alias, or null
-func fullRow(old, rec Record, writeIDs string) []byte {
-	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))+len(writeIDs)+128)
+func fullRow(old, rec Record, writeID string) []byte {
+	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))+len(writeID)+128)
 	b = append(b, '[')
 	b = appendQuotedHex(b, old.Token)
 	b = append(b, ',')
@@ -219,7 +219,7 @@ func fullRow(old, rec Record, writeIDs string) []byte {
 	b = append(b, ',')
 	b = strconv.AppendInt(b, rec.Rights, 10)
 	b = append(b, `,"`...)
-	b = append(b, writeIDs...)
+	b = append(b, writeID...)
 	b = append(b, `",`...)
 	b = appendQuotedHex(b, rec.Data)
 	b = append(b, ',')

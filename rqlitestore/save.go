@@ -23,7 +23,7 @@ const (
 	stateConflict                // others stored something first
 	stateGone                    // the session has no current row
 	stateNotApplied              // not stored so far; the same write may be sent again
-	stateTooMany                 // cannot be told: the row was saved too often since
+	stateTooMany                 // cannot be told: too many others saved the row since
 	stateUnknown                 // cannot be told: the database does not answer
 )
 
@@ -164,24 +164,22 @@ func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[
 }
 
 // judge tells from the row that is there now what became of a write that was
-// based on c.version. Each version has one write id in the row, so the place of
-// c.writeID is known.
+// based on c.version.
 func judge(c *call[outcome], found map[string]resolved) outcome {
 	row, ok := found[c.id]
 	if !ok || !row.readable {
 		return outcome{state: stateGone}
 	}
-	since := row.Version - c.version // versions stored after the one that was read
-	if since <= 0 {
+	if row.Version <= c.version {
 		return outcome{state: stateNotApplied}
 	}
-	at := int(since-1) * writeIDLen
+	lastOfMine := strings.Index(row.writes, c.writeID[:writerLen])
 	switch {
-	case since > keptWriteIDs || at+writeIDLen > len(row.writes):
-		return outcome{state: stateTooMany, current: row.Record}
-	case row.writes[at:at+writeIDLen] == c.writeID:
+	case lastOfMine >= 0 && strings.HasPrefix(row.writes[lastOfMine:], c.writeID):
 		return outcome{state: stateDone}
-	default:
+	case lastOfMine >= 0 || len(row.writes) < writesLen:
 		return outcome{state: stateConflict, current: row.Record}
+	default: // others may have pushed it out
+		return outcome{state: stateTooMany, current: row.Record}
 	}
 }

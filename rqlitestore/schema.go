@@ -20,7 +20,7 @@ type schema struct {
 var addedColumns = []struct{ name, kind string }{
 	{"id", "TEXT"},         // public id, the same through every renewal
 	{"version", "INTEGER"}, // counts what was stored
-	{"writes", "TEXT"},     // ids of the last writes, newest first
+	{"writes", "TEXT"},     // id of the last write of each store, newest first
 	{"principal", "TEXT"},  // whose session it is
 	{"superseded", "REAL"}, // Julian day when a newer token took over
 	{"alias", "TEXT"},      // token that this one leads to after a rotation

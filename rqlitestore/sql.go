@@ -1,6 +1,9 @@
 package rqlitestore
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // statements is the SQL of one table. Values are parameters, without exception;
 // ?1 is JSON with a row for each caller, so that a statement is the same for two
@@ -58,14 +61,14 @@ WHERE s.id={token} AND s.superseded IS NULL AND s.expiry>?2 AND s.expiry<j.value
 alias=iif(j.value->>10 IS NULL,NULL,{newtoken}),
 data=iif(j.value->>10 IS NULL,s.data,x''),
 expiry=iif(j.value->>10 IS NULL,min(s.expiry,?3),j.value->>10),
-writes=substr(j.value->>8||coalesce(s.writes,''),1,64)
+writes={writes}
 FROM json_each(?1) j
 WHERE s.token={token} AND s.version=j.value->>1 AND s.superseded IS NULL AND s.expiry>?2`,
 
 		// Aliases of the old row lead to the new one, if that was a rotation.
 		follow: `UPDATE {sessions} AS s SET alias={newtoken} FROM json_each(?1) j
 WHERE s.alias={token} AND j.value->>10 IS NOT NULL
-AND EXISTS(SELECT 1 FROM {sessions} o WHERE o.token={token} AND o.superseded IS NOT NULL AND substr(o.writes,1,8)={writeid})`,
+AND EXISTS(SELECT 1 FROM {sessions} o WHERE o.token={token} AND o.superseded IS NOT NULL AND substr(o.writes,1,{idlen})={writeid})`,
 
 		// The new row: only if the old one was superseded by this very write,
 		// and only while the session has no current row, so that a request that
@@ -73,7 +76,7 @@ AND EXISTS(SELECT 1 FROM {sessions} o WHERE o.token={token} AND o.superseded IS 
 		renew: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights,alias)
 SELECT {newtoken},unhex(j.value->>9),j.value->>4,o.id,j.value->>3,o.writes,{principal},j.value->>7,iif(j.value->>10 IS NULL,NULL,'')
 FROM json_each(?1) j CROSS JOIN {sessions} o ON o.token={token}
-WHERE o.superseded IS NOT NULL AND substr(o.writes,1,8)={writeid}
+WHERE o.superseded IS NOT NULL AND substr(o.writes,1,{idlen})={writeid}
 AND NOT EXISTS(SELECT 1 FROM {sessions} c WHERE c.id=o.id AND c.superseded IS NULL)`,
 
 		// Changes nothing and returns what is there. As a write it goes through
@@ -121,7 +124,9 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		"{newtoken}", textSQL("j.value->>2"),
 		"{id}", textSQL("j.value->>5"),
 		"{principal}", textSQL("j.value->>6"),
-		"{writeid}", "substr(j.value->>8,1,8)",
+		"{writeid}", "j.value->>8",
+		"{writes}", writesSQL("(j.value->>8)", "s.writes"),
+		"{idlen}", strconv.Itoa(writeIDLen),
 		"{value}", textSQL("j.value"),
 	).Replace)
 	return st
@@ -155,7 +160,7 @@ func readingSQL(row, where string) reading {
 // that was read. What did not change is left alone: an index on a column that is
 // set costs as much as all the rest.
 func savingSQL(also string) writing {
-	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes=substr({writes}||coalesce(s.writes,''),1,64)` + also + `
+	sql := `UPDATE {sessions} AS s SET data={data},version=s.version+{steps},writes={writes}` + also + `
 {from} WHERE s.token={token} AND s.version={version} AND s.superseded IS NULL AND s.expiry>?3`
 	return writing{one: loneSave.Replace(sql), many: manySaves.Replace(sql)}
 }
@@ -166,7 +171,7 @@ func commitSQL(reviveDeleted bool) writing {
 	sql := `INSERT INTO {sessions}(token,data,expiry) SELECT {token},{data},{expiry}{from}
 WHERE NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})
 ON CONFLICT(token) DO UPDATE SET data=excluded.data,expiry=excluded.expiry,
-version=version+1,writes=iif(version IS NULL,NULL,substr('` + otherWriteID + `'||coalesce(writes,''),1,64))`
+version=version+1`
 	if reviveDeleted {
 		sql = strings.Replace(sql, "NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})", "true", 1)
 	}

@@ -25,6 +25,7 @@ type RqliteStore struct {
 	conn          *gorqlite.Connection
 	now           func() time.Time
 	reviveDeleted bool
+	writer        string // whose writes these are, see newWriteID
 	observe       func(Request)
 
 	sql    statements
@@ -97,6 +98,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		conn:          conn,
 		now:           o.Now,
 		reviveDeleted: o.ReviveDeleted,
+		writer:        newWriter(),
 		observe:       o.Observe,
 		sql:           newStatements(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var errTooMany = errors.New("too many saves since to tell whether this one was stored")
+var errTooMany = errors.New("too many others saved the session since to tell whether this was stored")
 
 // Update changes a session: apply gets the newest known record and returns what
 // to store. At first that is rec itself, or the result of an update of the same
@@ -247,7 +247,7 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 
 // store sends one write until it is known what became of it or ctx ends.
 func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
-	id := newWriteID()
+	id := s.newWriteID()
 	c := call[outcome]{key: cur.ID, id: cur.ID, version: cur.Version, writeID: id}
 	var l *lane[outcome]
 	switch {
