@@ -15,6 +15,10 @@ const (
 	// less. Of writes there is always one at a time: each request is an entry of
 	// the Raft log and a sync of the disk.
 	fewRows = 4
+	// manyRows is how many reads a second request has at least beside a larger
+	// one, and it has no fewer than that one: so both sides of the connection have
+	// something to do, and a row costs little more in each of two.
+	manyRows = 24
 )
 
 // sharing says what a lane does with calls that have the same key.
@@ -139,7 +143,13 @@ func (l *lane[A]) land(c *call[A]) (goOn bool) {
 
 // mayFly reports whether a request may be sent beside so many others.
 func (l *lane[A]) mayFly(others int) bool {
-	return others == 0 || others == 1 && bool(l.sharing) && l.aboard <= fewRows
+	switch {
+	case others == 0:
+		return true
+	case others == 1 && bool(l.sharing):
+		return l.aboard <= fewRows || len(l.waiting) >= max(manyRows, l.aboard)
+	}
+	return false
 }
 
 // doAll is do for several calls. It returns the first error.

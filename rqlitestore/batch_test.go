@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -216,6 +217,62 @@ var batchCases = []storeCase{
 		})
 		if b := biggest.Load(); b > 1<<20+4096 {
 			t.Errorf("the biggest request has %d bytes", b)
+		}
+	}},
+	{"Batch_secondRequestOfReadsIsNoSmallerThanTheFirst", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(context.Background()))
+		for first, second := range map[int]int{10: 24, 40: 40} {
+			type held struct {
+				rows int
+				pass chan struct{}
+			}
+			requests := make(chan held)
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					body, err := r.GetBody()
+					must(t, err)
+					b, err := io.ReadAll(body)
+					must(t, err)
+					if rows := strings.Count(string(b), hexOf("token")); rows > 0 {
+						h := held{rows, make(chan struct{})}
+						requests <- h
+						<-h.pass
+					}
+					return next.RoundTrip(r)
+				})
+			})
+			must(t, s.Prepare(context.Background()))
+			var wg sync.WaitGroup
+			begun := 0
+			find := func(n int) {
+				for range n {
+					begun++
+					token := fmt.Sprint("token", begun)
+					wg.Go(func() {
+						if _, _, err := s.Find(token); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			find(2) // each in a request of its own
+			a, b := <-requests, <-requests
+			find(first)
+			eventually(t, "all calls wait", func() bool { return s.Waiting() == 2+first })
+			close(a.pass)
+			c := <-requests
+			close(b.pass)
+			eventually(t, "both have landed", func() bool { return s.Waiting() == first })
+			find(second - 1)
+			eventually(t, "all calls wait", func() bool { return s.Waiting() == first+second-1 })
+			find(1)
+			d := <-requests
+			if got := [...]int{a.rows, b.rows, c.rows, d.rows}; got != [...]int{1, 1, first, second} {
+				t.Errorf("requests of %v rows, want 1, 1, %d and beside it %d", got, first, second)
+			}
+			close(c.pass)
+			close(d.pass)
+			wg.Wait()
 		}
 	}},
 	{"Repeatable_isMarkedForTheTransport", func(t *testing.T, e *env) {
