@@ -19,7 +19,7 @@ import (
 // and does what they say if that is accepted.
 type upstreamWriter struct {
 	*caddyhttp.ResponseWriterWrapper
-	upstream    *upstream
+	upstreams   upstreams // that share the session
 	session     *Session
 	wroteHeader bool
 }
@@ -29,8 +29,8 @@ func (w *upstreamWriter) WriteHeader(status int) {
 	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
 	if final && !w.wroteHeader {
 		w.wroteHeader = true
-		if w.upstream.config.Accept {
-			w.upstream.accept(w.session, w.Header())
+		if w.upstreams.accept() {
+			w.obey(w.Header())
 		}
 	}
 	stripResponse(w.Header())
@@ -84,20 +84,21 @@ func stripResponse(header http.Header) {
 
 func isOurs(name string) bool { return strings.HasPrefix(fold(name), ourPrefix) }
 
-// accept changes the session as the application's response asks. What cannot be
+// obey changes the session as the application's response asks. What cannot be
 // understood is logged and left out; the response goes out all the same.
-func (u *upstream) accept(s *Session, header http.Header) {
+func (w *upstreamWriter) obey(header http.Header) {
+	s := w.session
 	for _, text := range header.Values(setHeader) {
-		if err := u.patch(s, []byte(text)); err != nil {
+		if err := w.patch([]byte(text)); err != nil {
 			s.h.backend.metrics.badSet.Inc()
-			u.logger.Error("the application's "+setHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
+			s.h.logger.Error("the application's "+setHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
 		}
 	}
 	for _, line := range header.Values(actionHeader) {
 		for action := range strings.SplitSeq(line, ",") {
 			if err := s.act(strings.TrimSpace(action)); err != nil {
 				s.h.backend.metrics.badAction.Inc()
-				u.logger.Error("the application's "+actionHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
+				s.h.logger.Error("the application's "+actionHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
 			}
 		}
 	}
@@ -128,7 +129,8 @@ func (s *Session) MergePatch(patch map[string]any) error {
 }
 
 // patch makes the changes of a Session-Set.
-func (u *upstream) patch(s *Session, text []byte) error {
+func (w *upstreamWriter) patch(text []byte) error {
+	s := w.session
 	value, err := codec.DecodeValue(text)
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (u *upstream) patch(s *Session, text []byte) error {
 	// What the application could not be sent again would shut the visitor out of it.
 	after := s.values()
 	merge(after, patch)
-	if err := u.write(make(http.Header), after); err != nil {
+	if err := w.upstreams.check(after); err != nil {
 		return err
 	}
 	// What could not be stored would cost the visitor the whole response.

@@ -126,10 +126,8 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 			return session.httpError(err)
 		}
 	}
-	for _, u := range sessions.upstreams {
-		if err := u.fill(session, r.Header); err != nil {
-			return session.httpError(err)
-		}
+	if err := sessions.upstreams.fill(r.Header); err != nil {
+		return session.httpError(err)
 	}
 	if e.Redirect == "" {
 		return next.ServeHTTP(w, r)

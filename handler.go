@@ -193,7 +193,7 @@ func (s *Session) is(h *Handler) bool {
 type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
-	upstreams []*upstream // whose headers change with the session
+	upstreams upstreams   // whose headers change with the session
 	room      [2]*Session // for all, which are seldom more
 }
 

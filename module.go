@@ -218,7 +218,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
-	h.upstream = newUpstream(settings.Upstream, h.logger)
+	h.upstream = newUpstream(settings.Upstream)
 	h.manager, h.scsKey = newManager(h, app.handlers)
 	app.handlers++
 	return nil

@@ -11,7 +11,6 @@ import (
 	"unicode"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -87,14 +86,13 @@ var takenNames = []string{"connection", "content-length", "cookie", "host", "te"
 type upstream struct {
 	config *UpstreamConfig
 	names  map[string]bool // of the request headers that are ours, folded
-	logger *zap.Logger
 }
 
-func newUpstream(c *UpstreamConfig, logger *zap.Logger) *upstream {
+func newUpstream(c *UpstreamConfig) *upstream {
 	if c == nil {
 		return nil
 	}
-	u := &upstream{config: c, names: make(map[string]bool), logger: logger}
+	u := &upstream{config: c, names: make(map[string]bool)}
 	for _, name := range []string{dataHeader, idHeader, setHeader, actionHeader} {
 		u.names[fold(name)] = true
 	}
@@ -121,15 +119,19 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 		return next.ServeHTTP(w, r)
 	}
 	u.stripRequest(r)
-	session := all.current
-	if err := u.fill(session, r.Header); err != nil {
+	outer := all.upstreams
+	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
+	defer func() { all.upstreams = outer }()
+	session, together := all.current, all.upstreams.ofInnermost()
+	err := sharing{u, session}.fill(r.Header)
+	if err == nil {
+		err = together.fillData(r.Header)
+	}
+	if err != nil {
 		return session.httpError(err)
 	}
-	outer := all.upstreams
-	all.upstreams = append(outer[:len(outer):len(outer)], u)
-	defer func() { all.upstreams = outer }()
-	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstream: u, session: session}
-	err := next.ServeHTTP(uw, r)
+	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstreams: together, session: session}
+	err = next.ServeHTTP(uw, r)
 	stripResponse(w.Header()) // trailers
 	return err
 }
@@ -189,23 +191,10 @@ func dropTokens(lines []string, drop func(string) bool) []string {
 	return kept
 }
 
-// fill writes the session into the request's headers, instead of what it wrote before.
-func (u *upstream) fill(s *Session, header http.Header) error {
-	if err := s.Load(); err != nil {
-		return err
-	}
-	for name := range u.config.Headers {
-		header.Del(name)
-	}
-	header.Del(dataHeader)
-	header.Del(idHeader)
-	if len(u.config.Send) > 0 && s.id() != "" {
-		header.Set(idHeader, s.id())
-	}
-	return u.write(header, s.values())
-}
+// errHeaderTooLong: an application that got nothing would take the visitor for a guest.
+var errHeaderTooLong = fmt.Errorf("it is longer than the %d bytes that fit a header; send fewer keys", maxHeader)
 
-// write adds the headers that carry values.
+// write adds the headers that carry one value each.
 func (u *upstream) write(header http.Header, values map[string]any) error {
 	for name, key := range u.config.Headers {
 		value, ok := lookup(values, key)
@@ -218,23 +207,13 @@ func (u *upstream) write(header http.Header, values map[string]any) error {
 		}
 		header.Set(name, text)
 	}
-	data, err := u.data(values)
-	if err != nil {
-		return fmt.Errorf("the session as header %s: %w", dataHeader, err)
-	}
-	if data != "" {
-		header.Set(dataHeader, data)
-	}
 	return nil
 }
 
-// errHeaderTooLong: an application that got nothing would take the visitor for a guest.
-var errHeaderTooLong = fmt.Errorf("it is longer than the %d bytes that fit a header; send fewer keys", maxHeader)
-
-// data is the object of the keys to send; "" if there are none.
-func (u *upstream) data(values map[string]any) (string, error) {
+// sentData is the object of the keys to send; "" if there are none.
+func sentData(keys []string, values map[string]any) (string, error) {
 	sent := make(map[string]any, len(values))
-	for _, key := range u.config.Send {
+	for _, key := range keys {
 		if value, ok := lookup(values, key); ok {
 			sent[key] = value
 		}

@@ -1,0 +1,104 @@
+package caddysession
+
+import (
+	"fmt"
+	"net/http"
+)
+
+// sharing is an `upstream` block and the session that it shares.
+type sharing struct {
+	*upstream
+	session *Session
+}
+
+// upstreams are those around a handler, the outermost first.
+type upstreams []sharing
+
+// ofInnermost returns those that share the session of the innermost one. That
+// session is what the application is sent and may change, as any of them says.
+func (us upstreams) ofInnermost() (same upstreams) {
+	for _, u := range us {
+		if u.session == us[len(us)-1].session {
+			same = append(same, u)
+		}
+	}
+	return same
+}
+
+// fill writes the sessions into the request's headers, each where its own
+// `upstream` says, instead of what was written before.
+func (us upstreams) fill(header http.Header) error {
+	for _, u := range us {
+		if err := u.fill(header); err != nil {
+			return err
+		}
+	}
+	return us.ofInnermost().fillData(header)
+}
+
+// fill writes the values that have a header each.
+func (u sharing) fill(header http.Header) error {
+	if err := u.session.Load(); err != nil {
+		return err
+	}
+	for name := range u.config.Headers {
+		header.Del(name)
+	}
+	return u.write(header, u.session.values())
+}
+
+// fillData writes what goes into one header together. All of these share the same session.
+func (us upstreams) fillData(header http.Header) error {
+	header.Del(dataHeader)
+	header.Del(idHeader)
+	if len(us) == 0 || len(us.sent()) == 0 {
+		return nil
+	}
+	session := us[0].session
+	if err := session.Load(); err != nil {
+		return err
+	}
+	if id := session.id(); id != "" {
+		header.Set(idHeader, id)
+	}
+	return us.writeData(header, session.values())
+}
+
+// sent are the keys that go into one header together.
+func (us upstreams) sent() (keys []string) {
+	for _, u := range us {
+		keys = append(keys, u.config.Send...)
+	}
+	return keys
+}
+
+func (us upstreams) writeData(header http.Header, values map[string]any) error {
+	data, err := sentData(us.sent(), values)
+	if err != nil {
+		return fmt.Errorf("the session as header %s: %w", dataHeader, err)
+	}
+	if data != "" {
+		header.Set(dataHeader, data)
+	}
+	return nil
+}
+
+// check reports values that could not be sent. All of these share the same session.
+func (us upstreams) check(values map[string]any) error {
+	for _, u := range us {
+		if err := u.write(make(http.Header), values); err != nil {
+			return err
+		}
+	}
+	return us.writeData(make(http.Header), values)
+}
+
+// accept reports whether the application may change the session that all of these share.
+func (us upstreams) accept() bool {
+	for _, u := range us {
+		if u.config.Accept {
+			return true
+		}
+	}
+	return false
+}
