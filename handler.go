@@ -24,8 +24,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	session := sessions.find(h)
 	switch {
 	case session == nil && sharesRequest(r, h):
-		// A request within the request, like httpInclude's: its response is no
-		// response of its own, so the session is the outer one's to store.
+		// A request within the request: its response is no response of its own, so
+		// the session is the outer one's to store. That of httpInclude is none: it
+		// has nothing of the outer one but its headers, and these have no cookie.
 		sessions.enter(FromContext(r.Context()))
 		return h.upstream.within(sessions, w, r, next)
 	case session != nil && session.serving: // enclosed by one like it

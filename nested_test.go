@@ -98,26 +98,31 @@ func cookieNames(a *answer) string {
 }
 
 // A request that a template makes starts from the headers that the template
-// sees, and these have no session cookie.
+// sees, and these have no session cookie: it is a guest's. What it includes sees
+// the session.
 func TestNested_requestsOfTemplatesHaveNoCookie(t *testing.T) {
 	s := start(t, `
 $SITE {
 	session
 	session_edit /login put user alice
 	respond /login "in"
-	respond /part "a part"
+	respond /part "a part{http.session.data.user}"
 	templates
 	root $DIR
 	file_server
 }`)
-	page := `{{httpInclude "/part"}} for {{placeholder "http.session.data.user"}} with {{.Cookie "session"}}`
+	part := `{{placeholder "http.session.data.user"}}`
+	if err := os.WriteFile(filepath.Join(s.names["DIR"], "part.html"), []byte(part), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	page := `{{httpInclude "/part"}} {{include "/part.html"}} for {{placeholder "http.session.data.user"}} with {{.Cookie "session"}}`
 	if err := os.WriteFile(filepath.Join(s.names["DIR"], "page.html"), []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	v := s.visitor()
 	v.get("/login").cookie(t)
 	a := v.get("/page.html")
-	a.want(t, http.StatusOK, "a part for alice with ")
+	a.want(t, http.StatusOK, "a part alice for alice with ")
 	if vary := a.Header["Vary"]; !slices.Contains(vary, "Cookie") {
 		t.Errorf("Vary is %q", vary)
 	}
