@@ -68,8 +68,11 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		return nil
 	}
 	asked := r
-	if isUpgrade(r) { // a CONNECT is unsafe as it is
+	if isUpgrade(r) || s.host != r.Host {
 		asked = r.WithContext(r.Context())
+		asked.Host = s.host // what the browser asked a trusted proxy for
+	}
+	if isUpgrade(r) { // a CONNECT is unsafe as it is
 		asked.Method = http.MethodPost
 	}
 	if guard.protection.Check(asked) != nil {

@@ -90,6 +90,37 @@ func TestCrossOrigin_unsafeRequestsNeedTheSiteItself(t *testing.T) {
 	}
 }
 
+// A proxy in front may ask for another host than the browser did.
+func TestCrossOrigin_isThatOfWhoTheProxyWasAsked(t *testing.T) {
+	const site = `
+$SITE {
+	session
+	handle /login {
+		session_edit put user alice
+	}
+	respond "ok"
+}`
+	for name, test := range map[string]struct {
+		global string
+		want   int // for an old browser on the site itself
+	}{
+		"trusted":     {"{\nservers {\ntrusted_proxies static 127.0.0.0/8\n}\n}", http.StatusOK},
+		"not trusted": {"", http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, test.global+site)
+			v := s.visitor()
+			forwarded := []string{"X-Forwarded-Host", "shop.example:8443"}
+			v.get("/login", forwarded...)
+			for origin, want := range map[string]int{"http://shop.example:8443": test.want, "https://evil.example": http.StatusForbidden} {
+				if a := v.do(http.MethodPost, "/", append(forwarded, "Origin", origin)...); a.StatusCode != want {
+					t.Errorf("a request from %s is answered by %d, want %d", origin, a.StatusCode, want)
+				}
+			}
+		})
+	}
+}
+
 func TestCrossOrigin_websocketsNeedTheSiteItself(t *testing.T) {
 	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, buffered, err := http.NewResponseController(w).Hijack()
