@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -154,9 +157,8 @@ func (s *Session) store(ctx context.Context) error {
 		if len(s.Keys()) == 0 {
 			return nil // nothing to keep: no row, no cookie
 		}
-		s.h.manager.Put(ctx, createdKey, int(time.Now().Unix()))
-		s.h.manager.Put(ctx, csrfKey, newID())
 	}
+	s.completeOwn(ctx)
 	principal, login := s.isLogin(ctx)
 	if login {
 		if err := s.admit(ctx, principal); err != nil {
@@ -166,6 +168,7 @@ func (s *Session) store(ctx context.Context) error {
 	if err := s.renewForOwner(ctx); err != nil {
 		return err
 	}
+	s.renewSecret(ctx)
 	if s.rotationDue(ctx, true) {
 		s.startRotation(ctx)
 	}
@@ -180,6 +183,58 @@ func (s *Session) store(ctx context.Context) error {
 		s.writeCookie(ctx)
 	}
 	return err
+}
+
+// completeOwn gives a session that is being stored what it keeps of its own. One
+// that was stored before has it, unless code written against scs has cleared it,
+// or the session is built on what a login elsewhere left of another (see grace).
+func (s *Session) completeOwn(ctx context.Context) {
+	m := s.h.manager
+	if m.Exists(ctx, createdKey) && m.Exists(ctx, csrfKey) {
+		return
+	}
+	for key, value := range s.ownBefore() {
+		if !m.Exists(ctx, key) {
+			m.Put(ctx, key, value)
+		}
+	}
+	if !m.Exists(ctx, createdKey) {
+		m.Put(ctx, createdKey, int(time.Now().Unix()))
+	}
+	if !m.Exists(ctx, csrfKey) {
+		m.Put(ctx, csrfKey, newID())
+	}
+}
+
+// renewSecret gives a stored session that scs's own RenewToken renewed another
+// secret for its forms, as Renew does.
+func (s *Session) renewSecret(ctx context.Context) {
+	s.mu.Lock()
+	stored, token := s.rec.ID != "", s.token
+	s.mu.Unlock()
+	renewed := stored && s.h.manager.Token(ctx) != token
+	if renewed && s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
+		s.h.manager.Put(ctx, csrfKey, newID())
+	}
+}
+
+// ownBefore is what the session kept of its own when it was read. Whether it is
+// remembered is scs's, who forgets it with the rest.
+func (s *Session) ownBefore() map[string]any {
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.mu.Unlock()
+	if grace || base == nil {
+		return nil
+	}
+	_, own, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return nil // it was decoded before
+	}
+	maps.DeleteFunc(own, func(key string, _ any) bool {
+		return !strings.HasPrefix(key, reserved) || key == rememberKey
+	})
+	return own
 }
 
 // commitValues lets scs commit, a new session under another token if need be.

@@ -138,7 +138,7 @@ func (c *CSRF) fromForm(r *http.Request) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		values, err := url.ParseQuery(string(form))
+		values, err := url.ParseQuery(whole(form))
 		if err != nil {
 			return "", nil //nolint:nilerr // no form after all
 		}
@@ -147,6 +147,15 @@ func (c *CSRF) fromForm(r *http.Request) (string, error) {
 		return fromMultipart(multipart.NewReader(head, params["boundary"]), field)
 	}
 	return "", nil
+}
+
+// whole leaves out the end of a form of which no more was read: it may be cut
+// within an escaped character.
+func whole(form []byte) string {
+	if end := bytes.LastIndexByte(form, '%'); len(form) == csrfFormBytes && end >= len(form)-2 {
+		form = form[:end]
+	}
+	return string(form)
 }
 
 // fromMultipart reads parts up to the field, which stands before the files.

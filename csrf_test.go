@@ -103,6 +103,10 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 		"form of another":     {urlencoded, form("token", foreign), "", http.StatusForbidden},
 		"form, other field":   {urlencoded, form("csrf_token", token), "", http.StatusForbidden},
 		"a broken form":       {urlencoded, []byte("%zz;" + string(form("token", token))), "", http.StatusForbidden},
+		"long form":           {urlencoded, append(form("token", token), longField(0)...), "", http.StatusOK},
+		"long form, cut":      {urlencoded, append(form("token", token), longField(1)...), "", http.StatusOK},
+		"long form, cut too":  {urlencoded, append(form("token", token), longField(2)...), "", http.StatusOK},
+		"long, no token":      {urlencoded, append(form("no", token), longField(1)...), "", http.StatusForbidden},
 		"multipart":           multipartOf(t, "token", token, 0),
 		"multipart, no token": multipartOf(t, "no", token, 0),
 		"upload":              multipartOf(t, "token", token, 3<<20),
@@ -135,6 +139,12 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 	})
 }
 
+// longField is more of a form than is looked at; of three that differ in where
+// their characters begin, two are cut within one.
+func longField(shift int) string {
+	return "&text=" + strings.Repeat("x", shift) + strings.Repeat(url.QueryEscape("€"), 1<<17)
+}
+
 // multipartOf makes a form with a field, then a file of some bytes, and says what becomes of it.
 func multipartOf(t testing.TB, field, token string, size int) posting {
 	t.Helper()
@@ -164,6 +174,21 @@ func multipartOf(t testing.TB, field, token string, size int) posting {
 		p.status = http.StatusOK
 	}
 	return p
+}
+
+// The second press of a login's button leads to a session with a token of its own.
+func TestCSRF_hasATokenAfterALoginPressedTwice(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(upload))
+	t.Cleanup(app.Close)
+	s := start(t, csrfSite, "APP", app.URL, "FIELD", "token")
+	v := s.visitor().withoutJar()
+	guest := "session=" + v.get("/login?user=guest").cookie(t).Value
+	v.get("/login?user=alice", "Cookie", guest)
+	again := v.get("/login?user=alice", "Cookie", guest)
+	cookie := "session=" + again.cookie(t).Value
+	for _, token := range []string{again.body, v.get("/form", "Cookie", cookie).body} {
+		v.send("text/plain", []byte("x"), "Cookie", cookie, "X-CSRF-Token", token).want(t, http.StatusOK, "x")
+	}
 }
 
 func TestCSRF_fieldIsCSRFTokenUnlessNamed(t *testing.T) {

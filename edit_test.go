@@ -167,3 +167,34 @@ $SITE {
 		t.Errorf("when forgotten the cookie is %v", c)
 	}
 }
+
+// A session that nothing is kept of has no id, as it has no row.
+func TestEdit_ofNothingNamesNoSession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit /remove remove cart
+	session_edit /remember remember on
+	session_edit /cleared {
+		put user alice
+		clear
+	}
+	session_edit /ended {
+		put user alice
+		destroy
+	}
+	session_edit /begun {
+		remove cart
+		put user alice
+	}
+	respond "{http.session.id}"
+}`)
+	for _, path := range []string{"/remove", "/remember", "/cleared", "/ended"} {
+		if id := s.visitor().get(path).body; id != "" {
+			t.Errorf("%s: a guest's session has the id %q", path, id)
+		}
+	}
+	if id := s.visitor().get("/begun").body; id != s.table().only().id {
+		t.Errorf("a new session says its id is %q", id)
+	}
+}

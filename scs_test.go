@@ -130,6 +130,43 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 	}
 }
 
+// What the session keeps of its own is none of the application's.
+func TestManager_leavesTheSessionItsOwn(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/put": func(_ http.ResponseWriter, r *http.Request) {
+			caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "user", "alice")
+		},
+		"/clear": func(_ http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			if err := m.Clear(r.Context()); err != nil {
+				t.Error(err)
+			}
+			m.Put(r.Context(), "user", "bob")
+		},
+		"/renew": func(_ http.ResponseWriter, r *http.Request) {
+			if err := caddysession.FromContext(r.Context()).Manager().RenewToken(r.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"/csrf": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).CSRFToken())
+		},
+		"/verify": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprintln(w, session.Get("user"), session.VerifyCSRF(r.Header.Get("X-CSRF-Token")), session.Created().IsZero())
+		},
+	})
+	v := s.visitor()
+	v.get("/put")
+	token := v.get("/csrf").body
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "alice true false\n")
+	v.get("/clear")
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob true false\n")
+	v.get("/renew").cookie(t)
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob false false\n")
+	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true false\n")
+}
+
 func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
 		"/put": func(w http.ResponseWriter, r *http.Request) {

@@ -227,13 +227,25 @@ func (s *Session) change(e edit) error {
 		return errAfterHeader
 	}
 	s.edits, s.untouched = append(s.edits, e), false
-	if (s.rec.ID == "" || s.ended) && s.fresh == "" {
-		s.fresh = newID()
-	}
 	s.mu.Unlock()
 	s.apply(e)
+	s.nameFresh(len(s.Keys()) > 0)
 	s.noteChange()
 	return nil
+}
+
+// nameFresh gives a session that is not stored yet the id that it will have, and
+// takes it back when there is nothing left to store.
+func (s *Session) nameFresh(toStore bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.rec.ID != "" && !s.ended:
+	case !toStore:
+		s.fresh = ""
+	case s.fresh == "":
+		s.fresh = newID()
+	}
 }
 
 // apply makes an edit on the values that scs holds.
@@ -282,7 +294,7 @@ func (s *Session) Renew() error {
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
-	if s.h.manager.Exists(s.scs, csrfKey) {
+	if !s.isUnstored() {
 		s.h.manager.Put(s.scs, csrfKey, newID()) // whoever knew the old one must not know this
 	}
 	if s.h.manager.GetBool(s.scs, rememberKey) {
@@ -301,7 +313,7 @@ func (s *Session) Destroy() error {
 		return err
 	}
 	s.mu.Lock()
-	s.ended, s.edits = true, nil
+	s.ended, s.edits, s.fresh = true, nil, ""
 	s.changes++
 	s.mu.Unlock()
 	return nil
