@@ -151,9 +151,10 @@ func (s *Session) setFailure(err error) {
 }
 
 // loadOrAbort is Load for those who cannot return an error: the request is cut
-// short, so that nobody is taken for a guest because the store is down.
+// short, so that nobody is taken for a guest because the store is down. An error
+// page that says so is not.
 func (s *Session) loadOrAbort() {
-	if s.Load() != nil {
+	if s.Load() != nil && !s.answered {
 		s.cancel()
 	}
 }

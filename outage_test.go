@@ -147,6 +147,41 @@ func TestOutage_whenLoadingTheApplicationIsNotAsked(t *testing.T) {
 	}
 }
 
+// An error page that wants to name the visitor goes out without the name.
+func TestOutage_whenLoadingTheErrorPageGoesOut(t *testing.T) {
+	store, app := newStandIn(t), newApplication(t, nil)
+	s := start(t, `
+{
+	session {
+		rqlite $STORE {
+			timeout 300ms
+		}
+	}
+}
+$SITE {
+	session
+	handle /login {
+		session_edit put user alice
+	}
+	handle {
+		respond "{http.session.data.user}"
+	}
+	handle_errors {
+		session
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+		}
+	}
+}`, "STORE", store.URL, "APP", app.address())
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	store.fails()
+	v.get("/").want(t, http.StatusOK, "app") // the status is the error page's own
+	if user := app.last(t).Header.Get("X-User"); user != "" {
+		t.Errorf("the error page is for %q", user)
+	}
+}
+
 // appAnswers are responses that must vanish as a whole when the session cannot be stored.
 var appAnswers = map[string]func(w http.ResponseWriter, r *http.Request){
 	"200": func(w http.ResponseWriter, r *http.Request) {
