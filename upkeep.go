@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -43,7 +44,9 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.startRotation(ctx)
 	s.noteUse(ctx)
 	if _, _, err := s.h.manager.Commit(ctx); err != nil {
-		s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+		if errors.As(err, &storeError{}) { // and not something about this one session
+			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+		}
 		s.mu.Lock()
 		s.untouched = true
 		s.mu.Unlock()

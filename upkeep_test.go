@@ -65,3 +65,34 @@ $SITE {
 		}
 	})
 }
+
+// A session that has no room for a new token keeps nobody else from theirs.
+func TestUpkeep_ofAFullSessionHoldsUpNoOther(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		max_size 1KiB
+		renew_interval 1s
+	}
+	handle /put {
+		session_edit put text {query.text}
+	}
+	handle {
+		respond "{http.session.data.text}"
+	}
+}`)
+	other, full := s.visitor(), s.visitor()
+	other.get("/put?text=x").cookie(t)
+	size := 2 << 10
+	for ; full.get("/put?text="+strings.Repeat("x", size)).StatusCode != http.StatusOK; size-- {
+		if size == 0 {
+			t.Fatal("no text is small enough")
+		}
+	}
+	const failed = "a session could not be given a new token"
+	eventually(t, "a new token to be due", func() bool {
+		full.get("/").want(t, http.StatusOK, strings.Repeat("x", size))
+		return strings.Contains(s.readLog(), failed)
+	})
+	other.get("/").cookie(t)
+}
