@@ -3,6 +3,7 @@ package caddysession
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -34,6 +35,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.upstream.within(sessions, w, r, next)
 	case session != nil: // within an error route
 		return (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
+	}
+	if err := sessions.checkCookie(h, r); err != nil {
+		return err
 	}
 	v := new(visit)
 	v.session = &v.begun
@@ -224,6 +228,18 @@ func (all *sessions) find(h *Handler) *Session {
 	for _, s := range all.all {
 		if s.is(h) {
 			return s
+		}
+	}
+	return nil
+}
+
+// checkCookie refuses a session whose cookie another one of the request has taken
+// for its own: it would find none, and what it begins would be lost.
+func (all *sessions) checkCookie(h *Handler, r *http.Request) error {
+	for _, s := range all.all {
+		if name := h.cookie.name(h.cookie.isSecure(r)); s.h.cookie.owns(name) {
+			return caddyhttp.Error(http.StatusInternalServerError,
+				fmt.Errorf("two `session` of this request have different stores and the same cookie, %s: give one of them another, with `cookie <name>`", name))
 		}
 	}
 	return nil

@@ -89,6 +89,27 @@ $SITE {
 	}
 }
 
+// Two stores behind one cookie would take each other's sessions for none.
+func TestNested_sessionOfAnotherStoreNeedsAnotherCookie(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /shop {
+		session {
+			table shop
+		}
+		session_edit increment visits
+		respond "{http.session.data.visits}"
+	}
+	handle_errors {
+		respond "{err.message}"
+	}
+}`)
+	if a := s.visitor().get("/shop"); a.StatusCode != http.StatusInternalServerError || !strings.Contains(a.body, "different stores and the same cookie, session") {
+		t.Errorf("got %d %q", a.StatusCode, a.body)
+	}
+}
+
 func cookieNames(a *answer) string {
 	var names []string
 	for _, c := range a.Cookies() {
