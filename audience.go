@@ -43,12 +43,18 @@ func askedHost(r *http.Request) string {
 	return r.Host
 }
 
+// noHost is the audience of sessions that are begun by clients which name no host,
+// as HTTP/1.0 allows: it must not be taken for none, which is good anywhere.
+const noHost = "(no host)"
+
 // canonicalHost is a host in lower case, without its port.
 func canonicalHost(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	inherit(&host, noHost)
+	return host
 }
 
 // isMeantFor reports whether a session that was begun for an audience is good

@@ -1,11 +1,14 @@
 package caddysession_test
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 const audienceSite = `
@@ -96,6 +99,46 @@ func TestAudience_ofASession(t *testing.T) {
 			}
 			v.get("http://shop.test:"+port+"/", headers[:2]...).want(t, http.StatusOK, "user=alice")
 		})
+	}
+}
+
+// A client that names no host has a session where no host is named.
+func TestAudience_ofNoHost(t *testing.T) {
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	s := start(t, `
+:$PORT {
+	session
+	session_edit /login put user alice
+	respond "user={http.session.data.user}"
+}
+$SITE {
+	session
+	respond "user={http.session.data.user}"
+}`, "PORT", port)
+	ask := func(path, headers string) *http.Response {
+		t.Helper()
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
+		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n"+headers+"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for _, host := range []string{"", "Host: :80\r\n"} {
+		cookie := (&answer{Response: ask("/login", host)}).cookie(t)
+		body, err := io.ReadAll(ask("/", host+"Cookie: session="+cookie.Value+"\r\n").Body)
+		if err != nil || string(body) != "user=alice" {
+			t.Errorf("where it was begun: %q, %v", body, err)
+		}
+		s.visitor().withoutJar().get("/", "Cookie", "session="+cookie.Value).want(t, http.StatusOK, "user=")
 	}
 }
 
