@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -34,6 +35,7 @@ type CSRF struct {
 
 const (
 	csrfKey       = "__csrf" // the secret behind a session's tokens
+	csrfField     = "csrf_token" // unless the site names another
 	csrfHeader    = "X-Csrf-Token"
 	csrfFormBytes = 1 << 20 // of a body that are looked at for the field
 )
@@ -84,6 +86,9 @@ var errCSRF = errors.New("the request carries no token of this session: send {ht
 
 // ServeHTTP refuses what would change something without a token.
 func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if all, ok := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions); ok {
+		all.csrfField = c.field()
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return next.ServeHTTP(w, r)
@@ -114,11 +119,12 @@ func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return next.ServeHTTP(w, r)
 }
 
+func (c *CSRF) field() string { return cmp.Or(c.Field, csrfField) }
+
 // fromForm finds the field in the first megabyte of a form, and leaves the body
 // for whoever is asked next.
 func (c *CSRF) fromForm(r *http.Request) (string, error) {
-	field := c.Field
-	inherit(&field, "csrf_token")
+	field := c.field()
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || r.Body == nil {
 		return "", nil //nolint:nilerr // not a form: it has no field

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,7 +80,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if owner == "" || session.isUnstored() {
 		return caddyhttp.Error(http.StatusUnauthorized, errNotSignedIn)
 	}
-	visit := deviceVisit{session, owner, wantsJSON(r)}
+	visit := deviceVisit{session, owner, wantsJSON(r), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		return visit.show(w, r)
@@ -101,6 +102,7 @@ type deviceVisit struct {
 	*Session
 	owner string
 	json  bool
+	field string // of forms that carries the token
 }
 
 // device is a session as its user sees it.
@@ -130,8 +132,10 @@ type devicesResult struct {
 	Sessions []device `json:"sessions"`
 
 	// What a request to end one has to send: in the header X-CSRF-Token or in
-	// the field csrf_token.
+	// the field csrf_token, or the one that session_csrf names.
 	CSRFToken string `json:"csrf_token"`
+
+	Field string `json:"-"` // of the page's forms
 }
 
 func (v deviceVisit) show(w http.ResponseWriter, r *http.Request) error {
@@ -139,7 +143,7 @@ func (v deviceVisit) show(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return v.unavailable(w, "listing", err)
 	}
-	result := devicesResult{devices, v.CSRFToken()}
+	result := devicesResult{devices, v.CSRFToken(), v.field}
 	if v.json {
 		return v.answerJSON(w, result)
 	}
@@ -196,7 +200,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
 	token := r.Header.Get(csrfHeader)
-	inherit(&token, r.PostForm.Get("csrf_token"))
+	inherit(&token, r.PostForm.Get(v.field))
 	if !v.VerifyCSRF(token) {
 		return caddyhttp.Error(http.StatusForbidden, errCSRF)
 	}

@@ -235,6 +235,36 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
 }
 
+// Where the site's forms have a field of another name for the token, so has the page.
+func TestDevices_worksBehindSessionCSRF(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	handle /login {
+		session_edit put user alice
+		respond {http.session.id}
+	}
+	handle /account/sessions {
+		session_csrf _token
+		session_devices
+	}
+}`)
+	other, v := s.visitor(), s.visitor()
+	id := other.get("/login").body
+	v.get("/login")
+	page := v.get("/account/sessions").body
+	if !strings.Contains(page, `name="_token"`) || strings.Contains(page, `name="csrf_token"`) {
+		t.Errorf("the page's forms are %s", page)
+	}
+	token := v.devices().CSRFToken
+	if a := v.submit("/account/sessions", url.Values{"end": {id}, "_token": {token}}); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("ending a session is answered by %d", a.StatusCode)
+	}
+	s.table().wantRows(1)
+}
+
 func TestDevices_worksOnSealedSessions(t *testing.T) {
 	const old, newer = "an old secret that is long enough to be one", "a new secret that is long enough to be one"
 	withKeys := func(secrets string) string {

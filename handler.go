@@ -198,6 +198,7 @@ func (s *Session) is(h *Handler) bool {
 type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
+	csrfField string      // of forms, where session_csrf asks for it
 	upstreams upstreams   // whose headers change with the session
 	room      [2]*Session // for all, which are seldom more
 }
