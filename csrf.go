@@ -34,7 +34,7 @@ type CSRF struct {
 }
 
 const (
-	csrfKey       = "__csrf" // the secret behind a session's tokens
+	csrfKey       = "__csrf"     // the secret behind a session's tokens
 	csrfField     = "csrf_token" // unless the site names another
 	csrfHeader    = "X-Csrf-Token"
 	csrfFormBytes = 1 << 20 // of a body that are looked at for the field
