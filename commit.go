@@ -237,6 +237,29 @@ func (s *Session) ownBefore() map[string]any {
 	return own
 }
 
+// takeBack makes the session what it was before what could not be stored: an
+// error page must not name the user of a login that was refused.
+func (s *Session) takeBack() {
+	s.loading.Lock()
+	loaded := s.scs
+	s.loading.Unlock()
+	if loaded == nil {
+		return
+	}
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.edits, s.fresh = nil, ""
+	s.mu.Unlock()
+	var stored map[string]any
+	if base != nil && !grace { // of the values in the grace not all are to be seen
+		_, stored, _ = codec.JSON{}.Decode(base) // it was decoded before
+	}
+	_ = s.h.manager.Clear(loaded) // asks no store: it cannot fail
+	for key, value := range stored {
+		s.h.manager.Put(loaded, key, value)
+	}
+}
+
 // commitValues lets scs commit, a new session under another token if need be.
 func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 	_, _, err := s.h.manager.Commit(ctx)

@@ -119,6 +119,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 // answerFailure makes the error for a request whose session could not be loaded
 // or stored, and takes back what the response's header had become.
 func (s *Session) answerFailure(header http.Header, entry []headerField, failure error) error {
+	s.takeBack()
 	clear(header)
 	for _, field := range entry {
 		header[field.name] = field.values

@@ -115,6 +115,9 @@ func (s *Session) endOldest(ctx context.Context, principal string, others []owne
 func (s *Session) giveWay(ctx context.Context, principal string) error {
 	rec := s.row()
 	ended, err := s.endBeyond(ctx, principal, rec)
+	if err != nil || ended > 0 {
+		s.forget()
+	}
 	switch {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
@@ -128,6 +131,13 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 		return errTooManySessions
 	}
 	return nil
+}
+
+// forget notes that nothing of the session is stored any more.
+func (s *Session) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rec, s.base = rqlitestore.Record{}, nil
 }
 
 // endBeyond ends the first of these sessions, as many as the principal has

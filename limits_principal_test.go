@@ -61,6 +61,28 @@ func TestMaxPerPrincipal_theOldestGivesWay(t *testing.T) {
 	second.get("/").want(t, http.StatusOK, "user=alice")
 }
 
+// The error page of a login that was refused is that of who came, not of who was
+// to be signed in.
+func TestMaxPerPrincipal_theErrorPageNamesNobody(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+		max_per_principal 1 reject
+	}
+	session_edit /guest put cart book
+	session_edit /login put user alice
+	handle_errors {
+		respond "user={http.session.data.user} cart={http.session.data.cart}"
+	}
+}`)
+	first, second, guest := s.visitor(), s.visitor(), s.visitor()
+	first.get("/login").want(t, http.StatusOK, "")
+	second.get("/login").want(t, http.StatusForbidden, "user= cart=")
+	guest.get("/guest").want(t, http.StatusOK, "")
+	guest.get("/login").want(t, http.StatusForbidden, "user= cart=book")
+}
+
 // Logins that come together do not end each other: as many are left as fit.
 func TestMaxPerPrincipal_parallelLoginsLeaveAsManyAsFit(t *testing.T) {
 	withSecrets(t)
