@@ -3,6 +3,7 @@ package caddysession
 import (
 	"bufio"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -148,19 +149,27 @@ func (s *Session) writeHeader(header http.Header) {
 	if !isPrivate(header) {
 		header.Set("Cache-Control", "private, no-store")
 	}
-	for _, name := range []string{"Expires", "Surrogate-Control", "CDN-Cache-Control"} {
-		header.Del(name)
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return outranksCacheControl(name) })
+}
+
+// outranksCacheControl reports whether some caches follow a header rather than
+// Cache-Control: those of RFC 9213 are named for whom they are meant, like
+// Cloudflare-CDN-Cache-Control and Akamai-Cache-Control.
+func outranksCacheControl(name string) bool {
+	switch name = strings.ToLower(name); name {
+	case "expires", "surrogate-control", "x-accel-expires":
+		return true
 	}
+	return strings.HasSuffix(name, "-cache-control")
 }
 
 // isPrivate reports whether the response itself already keeps shared caches out.
 func isPrivate(header http.Header) bool {
-	for _, line := range header.Values("Cache-Control") {
-		for directive := range strings.SplitSeq(strings.ToLower(line), ",") {
-			switch strings.TrimSpace(directive) {
-			case "private", "no-store":
-				return !strings.Contains(strings.ToLower(line), "public")
-			}
+	all := strings.ToLower(strings.Join(header.Values("Cache-Control"), ","))
+	for directive := range strings.SplitSeq(all, ",") {
+		switch strings.TrimSpace(directive) {
+		case "private", "no-store":
+			return !strings.Contains(all, "public")
 		}
 	}
 	return false
