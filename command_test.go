@@ -130,7 +130,9 @@ values
 		t.Errorf("list --limit 3 writes %v\n%s%s", err, out, notes)
 	}
 
-	s.wantRun("1 session ended in sessions.db\n", "revoke", id)
+	if out, notes, err := s.cli("revoke", "none", id); err == nil || out != "1 session ended in sessions.db\n" || !strings.Contains(notes, "none: there is no session") || strings.Contains(notes, id) {
+		t.Errorf("revoke of one that is gone and one that is there: %v, writes %q and %q", err, out, notes)
+	}
 	s.wantRun("1 session ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun("0 sessions ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun(`{"store":"sessions.db","revoked":1}`+"\n", "revoke", "--all", "--yes", "--json")
