@@ -116,4 +116,12 @@ func TestCommand_statsFailWhereTheyCannotBeTold(t *testing.T) {
 		out, notes, err := s.cli("stats", "--json")
 		return err == nil && notes == "" && strings.Contains(out, `"sessions":1`)
 	})
+	if err := s.load("$SITE {\n\trespond ok\n}"); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"stats", "list"} {
+		if _, notes, err := s.cli(command); err == nil || !strings.Contains(notes, "the config that is running has no session") {
+			t.Errorf("%s without any store: %v, writes %q", command, err, notes)
+		}
+	}
 }

@@ -25,8 +25,8 @@ circuit breaker: closed is good, open is a node that does not answer and gets no
 requests, half-open one that is being tried. With --watch it goes on showing
 them, and with them what happens per second.
 
-Where a store cannot be reached or its sessions cannot be counted, it says why
-on the standard error and exits with 1, unless it watches.`,
+Where there is no store, one cannot be reached or its sessions cannot be counted,
+it says so on the standard error and exits with 1, unless it watches.`,
 		Args: takes(0, "no arguments: --store <name> names a store"),
 		RunE: run(showStats),
 	}
@@ -154,6 +154,9 @@ func (l *look) count(store string) (CountResult, error) {
 
 // troublesOf says what is wrong with the stores; nil if nothing is.
 func troublesOf(stats []StoreStats) error {
+	if len(stats) == 0 {
+		return errNoStore
+	}
 	var troubles []string
 	for _, s := range stats {
 		if s.Error != "" {
