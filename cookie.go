@@ -39,7 +39,8 @@ type CookieConfig struct {
 
 	// Whether the browser keeps one cookie per top-level site (CHIPS), for
 	// sites that are embedded in others. It makes the cookie Secure, so the site
-	// needs https. Default: false.
+	// needs https, and in a frame it is sent with `same_site none` only. Default:
+	// false.
 	Partitioned *bool `json:"partitioned,omitempty"`
 }
 
