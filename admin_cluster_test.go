@@ -1,7 +1,11 @@
 package caddysession_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -59,9 +63,65 @@ func TestAdmin_showsAClusterThatDoesNotLetItIn(t *testing.T) {
 	if one.Reachable || one.Locked || one.Error == "" || len(one.Nodes) != 1 || one.Nodes[0].Address != store.URL {
 		t.Errorf("the store is %+v", one)
 	}
-	out, _, err := s.cli("stats")
-	if err != nil || !strings.Contains(out, "unreachable") || strings.Contains(out, password) {
-		t.Errorf("stats writes %v\n%s", err, out)
+	out, notes, err := s.cli("stats")
+	if err == nil || !strings.Contains(out, "unreachable") || !strings.Contains(notes, one.Name+": ") || strings.Contains(out+notes, password) {
+		t.Errorf("stats: %v, writes %q and %q", err, out, notes)
 	}
 	t.Log(one.Error)
+}
+
+// For scripts: what cannot be told of a store is no success.
+func TestCommand_statsFailWhereTheyCannotBeTold(t *testing.T) {
+	store := newStandIn(t)
+	s := startWithAdmin(t, adminSite, "STORE", "rqlite "+store.URL+" {\n\t\t\ttimeout 300ms\n\t\t}")
+	s.signIn("alice")
+	name := strings.TrimPrefix(store.URL, "http://")
+	fails := func(reachable, why string) {
+		t.Helper()
+		var out, notes string
+		var err error
+		eventually(t, "stats to fail for "+why, func() bool { // what came before wears off
+			out, notes, err = s.cli("stats", "--json", "--store", name)
+			return strings.Contains(notes, why)
+		})
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(notes, name+": ") {
+			t.Errorf("it is %v, and writes %q", err, notes)
+		}
+		if strings.Count(out, "\n") != 1 || !strings.Contains(out, reachable) || !strings.Contains(out, `"error":"`) || strings.Contains(out, `"sessions":1`) {
+			t.Errorf("it writes %q", out)
+		}
+	}
+	store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		http.Error(w, "no space left on device", http.StatusInternalServerError)
+	}))
+	fails(`"reachable":false`, "no space left")
+	if out := s.watched(name + ": "); !strings.Contains(out, "unreachable") {
+		t.Errorf("watched it writes %q", out)
+	}
+
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		body, _ := io.ReadAll(r.Body) // it is in memory
+		if bytes.Contains(body, []byte("count(*)")) {
+			http.Error(w, "not now", http.StatusInternalServerError)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		node.ServeHTTP(w, r)
+	}))
+	fails(`"reachable":true`, "counting its sessions")
+
+	store.works()
+	eventually(t, "stats to succeed", func() bool {
+		out, notes, err := s.cli("stats", "--json")
+		return err == nil && notes == "" && strings.Contains(out, `"sessions":1`)
+	})
+	if err := s.load("$SITE {\n\trespond ok\n}"); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"stats", "list"} {
+		if _, notes, err := s.cli(command); err == nil || !strings.Contains(notes, "the config that is running has no session") {
+			t.Errorf("%s without any store: %v, writes %q", command, err, notes)
+		}
+	}
 }

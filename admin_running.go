@@ -1,12 +1,15 @@
 package caddysession
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // running are the apps that have started and are not cleaned up yet, the newest
@@ -100,12 +103,14 @@ func nameStores(leases map[string]*lease) []namedStore {
 	return stores
 }
 
+var errNoStore = errors.New("the config that is running has no session")
+
 // storeFor returns the store that a request names with ?store=. Where there is
 // only one it needs no name.
 func storeFor(r *http.Request) (namedStore, error) {
 	stores, name := runningStores(), r.URL.Query().Get("store")
 	if len(stores) == 0 {
-		return namedStore{}, apiError(http.StatusNotFound, "the config that is running has no session")
+		return namedStore{}, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errNoStore}
 	}
 	if name == "" && len(stores) == 1 {
 		return stores[0], nil

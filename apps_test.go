@@ -156,6 +156,24 @@ func startPHP(t *testing.T) shop {
 	return shop{"apps/php/Caddyfile", "PHPFPM", address}
 }
 
+// The Caddyfile of the PHP shop finds its folder only from where the README has
+// it started.
+func TestApps_phpRunsAsItsReadmeSays(t *testing.T) {
+	readme, err := os.ReadFile("examples/apps/README.md")
+	if err != nil || !strings.Contains(string(readme), "`cd php && caddy run`") {
+		t.Fatalf("the README says something else: %v\n%s", err, readme)
+	}
+	site, dir := freeAddress(t), t.TempDir()
+	cmd := exec.Command(caddyBinary(t), "run")
+	cmd.Dir = "examples/apps/php"
+	cmd.Env = append(os.Environ(), "PHP_FPM="+startPHP(t).value, "SITE=http://"+site, "CADDY_ADMIN="+freeAddress(t),
+		"XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	run(t, cmd, site)
+	if a := (&server{t: t, names: map[string]string{"SITE": "http://" + site}}).visitor().get("/"); !strings.Contains(a.body, `id="login"`) {
+		t.Errorf("the shop answers %d %q", a.StatusCode, a.body)
+	}
+}
+
 func startFlask(t *testing.T) shop {
 	t.Helper()
 	for _, python := range []string{"/usr/bin/python3", "python3"} {

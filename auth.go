@@ -15,7 +15,8 @@ import (
 // Auth authenticates requests by their session: whoever's session has the key
 // is the user that its value names, {http.auth.user.id}.
 type Auth struct {
-	// The key of the session that names the user.
+	// The key of the session that names the user. Who has none, or an empty
+	// value there, gets a 401.
 	Key string `json:"key"`
 }
 

@@ -22,8 +22,10 @@ func revokeCommand() *cobra.Command {
 		Long: `
 Ends the sessions with some public ids, those of a principal, or those of
 everybody. They are gone for every Caddy on the store; one with a read cache may
-answer from it for as long as its option cache says. Those of a principal are
-found where the option principal names the value that says who the user is.`,
+answer from it for as long as its option cache says. Where one of several ids is
+of no session, the others are ended all the same, and it exits with 1. Those of
+a principal are found where the option principal names the value that says who
+the user is.`,
 		RunE: run(revokeSessions),
 	}
 	cmd.Flags().String("principal", "", "End all sessions of this principal")
@@ -52,19 +54,37 @@ func revokeSessions(c *client, fl caddycmd.Flags) error {
 			return err
 		}
 	}
+	failed := c.revokeEach(ids, &total)
+	if total.Store == "" {
+		return failed
+	}
+	if fl.Bool("json") {
+		return errors.Join(failed, c.printJSON(total))
+	}
+	fmt.Fprintf(c.out, "%s ended in %s\n", counted(int64(total.Revoked), "session"), total.Store)
+	return failed
+}
+
+// revokeEach ends sessions by their ids: one that is gone, or that cannot be
+// ended, keeps none of the others. The error names those that were not ended.
+func (c *client) revokeEach(ids []string, total *RevokeResult) error {
+	var failed []string
 	for _, id := range ids {
 		var one RevokeResult
 		if err := c.call(http.MethodDelete, "sessions/"+url.PathEscape(id), nil, nil, &one); err != nil {
-			return fmt.Errorf("%s: %w", id, err)
+			failed = append(failed, fmt.Sprintf("%s: %v", id, err))
+			if answer := (answerError{}); !errors.As(err, &answer) {
+				break // nobody is there to be asked for the others
+			}
+			continue
 		}
 		total.Store = one.Store
 		total.Revoked += one.Revoked
 	}
-	if fl.Bool("json") {
-		return c.printJSON(total)
+	if failed == nil {
+		return nil
 	}
-	fmt.Fprintf(c.out, "%s ended in %s\n", counted(int64(total.Revoked), "session"), total.Store)
-	return nil
+	return errors.New(strings.Join(failed, "; "))
 }
 
 func counted(n int64, what string) string {

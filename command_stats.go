@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,7 +23,10 @@ sessions are in each, and which keys have sealed them ("none": not sealed): a
 key that no session is under can be dropped. The state of a node is that of its
 circuit breaker: closed is good, open is a node that does not answer and gets no
 requests, half-open one that is being tried. With --watch it goes on showing
-them, and with them what happens per second.`,
+them, and with them what happens per second.
+
+Where there is no store, one cannot be reached or its sessions cannot be counted,
+it says so on the standard error and exits with 1, unless it watches.`,
 		Args: takes(0, "no arguments: --store <name> names a store"),
 		RunE: run(showStats),
 	}
@@ -31,11 +35,12 @@ them, and with them what happens per second.`,
 	return cmd
 }
 
-// StoreStats is a store, how it is, and what is in it.
+// StoreStats is a store, how it is, and what is in it. Its error also says why
+// the sessions of one that is reachable could not be counted.
 type StoreStats struct {
 	StoreStatus
 
-	// How many sessions are good now; absent while the store is not reachable.
+	// How many sessions are good now; absent where they could not be counted.
 	Sessions *int64 `json:"sessions,omitempty"`
 
 	// How many of them each key has sealed.
@@ -59,10 +64,17 @@ func showStats(c *client, fl caddycmd.Flags) error {
 		if every > 0 && !fl.Bool("json") {
 			c.clear()
 		}
-		if err := c.printStats(stats, fl.Bool("json")); err != nil || every == 0 {
+		if err := c.printStats(stats, fl.Bool("json")); err != nil {
 			return err
 		}
+		troubles := troublesOf(stats)
+		if every == 0 {
+			return troubles
+		}
 		if !fl.Bool("json") {
+			if troubles != nil {
+				fmt.Fprintf(c.out, "\n%v\n", troubles)
+			}
 			if err := rates.print(); err != nil {
 				return err
 			}
@@ -74,7 +86,7 @@ func showStats(c *client, fl caddycmd.Flags) error {
 // look looks at the stores, again and again.
 type look struct {
 	*client
-	counted map[string]lastCount // by the name of the store
+	last map[string]lastCount // by the name of the store
 }
 
 // lastCount is what was counted last. A count reads all of a table, so it is
@@ -99,11 +111,7 @@ func (l *look) stats() ([]StoreStats, error) {
 		if l.store != "" && l.store != s.Name && l.store != s.Label {
 			continue
 		}
-		one := StoreStats{StoreStatus: s}
-		if count, ok := l.count(s); ok {
-			one.Sessions, one.Keys = &count.Sessions, count.Keys
-		}
-		stats = append(stats, one)
+		stats = append(stats, l.withCount(s))
 	}
 	if len(stats) == 0 && l.store != "" {
 		return nil, fmt.Errorf("no store is called %q: there is %s", l.store, strings.Join(names, ", "))
@@ -111,23 +119,54 @@ func (l *look) stats() ([]StoreStats, error) {
 	return stats, nil
 }
 
-// count counts the sessions of a store that can be reached.
-func (l *look) count(s StoreStatus) (CountResult, bool) {
+// withCount adds what is in a store that can be reached.
+func (l *look) withCount(s StoreStatus) StoreStats {
+	one := StoreStats{StoreStatus: s}
+	if !s.Reachable {
+		return one
+	}
+	count, err := l.count(s.Name)
+	if err != nil {
+		one.Error = fmt.Sprintf("counting its sessions: %v", err)
+		return one
+	}
+	one.Sessions, one.Keys = &count.Sessions, count.Keys
+	return one
+}
+
+// count counts the sessions of a store.
+func (l *look) count(store string) (CountResult, error) {
 	begun := time.Now()
-	last, ok := l.counted[s.Name]
-	if !s.Reachable || ok && begun.Before(last.good) {
-		return last.CountResult, ok && s.Reachable
+	if last, ok := l.last[store]; ok && begun.Before(last.good) {
+		return last.CountResult, nil
 	}
-	named := client{address: l.address, store: s.Name}
+	named := client{address: l.address, store: store}
 	var count CountResult
-	if named.get("count", nil, &count) != nil {
-		return count, false // it has gone since
+	if err := named.get("count", nil, &count); err != nil {
+		return count, err
 	}
-	if l.counted == nil {
-		l.counted = make(map[string]lastCount)
+	if l.last == nil {
+		l.last = make(map[string]lastCount)
 	}
-	l.counted[s.Name] = lastCount{count, begun.Add(11 * time.Since(begun))}
-	return count, true
+	l.last[store] = lastCount{count, begun.Add(11 * time.Since(begun))}
+	return count, nil
+}
+
+// troublesOf says what is wrong with the stores; nil if nothing is.
+func troublesOf(stats []StoreStats) error {
+	if len(stats) == 0 {
+		return errNoStore
+	}
+	var troubles []string
+	for _, s := range stats {
+		if s.Error != "" {
+			troubles = append(troubles, s.Name+": "+printable(s.Error, 500))
+		}
+	}
+	if troubles == nil {
+		return nil
+	}
+	return errors.New(strings.Join(troubles, "; "))
 }
 
 // clear begins a new page on a terminal.
@@ -206,9 +245,6 @@ func (c *client) printNodes(stats []StoreStats) error {
 	for _, s := range stats {
 		if s.PlainUntil != nil {
 			fmt.Fprintf(c.out, "\n%s: sessions that are not sealed are accepted until %s\n", s.Name, localTime(s.PlainUntil))
-		}
-		if s.Error != "" {
-			fmt.Fprintf(c.out, "\n%s: %s\n", s.Name, printable(s.Error, 500))
 		}
 	}
 	return nil

@@ -130,7 +130,9 @@ values
 		t.Errorf("list --limit 3 writes %v\n%s%s", err, out, notes)
 	}
 
-	s.wantRun("1 session ended in sessions.db\n", "revoke", id)
+	if out, notes, err := s.cli("revoke", "none", id); err == nil || out != "1 session ended in sessions.db\n" || !strings.Contains(notes, "none: there is no session") || strings.Contains(notes, id) {
+		t.Errorf("revoke of one that is gone and one that is there: %v, writes %q and %q", err, out, notes)
+	}
 	s.wantRun("1 session ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun("0 sessions ended in sessions.db\n", "revoke", "--principal", "alice")
 	s.wantRun(`{"store":"sessions.db","revoked":1}`+"\n", "revoke", "--all", "--yes", "--json")
@@ -226,13 +228,22 @@ func TestCommand_watches(t *testing.T) {
 		close(signing)
 		<-signed
 	}()
+	if out := s.watched("created "); !strings.Contains(out, "PER SECOND") {
+		t.Errorf("it ended after\n%s", out)
+	}
+}
+
+// watched is what stats --watch writes until it has looked three times and
+// written a text.
+func (s *server) watched(until string) string {
+	s.t.Helper()
 	cmd := s.command("stats", "--watch", "50ms")
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	defer func() {
 		_ = cmd.Process.Kill()
@@ -242,7 +253,7 @@ func TestCommand_watches(t *testing.T) {
 	go func() {
 		var all []byte
 		buf := make([]byte, 4096)
-		for strings.Count(string(all), "sessions.db") < 3 || !strings.Contains(string(all), "created ") {
+		for strings.Count(string(all), " KIND ") < 3 || !strings.Contains(string(all), until) {
 			n, err := out.Read(buf)
 			if all = append(all, buf[:n]...); err != nil {
 				break
@@ -252,10 +263,9 @@ func TestCommand_watches(t *testing.T) {
 	}()
 	select {
 	case text := <-seen:
-		if !strings.Contains(text, "PER SECOND") {
-			t.Errorf("it ended after\n%s", text)
-		}
+		return text
 	case <-time.After(20 * time.Second):
-		t.Error("it is not shown again")
+		s.t.Fatal("it is not shown again")
 	}
+	return ""
 }

@@ -25,19 +25,22 @@ type CookieConfig struct {
 	// The path under which the browser sends the cookie. Default: /.
 	Path string `json:"path,omitempty"`
 
-	// lax, strict or none. Default: lax.
+	// lax, strict or none, which makes the cookie Secure. Default: lax.
 	SameSite string `json:"same_site,omitempty"`
 
 	// Whether the cookie is sent over https only: on, off, or auto, which is
 	// on for requests that came over https, to Caddy or to a proxy that it
-	// trusts. Default: auto.
+	// trusts, and where browsers take the cookie in no other way: with
+	// `same_site none`, `partitioned` or a name like __Host-… . Default: auto.
 	Secure string `json:"secure,omitempty"`
 
 	// Whether scripts are kept from reading the cookie. Default: true.
 	HTTPOnly *bool `json:"http_only,omitempty"`
 
 	// Whether the browser keeps one cookie per top-level site (CHIPS), for
-	// sites that are embedded in others. Needs `secure on` or https.
+	// sites that are embedded in others. It makes the cookie Secure, so the site
+	// needs https, and in a frame it is sent with `same_site none` only. Default:
+	// false.
 	Partitioned *bool `json:"partitioned,omitempty"`
 }
 

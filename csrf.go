@@ -29,7 +29,8 @@ import (
 // of websockets, to which a page cannot add a token: `cross_origin` is what
 // keeps other sites from these.
 type CSRF struct {
-	// The field of forms that carries the token. Default: csrf_token.
+	// The field of forms that carries the token. It is looked for in the first
+	// MiB of the body, so it stands before the files. Default: csrf_token.
 	Field string `json:"field,omitempty"`
 }
 

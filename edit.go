@@ -35,7 +35,8 @@ type Operation struct {
 	// sessions of the principal, which the enclosing session has to name.
 	Action string `json:"action"`
 
-	// The key of put, put_json and increment.
+	// The key of put, put_json and increment, taken as it is: dots lead into no
+	// object. The same holds for keys.
 	Key string `json:"key,omitempty"`
 
 	// The keys of remove.
@@ -46,7 +47,7 @@ type Operation struct {
 	// value can break out of its place.
 	Value string `json:"value,omitempty"`
 
-	// What increment adds. Default: 1.
+	// What increment adds, to 0 where there is no whole number. Default: 1.
 	By *int `json:"by,omitempty"`
 
 	json any // Value of put_json, parsed

@@ -30,6 +30,13 @@ $SITE {
 	handle /remove {
 		session_edit remove a b never
 	}
+	handle /dots {
+		session_edit {
+			remove a.b
+			put who.name {http.session.data.a.b}
+			increment a.n
+		}
+	}
 	handle /clear {
 		session_edit {
 			clear
@@ -62,6 +69,7 @@ $SITE {
 		"increment no number":   {`{"n":"x"}`, "/increment", "||1||"},
 		"decrement":             {`{"n":1}`, "/decrement", "||-2||"},
 		"remove":                {`{"user":"u","a":1,"b":2}`, "/remove", "u||||"},
+		"dots are of the key":   {`{"a":{"b":"in","n":4},"who":{"name":"x"}}`, "/dots", `|{"name":"x"}||{"b":"in","n":4}|`},
 		"clear":                 {`{"user":"u","a":1,"b":2}`, "/clear", "again||||"},
 		"in order":              {`{"n":1}`, "/order", "||6||12"},
 	} {

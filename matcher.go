@@ -20,8 +20,8 @@ import (
 // In CEL: session('user'), session('role', 'admin', 'editor').
 type Match struct {
 	// The keys, or paths with dots into nested objects, and the values they
-	// may have. No values: it is enough that the session has the key. Values
-	// may contain placeholders. A list matches if one of its elements does.
+	// may have. No values: it is enough that the session has the key, be its
+	// value empty. Values may contain placeholders. A list matches if one of its elements does.
 	Values map[string][]string `json:"values,omitempty"`
 }
 

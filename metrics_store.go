@@ -10,8 +10,9 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 )
 
-// label is what metrics and events call the store: short, and the same over
-// reloads and restarts. It has no address and no path, which may be private.
+// label is what metrics and events call the store: short, and the same as long
+// as the store is where it is. It has no address and no path, which may be
+// private.
 func (r *resolvedStore) label() string {
 	kind := "rqlite"
 	if r.file != "" {

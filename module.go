@@ -39,6 +39,15 @@ func init() {
 //
 // Without any configuration the sessions live in an embedded single node, one
 // durable SQLite file in Caddy's data directory.
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.session.data.<key>}` | A value; dots lead into nested objects; objects and arrays are JSON
+// `{http.session.id}` | The public id: random, the same through renewals, safe to log
+// `{http.session.is_new}` | Whether the request came without a session
+// `{http.session.csrf_token}` | A token for this session's forms, see the handler `session_csrf`
+// `{http.session.created}` | When it was first stored (RFC 3339)
+// `{http.session.expires}` | When it ends however busy it is (RFC 3339)
 type Handler struct {
 	// Where the sessions are kept. Default: the embedded node.
 	Store *StoreConfig `json:"store,omitempty"`
@@ -57,7 +66,8 @@ type Handler struct {
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// How often the use of a session is noted in the store when nothing else
-	// of it changes. Default: a tenth of `idle_timeout`, at least 1s.
+	// of it changes: an idle session may end so much before its `idle_timeout`.
+	// Default: a tenth of `idle_timeout`, at least 1s.
 	TouchInterval caddy.Duration `json:"touch_interval,omitempty"`
 
 	// How often a session is given a new token without a change of rights.

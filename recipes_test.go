@@ -74,6 +74,13 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "Hello alice")
 		v.get("/", "Remote-User", "mallory").want(t, http.StatusOK, "Hello alice")
 		s.table().wantRows(1)
+
+		// A gateway that lets strangers see a page has signed nobody in.
+		s = start(t, strings.Replace(example(t, "recipes/forward-auth.Caddyfile"), "header Remote-User alice", "", 1))
+		v = s.visitor()
+		v.get("/", "X-Key", "open-sesame", "Remote-User", "mallory").want(t, http.StatusOK, "Hello ")
+		v.get("/").want(t, http.StatusUnauthorized, "Who are you?")
+		s.table().wantRows(0)
 	},
 	"sticky-upstreams": func(t *testing.T) {
 		s := start(t, example(t, "recipes/sticky-upstreams.Caddyfile"))

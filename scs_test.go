@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -289,4 +290,34 @@ func sessionID(t *testing.T, s *server, v *visitor) string {
 		t.Fatalf("looking for the session: %v", err)
 	}
 	return id
+}
+
+// The methods of a Session may be called from several goroutines: none undoes
+// what another one does.
+func TestSession_changesFromSeveralGoroutines(t *testing.T) {
+	const workers, each = 8, 25
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			var all sync.WaitGroup
+			for i := range workers {
+				all.Go(func() {
+					for n := range each {
+						err := errors.Join(session.Put(fmt.Sprintf("key-%d-%d", i, n), n), session.Increment("total", 1))
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+		},
+		"/count": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprint(w, len(session.Keys()), " ", session.Get("total"))
+		},
+	})
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "")
+	v.get("/count").want(t, http.StatusOK, fmt.Sprint(workers*each+1, " ", workers*each))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,8 @@ type Session struct {
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
+
+	changing sync.Mutex // held while an edit is made, so that edits have an order
 
 	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
 	err        error              // why it could not be loaded or stored
@@ -221,6 +224,8 @@ func (s *Session) change(e edit) error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.mu.Lock()
 	if s.closed && s.rec.ID == "" {
 		s.mu.Unlock()
@@ -250,20 +255,20 @@ func (s *Session) nameFresh(toStore bool) {
 
 // apply makes an edit on the values that scs holds.
 func (s *Session) apply(e edit) {
-	values := s.values()
-	e(values)
-	for _, key := range s.h.manager.Keys(s.scs) {
-		value, ok := values[key]
-		switch {
-		case !ok:
+	before := s.values()
+	after := maps.Clone(before)
+	e(after)
+	for key, value := range before {
+		if _, ok := after[key]; !ok {
 			s.h.manager.Remove(s.scs, key)
-		case !codec.Equal(s.h.manager.Get(s.scs, key), value):
+		} else if !codec.Equal(value, after[key]) {
+			s.h.manager.Put(s.scs, key, after[key])
+		}
+	}
+	for key, value := range after {
+		if _, ok := before[key]; !ok {
 			s.h.manager.Put(s.scs, key, value)
 		}
-		delete(values, key)
-	}
-	for key, value := range values { // those that were not there
-		s.h.manager.Put(s.scs, key, value)
 	}
 }
 

@@ -177,6 +177,8 @@ func (s *Session) startRotation(ctx context.Context) {
 	}
 	s.h.manager.SetDeadline(ctx, deadline)
 	now := int(time.Now().Unix())
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.mu.Lock()
 	presented, current := tokenHash(s.key, s.token), s.rec.Token
 	rotated := func(values map[string]any) {

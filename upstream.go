@@ -18,7 +18,9 @@ import (
 
 // UpstreamConfig shares the session with an application in any language over
 // HTTP headers. What a client sends under the names in use never reaches the
-// application, and no Session-* header of the application reaches the client.
+// application, and no Session-* header of the application reaches the client. Of
+// requests that reach the application on another route it is not so: put a
+// `session` that shares it around every route that leads there.
 type UpstreamConfig struct {
 	// The keys to send as the request header Session-Data, one JSON object in
 	// ASCII; * sends all. The public id goes with it as Session-Id.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
 	"github.com/caddy-session/caddy-session/bench/internal/process"
+	"github.com/caddy-session/caddy-session/bench/internal/site"
 )
 
 // bench holds the processes and what each side has to be asked.
@@ -66,7 +67,7 @@ func start(c config) (b *bench, err error) {
 		}
 		r := &running{side: s, server: server.process}
 		routes := strings.NewReplacer("{UPSTREAM}", upstream, "{STORE}", server.addr).Replace(s.routes)
-		if r.caddy, r.addr, r.admin, err = startCaddy(dir, s.name, routes); err != nil {
+		if r.caddy, r.addr, r.admin, err = site.Start(dir, s.name, routes); err != nil {
 			return b, fmt.Errorf("%s: %w", s.title, err)
 		}
 		b.stops = append(b.stops, r.caddy.Stop)

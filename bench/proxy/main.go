@@ -13,7 +13,11 @@ import (
 	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
 	"github.com/caddy-session/caddy-session/bench/internal/process"
+	"github.com/caddy-session/caddy-session/bench/internal/site"
 )
+
+// upstreamCommand is the first argument of the program when it is to be the upstream.
+const upstreamCommand = "upstream"
 
 type config struct {
 	plan        measure.Plan
@@ -37,8 +41,8 @@ func dispatch(args []string) error {
 		switch args[0] {
 		case upstreamCommand:
 			return keepalive.Serve(args[1])
-		case caddyCommand:
-			return serveCaddy(args[1])
+		case site.Command:
+			return site.Serve(args[1])
 		}
 	}
 	c, err := parse(args)

@@ -23,9 +23,10 @@ import (
 )
 
 var (
-	rows  = flag.Int("rows", 1_000_000, "sessions in the full table")
-	calls = flag.Int("calls", 2000, "calls of each kind that are timed, one after the other")
-	dir   = flag.String("dir", os.TempDir(), "where the data is kept; a real disk")
+	rows   = flag.Int("rows", 1_000_000, "sessions in the full table")
+	calls  = flag.Int("calls", 2000, "calls of each kind that are timed, one after the other")
+	window = flag.Duration("window", time.Minute, "how long writes are timed before the removal, alone and beside others")
+	dir    = flag.String("dir", os.TempDir(), "where the data is kept; a real disk")
 )
 
 func main() {
@@ -49,7 +50,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| store | find, empty | find, %d rows | ratio | update, empty | update, %[1]d rows | ratio | longest write before | removing %[1]d expired | p99 of a write meanwhile | longest |\n|---|---|---|---|---|---|---|---|---|---|---|\n", *rows)
+	fmt.Printf("| store | find, empty | find, %d rows | ratio | update, empty | update, %[1]d rows | ratio | longest write by itself | while others are saved | removing %[1]d expired | p99 of a write meanwhile | longest |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n", *rows)
 	if err := measureSide(ctx, "embedded node", conn); err != nil {
 		return err
 	}
@@ -112,7 +113,11 @@ func measureSide(ctx context.Context, name string, conn *gorqlite.Connection) er
 			}
 		}
 	}
-	before, err := writes(ctx, large, sessions[large], func() bool { return false }, 3*time.Second)
+	alone, err := writes(ctx, large, sessions[large], never, *window)
+	if err != nil {
+		return err
+	}
+	busy, err := whileSaving(ctx, conn, "large", large, sessions[large])
 	if err != nil {
 		return err
 	}
@@ -120,9 +125,9 @@ func measureSide(ctx context.Context, name string, conn *gorqlite.Connection) er
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %v | %v | %.2f | %v | %v | %.2f | %v | %v | %v | %v |\n", name,
+	fmt.Printf("| %s | %v | %v | %.2f | %v | %v | %.2f | %v | %v | %v | %v | %v |\n", name,
 		median(times[0][0]), median(times[0][1]), ratio(times[0]),
-		median(times[1][0]), median(times[1][1]), ratio(times[1]), longest(before),
+		median(times[1][0]), median(times[1][1]), ratio(times[1]), longest(alone), longest(busy),
 		took.Round(time.Millisecond), meanwhile[len(meanwhile)*99/100].Round(10*time.Microsecond), longest(meanwhile))
 	return nil
 }
@@ -144,6 +149,31 @@ INSERT INTO ` + table + `(token,data,expiry,id,version) SELECT printf('%043d',(i
 	}
 	return nil
 }
+
+// whileSaving writes one session over and over while others are saved, here and
+// there in the table, as a removal takes them: some at once, then a pause as long.
+func whileSaving(ctx context.Context, conn *gorqlite.Connection, table string, store *rqlitestore.RqliteStore, rec *rqlitestore.Record) ([]time.Duration, error) {
+	var done atomic.Bool
+	failed := make(chan error, 1)
+	go func() {
+		var err error
+		for from := 0; err == nil && !done.Load(); from += 250 {
+			begin := time.Now()
+			_, err = conn.WriteParameterizedContext(ctx, []gorqlite.ParameterizedStatement{{
+				Query: `WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i+1 FROM n WHERE i<?1+249)
+UPDATE ` + table + ` SET data=zeroblob(257),version=version+1 WHERE token IN (SELECT printf('%043d',(i*7919%?2*2654435761)%4294967296) FROM n)`,
+				Arguments: []any{from, *rows},
+			}})
+			time.Sleep(time.Since(begin))
+		}
+		failed <- err
+	}()
+	times, err := writes(ctx, store, rec, never, *window)
+	done.Store(true)
+	return times, errors.Join(err, <-failed)
+}
+
+func never() bool { return false }
 
 // expire lets the store's clock pass the expiry of all the rows, and writes one
 // session over and over until they are gone.

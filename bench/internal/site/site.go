@@ -1,4 +1,6 @@
-package main
+// Package site runs a real Caddy with the plugin in a process of its own: the
+// program that measures, started once more.
+package site
 
 import (
 	"fmt"
@@ -19,13 +21,12 @@ import (
 	"github.com/caddy-session/caddy-session/bench/internal/process"
 )
 
-const (
-	upstreamCommand = "upstream"
-	caddyCommand    = "caddy"
-)
+// Command is the first argument of the program when it is to be a Caddy; the
+// second one is for [Serve].
+const Command = "caddy"
 
-// serveCaddy runs Caddy with a Caddyfile until standard input ends.
-func serveCaddy(file string) error {
+// Serve runs Caddy with a Caddyfile until standard input ends.
+func Serve(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read Caddyfile: %w", err)
@@ -41,9 +42,9 @@ func serveCaddy(file string) error {
 	return caddy.Stop()
 }
 
-// startCaddy starts a Caddy process with these routes and returns the addresses
+// Start starts a Caddy process with these routes and returns the addresses
 // of its server and of its admin endpoint.
-func startCaddy(dir, name, routes string) (p *process.Process, addr, admin string, err error) {
+func Start(dir, name, routes string) (p *process.Process, addr, admin string, err error) {
 	if addr, err = process.FreeAddr(); err != nil {
 		return nil, "", "", err
 	}
@@ -67,7 +68,7 @@ func startCaddy(dir, name, routes string) (p *process.Process, addr, admin strin
 	if err != nil {
 		return nil, "", "", fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.Command(self, caddyCommand, file)
+	cmd := exec.Command(self, Command, file)
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "HOME="+dir)
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, "", "", fmt.Errorf("make pipe: %w", err)

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
+	"github.com/caddy-session/caddy-session/bench/internal/measure"
+	"github.com/caddy-session/caddy-session/bench/internal/site"
+)
+
+const (
+	places       = 16                    // calls of the store at once
+	storeLatency = 40 * time.Millisecond // of each
+	visitors     = 8 * places
+	times        = 5 // as many requests as the site can answer
+)
+
+const overloadRoutes = `
+	session {
+		rqlite http://{STORE}
+		max_calls 16
+	}
+	handle /login {
+		session_edit put user alice
+		respond 204
+	}
+	handle /increment {
+		session_edit increment n
+		respond ok
+	}
+	handle {
+		respond "{http.session.data.user}."
+	}`
+
+// measureOverload asks a site five times as much as its slow store can do.
+func measureOverload(dir string) error {
+	store, storeAddr, err := startStore(dir, storeLatency)
+	if err != nil {
+		return err
+	}
+	defer store.Stop()
+	caddy, addr, _, err := site.Start(dir, "caddy", strings.ReplaceAll(overloadRoutes, "{STORE}", storeAddr))
+	if err != nil {
+		return err
+	}
+	defer caddy.Stop()
+	l := &load{addr: addr, free: make(chan *keepalive.Conn, 4096)}
+	for range visitors {
+		conn := keepalive.NewConn(addr)
+		cookie, err := login(conn)
+		if err != nil {
+			return err
+		}
+		l.cookies = append(l.cookies, cookie)
+		l.free <- conn
+	}
+	var goodput, p50, p99, slowest []float64
+	turnedAway := 0
+	for range *rounds {
+		l.inTurn(*round)
+		peak := float64(len(l.took[http.StatusOK])) / round.Seconds()
+		l.atRate(times*peak, *round)
+		good, away := l.took[http.StatusOK], l.took[http.StatusServiceUnavailable]
+		if n := l.answers(); n != len(good)+len(away) || len(away) == 0 {
+			return fmt.Errorf("%d answers, of them %d good and %d turned away", n, len(good), len(away))
+		}
+		slices.Sort(away)
+		turnedAway += len(away)
+		goodput = append(goodput, float64(len(good))/round.Seconds()/peak)
+		p50 = append(p50, float64(measure.Percentile(away, 50)))
+		p99 = append(p99, float64(measure.Percentile(away, 99)))
+		slowest = append(slowest, float64(away[len(away)-1]))
+	}
+	for _, figures := range [][]float64{goodput, p50, p99, slowest} {
+		slices.Sort(figures)
+	}
+	mid := len(goodput) / 2
+	fmt.Println("\n| asked for | goodput to the peak | turned away | p50 | p99 | slowest, median of the rounds | slowest of all |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	fmt.Printf("| %d x the peak | %.0f %% | %d | %v | %v | %v | %v |\n", times, 100*goodput[mid], turnedAway,
+		rounded(p50[mid]), rounded(p99[mid]), rounded(slowest[mid]), rounded(slowest[len(slowest)-1]))
+	return nil
+}
+
+// load is many visitors with sessions; a third of what they do is to write.
+type load struct {
+	addr    string
+	cookies []string
+	free    chan *keepalive.Conn
+	mu      sync.Mutex
+	took    map[int][]time.Duration // by status; 0 is no answer
+}
+
+func (l *load) request(i int) {
+	path := "/"
+	if i%3 == 0 {
+		path = "/increment"
+	}
+	text := request(path, l.cookies[i*7%len(l.cookies)])
+	begun := time.Now()
+	var conn *keepalive.Conn
+	select {
+	case conn = <-l.free:
+	default:
+		conn = keepalive.NewConn(l.addr)
+	}
+	res, err := conn.Do(text)
+	took := time.Since(begun)
+	status := res.Status
+	if err != nil {
+		status = 0
+	}
+	l.free <- conn
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took[status] = append(l.took[status], took)
+}
+
+// inTurn sends requests from as many visitors as have a place, each when the one
+// before was answered.
+func (l *load) inTurn(lasting time.Duration) {
+	l.took = make(map[int][]time.Duration)
+	end := time.Now().Add(lasting)
+	var all sync.WaitGroup
+	for i := range places {
+		all.Go(func() {
+			for ; time.Now().Before(end); i += places {
+				l.request(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// atRate sends requests whether those before were answered or not.
+func (l *load) atRate(perSecond float64, lasting time.Duration) {
+	l.took = make(map[int][]time.Duration)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var all sync.WaitGroup
+	begun, sent := time.Now(), 0
+	for now := begun; now.Sub(begun) < lasting; now = <-tick.C {
+		for due := int(now.Sub(begun).Seconds() * perSecond); sent < due; sent++ {
+			i := sent
+			all.Go(func() { l.request(i) })
+		}
+	}
+	all.Wait()
+}
+
+func (l *load) answers() int {
+	n := 0
+	for _, took := range l.took {
+		n += len(took)
+	}
+	return n
+}

@@ -1,0 +1,79 @@
+package caddysession_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// inWords are what the README writes for a value, and one that it stands for.
+var inWords = strings.NewReplacer(
+	" [<matcher>]", "", " [<n>]", " 2", " [<code>]", " 303",
+	"touch_interval <duration>", "touch_interval 1s", "<duration>", "1m",
+	"<placeholder>...", "{http.request.host}", "<secret>...", "{env.SECRET}", "<origin>", "https://example.com",
+	"<key>...|*", "*", "<key>...", "a b", "<key>", "user", "<value>", "text", "<json>", `"{}"`, "on|off", "on",
+	"<Header-Name>", "X-User", "<to>", "/", "<time>", "2027-01-01", "<n>", "3", "<domain>", "example.com",
+	"<file>", "/some/file", "<name>", "name", "<password>", "secret", "<secret>", "secret", "http://n", "https://n",
+)
+
+var site = regexp.MustCompile(`^(example\.com|http://\S+) \{`)
+
+// Every Caddyfile in the README is one that Caddy takes, as far as it has the
+// modules for it, and so is every option that it names.
+func TestReadme_CaddyfilesAdapt(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) < 8 {
+		t.Fatalf("there are %d", len(blocks))
+	}
+	var all string
+	for _, block := range blocks {
+		config := inWords.Replace(block[1])
+		all += config
+		if strings.Contains(config, "exec ") {
+			continue // of a module that is not in here
+		}
+		if !site.MatchString(config) {
+			config = "example.com {\n" + config + "}\n"
+		}
+		for _, one := range eitherStore(config) {
+			if _, err := adapt(one); err != nil {
+				t.Errorf("%v\n%s", err, one)
+			}
+		}
+	}
+	for _, name := range optionsThatTheErrorNames(t) {
+		if !regexp.MustCompile(`(?m)^\t+` + name + `\b`).MatchString(all) {
+			t.Errorf("the option %s is not named", name)
+		}
+	}
+}
+
+// eitherStore makes two configs of one that shows both stores.
+func eitherStore(config string) []string {
+	embedded := regexp.MustCompile(`(?s)\tembedded .*?\n\t\}\n`)
+	rqlite := regexp.MustCompile(`(?s)\trqlite .*?\n\t\}\n`)
+	if !embedded.MatchString(config) || !rqlite.MatchString(config) {
+		return []string{config}
+	}
+	return []string{embedded.ReplaceAllString(config, ""), rqlite.ReplaceAllString(config, "")}
+}
+
+// optionsThatTheErrorNames are the options of `session` and of its blocks.
+func optionsThatTheErrorNames(t *testing.T) (names []string) {
+	for _, block := range []string{"nothing", "cookie {\nnothing\n}", "rqlite http://n1:4001 {\nnothing\n}", "embedded {\nnothing\n}", "upstream {\nnothing\n}"} {
+		_, err := adapt("example.com {\nsession {\n" + block + "\n}\n}")
+		_, list, ok := strings.Cut(err.Error(), "which takes ")
+		if !ok {
+			t.Fatalf("the error is %v", err)
+		}
+		list, _, _ = strings.Cut(list, ", at ")
+		names = append(names, strings.Split(list, ", ")...)
+	}
+	return names
+}
