@@ -234,23 +234,33 @@ func (s *Session) change(e edit) error {
 	s.edits, s.untouched = append(s.edits, e), false
 	s.mu.Unlock()
 	s.apply(e)
-	s.nameFresh(len(s.Keys()) > 0)
+	s.nameFresh()
 	s.noteChange()
 	return nil
 }
 
 // nameFresh gives a session that is not stored yet the id that it will have, and
 // takes it back when there is nothing left to store.
-func (s *Session) nameFresh(toStore bool) {
+func (s *Session) nameFresh() {
+	if s.isStored() {
+		return
+	}
+	toStore := len(s.Keys()) > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.rec.ID != "" && !s.ended:
 	case !toStore:
 		s.fresh = ""
 	case s.fresh == "":
 		s.fresh = newID()
 	}
+}
+
+// isStored reports whether there is a row that is to stay.
+func (s *Session) isStored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ID != "" && !s.ended
 }
 
 // apply makes an edit on the values that scs holds.
