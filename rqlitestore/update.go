@@ -199,7 +199,7 @@ func (s *RqliteStore) runChain(id string, ch *chain) {
 // record that is known then and the changes that are left.
 func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 	for _, c := range queue {
-		if c.rec.Version > cur.Version {
+		if cur.ID == "" || c.rec.Version > cur.Version {
 			cur = c.rec
 		}
 	}
