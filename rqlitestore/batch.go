@@ -9,6 +9,9 @@ import (
 const (
 	maxRows  = 512
 	maxBytes = 1 << 20
+	// maxData is how many bytes of data the answer to a request of several reads
+	// has at most. In hex it is twice as long.
+	maxData = 4 << 20
 	// fewRows is up to how many rows a request of reads has another one sent
 	// beside it, so that a second caller does not wait for the first. What comes
 	// in while a larger one is under way makes a larger one, which costs everybody
@@ -58,6 +61,7 @@ type call[A any] struct {
 	version int64  // what a save was based on
 	writeID string // what it leaves in the row
 	again   bool   // it was sent before, and nobody knows what became of that
+	size    int    // of the data, where the answer had no room for it: asked for again
 
 	answer A
 	err    error
@@ -104,7 +108,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	if p.err = l.send(ctx, []*call[A]{p}); p.err != nil && ctx.Err() != nil && !isDefinite(p.err) {
-		p.err = context.Cause(ctx)
+		p.err = ended{context.Cause(ctx), p.err}
 	}
 	if l.land(p) {
 		go l.run()
@@ -235,7 +239,10 @@ func (l *lane[A]) sendAll(ctx context.Context, calls []*call[A]) {
 	}
 	for _, c := range calls {
 		if err != nil {
-			c.err = err
+			c.err, c.size = err, 0
+		}
+		if c.size > 0 {
+			continue // take has it sent again
 		}
 		for _, o := range c.also {
 			o.answer, o.err = c.answer, c.err
@@ -255,6 +262,9 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 		if !l.sharing {
 			delete(l.flying, c.key)
 		}
+		if c.size > 0 {
+			l.waitAgain(c)
+		}
 	}
 	var calls []*call[A]
 	if l.mayFly(l.flights - 1) {
@@ -269,6 +279,17 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 	return calls
 }
 
+// waitAgain puts a call that was not answered behind those that wait, and each
+// that shares its row.
+func (l *lane[A]) waitAgain(c *call[A]) {
+	l.waiting = append(l.waiting, c)
+	for _, o := range c.also {
+		o.size = c.size
+		l.waiting = append(l.waiting, o)
+	}
+	c.also = nil
+}
+
 // size is how many calls wait or are under way.
 func (l *lane[A]) size() int {
 	l.mu.Lock()
@@ -280,7 +301,7 @@ func (l *lane[A]) size() int {
 func (l *lane[A]) pick() (calls []*call[A]) {
 	first := make(map[string]*call[A], min(len(l.waiting), maxRows))
 	rest := l.waiting[:0]
-	bytes := 0
+	bytes, data := 0, 0
 	for i, c := range l.waiting {
 		if c.left {
 			continue
@@ -293,7 +314,8 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 			rest = append(rest, c)
 			continue
 		}
-		if len(calls) == maxRows || (len(calls) > 0 && bytes+l.width*len(c.row) > maxBytes) {
+		if len(calls) == maxRows || len(calls) > 0 && (bytes+l.width*len(c.row) > maxBytes ||
+			data+c.size > maxData || (c.size > 0) != (calls[0].size > 0)) {
 			rest = append(rest, l.waiting[i:]...)
 			break
 		}
@@ -304,6 +326,7 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 		}
 		calls = append(calls, c)
 		bytes += l.width*len(c.row) + 1
+		data += c.size
 	}
 	clear(l.waiting[len(rest):])
 	l.waiting = rest

@@ -1,6 +1,7 @@
 package rqlitestore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -218,6 +219,44 @@ var batchCases = []storeCase{
 		if b := biggest.Load(); b > 1<<20+4096 {
 			t.Errorf("the biggest request has %d bytes", b)
 		}
+	}},
+	{"Batch_largeSessionsAreReadInSeveralRequests", func(t *testing.T, e *env) {
+		const sessions, size = 45, 100 << 10
+		var biggest atomic.Int64
+		reads := newGate(t, nil)
+		s := e.store(t, reads.wrap, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				res, err := next.RoundTrip(r)
+				if err != nil {
+					return nil, err
+				}
+				b, err := io.ReadAll(res.Body)
+				res.Body = io.NopCloser(bytes.NewReader(b))
+				biggest.Store(max(biggest.Load(), int64(len(b)))) // there may be two at a time, of which each is too big
+				return res, err
+			})
+		})
+		var rows []rqlitestore.Row
+		for i := range sessions {
+			rows = append(rows, rqlitestore.Row{Token: fmt.Sprint("token", i), Data: bytes.Repeat([]byte{byte(i)}, size), Expiry: inAnHour()})
+		}
+		for i, data := range [][]byte{[]byte("small"), make([]byte, 5<<20)} { // and one that has no room beside any other
+			rows = append(rows, rqlitestore.Row{Token: fmt.Sprint("token", sessions+i), Data: data, Expiry: inAnHour()})
+		}
+		mustImport(t, s, rows, sessions+2)
+		reads.match = isQuery
+		gather(t, s, 2*len(rows), reads, func(i int) { // two share a row
+			i %= len(rows)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if b, ok, err := s.FindCtx(ctx, fmt.Sprint("token", i)); !ok || err != nil || !bytes.Equal(b, rows[i].Data) {
+				t.Errorf("find %d: %d bytes, %v, %v", i, len(b), ok, err)
+			}
+		})
+		if b := biggest.Load(); b > 11<<20 {
+			t.Errorf("the biggest answer has %d bytes", b)
+		}
+		eventually(t, "no call waits", func() bool { return s.Waiting() == 0 })
 	}},
 	{"Batch_secondRequestOfReadsIsNoSmallerThanTheFirst", func(t *testing.T, e *env) {
 		must(t, e.store(t).Prepare(context.Background()))

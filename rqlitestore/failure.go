@@ -41,6 +41,13 @@ type reworded struct {
 func (r reworded) Error() string { return r.text }
 func (r reworded) Unwrap() error { return r.error }
 
+// ended is the error of a call that failed when its context ended: cause says
+// that it did, and why, which is what it says, what the call was waiting for.
+type ended struct{ cause, why error }
+
+func (e ended) Error() string   { return e.why.Error() }
+func (e ended) Unwrap() []error { return []error{e.cause, e.why} }
+
 // unprepared marks an error that came before what the call was for: the table
 // could not be prepared, so nothing else was sent.
 type unprepared struct{ error }

@@ -1,6 +1,8 @@
 package rqlitestore_test
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,5 +52,54 @@ func TestErrors_sayWhatIsWrongInOneLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A call that waited in vain says what for, and whoever asks sees that its time
+// was up.
+func TestErrors_sayWhatACallWaitedFor(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	closed, err := node.Connection()
+	must(t, err)
+	kept := rqlitestore.NewWithOptions(closed, rqlitestore.Options{})
+	rec := mustCreate(t, kept, rqlitestore.Record{Token: "token", ID: "id"})
+	must(t, node.Close())
+	down, err := cluster.Connect("http://127.0.0.1:1")
+	must(t, err)
+	lost := rqlitestore.NewWithOptions(down, rqlitestore.Options{})
+	for name, test := range map[string]struct {
+		call func(context.Context) error
+		want string
+	}{
+		"find": {func(ctx context.Context) error {
+			_, _, err := lost.FindCtx(ctx, "token")
+			return err
+		}, "http://127.0.0.1:1"},
+		"update": {func(ctx context.Context) error {
+			_, err := kept.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) { return cur, nil })
+			return err
+		}, embedded.ErrClosed.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			err := test.call(ctx)
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestCreate_wasNotSentWithoutATable(t *testing.T) {
+	t.Parallel()
+	conn, err := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{}).Connection()
+	must(t, err)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{Table: "my-table"})
+	err = s.Create(t.Context(), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
+	if err == nil || strings.Contains(err.Error(), "outcome unknown") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -209,6 +209,37 @@ var faultCases = []storeCase{
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
 	}},
+	{"Unknown_outcomeIsFoundWhereManyStoresWroteBefore", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		add := func(r *rqlitestore.Record) { *r, _ = increment(*r) }
+		for range 8 { // as after so many restarts
+			rec = mustUpdate(t, e.store(t), rec, add)
+		}
+		other := e.store(t)
+		var once sync.Once
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				lost := false
+				if !isQuery(r) {
+					once.Do(func() { // the save does not arrive, others do
+						lost = true
+						cur := rec
+						for range 8 {
+							cur = mustUpdate(t, other, cur, add)
+						}
+					})
+				}
+				if lost {
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		_, err := s.Update(context.Background(), rec, increment)
+		if cur := mustLoad(t, other, "token"); err != nil || string(cur.Data) != "17" {
+			t.Errorf("%v, data %s", err, cur.Data)
+		}
+	}},
 	{"Unknown_outcomeIsFoundAfterRenewals", func(t *testing.T, e *env) {
 		got, err := e.meanwhile(t, "renewed", []step{loseReply, wait, pass}, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
 			cur = mustUpdate(t, other(), cur, rotate("rotated"))

@@ -44,16 +44,21 @@ func (s *RqliteStore) look(ctx context.Context, l *lane[string], key string) (Re
 var errHops = errors.New("tokens lead to each other in a circle")
 
 // sendReads makes the sender of a lane of reads: each call is answered with its
-// packed row, "" if there is none.
+// packed row, "" if there is none. Of many rows those are left out that are
+// larger than their share of the answer: their size is noted in the call.
 func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, []*call[string]) error {
 	return func(ctx context.Context, calls []*call[string]) (err error) {
 		now := julian(s.now())
+		share := maxData / len(calls)
+		for _, c := range calls {
+			share, c.size = max(share, c.size), 0 // all together are known to have room
+		}
 		if len(calls) == 1 {
 			c := calls[0]
 			c.answer, err = s.query(ctx, work{kind, 1}, mayBeNone, statement{Query: sql.one, Arguments: []any{blob(c.key), now}})
 			return err
 		}
-		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls), now}})
+		all, err := s.query(ctx, work{kind, len(calls)}, exactlyOne, statement{Query: sql.many, Arguments: []any{joinRows(calls), now, share}})
 		if err != nil || all == "" {
 			return err
 		}
@@ -63,7 +68,12 @@ func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, 
 			if !ok || err != nil || i < 0 || i >= len(calls) {
 				return errReply
 			}
-			calls[i].answer = packed
+			size, large := strings.CutPrefix(packed, "~")
+			if !large {
+				calls[i].answer = packed
+			} else if calls[i].size, err = strconv.Atoi(size); err != nil {
+				return errReply
+			}
 		}
 		return nil
 	}

@@ -170,16 +170,17 @@ func judge(c *call[outcome], found map[string]resolved) outcome {
 	if !ok || !row.readable {
 		return outcome{state: stateGone}
 	}
-	if row.Version <= c.version {
+	since := row.Version - c.version // no fewer than the writes that were applied
+	if since <= 0 {
 		return outcome{state: stateNotApplied}
 	}
 	lastOfMine := strings.Index(row.writes, c.writeID[:writerLen])
 	switch {
 	case lastOfMine >= 0 && strings.HasPrefix(row.writes[lastOfMine:], c.writeID):
 		return outcome{state: stateDone}
-	case lastOfMine >= 0 || len(row.writes) < writesLen:
+	case lastOfMine >= 0 || len(row.writes) < writesLen || since <= keptWrites:
 		return outcome{state: stateConflict, current: row.Record}
-	default: // others may have pushed it out
+	default: // so many others may have pushed it out
 		return outcome{state: stateTooMany, current: row.Record}
 	}
 }

@@ -40,13 +40,13 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 	case s.schema.turn <- struct{}{}:
 		defer func() { <-s.schema.turn }()
 	case <-ctx.Done():
-		return fmt.Errorf("prepare table: %w", context.Cause(ctx))
+		return unprepared{fmt.Errorf("prepare table: %w", context.Cause(ctx))}
 	}
 	if s.schema.ready.Load() {
 		return nil
 	}
 	if !validTable.MatchString(s.schema.table) {
-		return errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")
+		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
 		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, err)}
@@ -64,8 +64,11 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 		return nil // the usual case writes nothing
 	}
 	table := s.schema.table
-	if have["table "+table] && !(have["column token"] && have["column data"] && have["column expiry"]) {
+	if have["table "+strings.ToLower(table)] && !(have["column token"] && have["column data"] && have["column expiry"]) {
 		return errors.New("there is a table of this name without the columns token, data and expiry: it is something else's, choose another name")
+	}
+	if have["note data"] {
+		return errors.New("there is a table " + table + "_ended with sessions, where this one is to keep notes of deleted ones: choose another name")
 	}
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
 	for _, c := range addedColumns {
@@ -96,10 +99,13 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 	)
 }
 
-// found is what the database has: "column x" and "index x" and "table x".
+// found is what the database has: "column x", "note x" for a column of the table
+// of notes, "index x" and "table x", in
+// lower case, because to SQLite sessions and Sessions are one table.
 type found map[string]bool
 
 func (f found) complete(table string) bool {
+	table = strings.ToLower(table)
 	for _, c := range addedColumns {
 		if !f["column "+c.name] {
 			return false
@@ -116,8 +122,9 @@ func (f found) complete(table string) bool {
 func (s *RqliteStore) existing(ctx context.Context) (found, error) {
 	results, err := s.conn.QueryParameterizedContext(ctx, []statement{
 		{
-			Query: `SELECT group_concat(x) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
-UNION ALL SELECT type||' '||name FROM sqlite_master WHERE tbl_name IN (?1,?1||'_ended'))`,
+			Query: `SELECT group_concat(lower(x)) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
+UNION ALL SELECT 'note '||name FROM pragma_table_info(?1||'_ended')
+UNION ALL SELECT type||' '||name FROM sqlite_master WHERE lower(tbl_name) IN (lower(?1),lower(?1||'_ended')))`,
 			Arguments: []any{s.schema.table},
 		},
 	})

@@ -143,8 +143,32 @@ var schemaCases = []storeCase{
 		if err == nil || !strings.Contains(err.Error(), "choose another name") || strings.ContainsRune(err.Error(), '\n') {
 			t.Errorf("got %v", err)
 		}
+		other := e.storeWith(t, rqlitestore.Options{Table: strings.ToUpper(e.table)}) // the same one to SQLite
+		if err := other.Commit("token", []byte("data"), inAnHour()); err == nil || !strings.Contains(err.Error(), "choose another name") {
+			t.Errorf("in upper case: got %v", err)
+		}
 		if n := e.number(t, "SELECT count(*) FROM sqlite_master WHERE tbl_name LIKE '{t}%'"); n != 1 {
 			t.Errorf("%d tables and indexes where there was one", n)
+		}
+		if n := e.number(t, "SELECT count(*) FROM pragma_table_info('{t}')"); n != 2 {
+			t.Errorf("%d columns where there were two", n)
+		}
+	}},
+	{"Table_isFoundWhateverItsCase", func(t *testing.T, e *env) {
+		must(t, e.store(t).Commit("token", []byte("data"), inAnHour()))
+		var n counter
+		s := e.storeWith(t, rqlitestore.Options{Table: strings.ToUpper(e.table)}, n.wrap)
+		if data, ok, err := s.Find("token"); string(data) != "data" || !ok || err != nil {
+			t.Errorf("got %q, %v, %v", data, ok, err)
+		}
+		if n.writes.Load() != 0 {
+			t.Error("a table that is complete was written to")
+		}
+	}},
+	{"Table_ofNotesIsNoTableOfSessions", func(t *testing.T, e *env) {
+		must(t, e.storeWith(t, rqlitestore.Options{Table: e.table + "_ended"}).Commit("token", []byte("data"), inAnHour()))
+		if err := e.store(t).Prepare(context.Background()); err == nil || !strings.Contains(err.Error(), "choose another name") {
+			t.Errorf("got %v", err)
 		}
 	}},
 	{"Tables_inOneDatabaseStayApart", func(t *testing.T, e *env) {

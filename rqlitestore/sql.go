@@ -147,11 +147,12 @@ func (st *statements) each(f func(string) string) {
 }
 
 // readingSQL makes the statements that read packed rows p by their key. The one
-// for many gives one cell, "index:row;index:row…".
+// for many gives one cell, "index:row;index:row…". Of a row with more than ?3
+// bytes of data it gives the size, "index:~size".
 func readingSQL(row, where string) reading {
 	return reading{
 		one: "SELECT concat(" + row + ") FROM {sessions} p WHERE " + strings.ReplaceAll(where, "{key}", textOf("?1")) + " AND p.expiry>?2",
-		many: "SELECT group_concat(concat(j.key,':'," + row + "),';') FROM json_each(?1) j CROSS JOIN {sessions} p ON " +
+		many: "SELECT group_concat(concat(j.key,':',iif(octet_length(p.data)<=?3,concat(" + row + "),concat('~',octet_length(p.data)))),';') FROM json_each(?1) j CROSS JOIN {sessions} p ON " +
 			strings.ReplaceAll(where, "{key}", textSQL("j.value")) + " WHERE p.expiry>?2",
 	}
 }

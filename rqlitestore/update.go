@@ -87,6 +87,7 @@ type change struct {
 	result   Record // what apply returned last, or the outcome
 	err      error
 	panicked any
+	why      error // what went wrong with the last try
 	done     chan struct{}
 }
 
@@ -105,7 +106,21 @@ func (c *change) finishLocked(rec Record, err error) {
 }
 
 // leave is finish by the caller itself: its apply is not called any more.
-func (c *change) leave(err error) { c.finish(Record{}, err) }
+func (c *change) leave(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil {
+		err = ended{err, c.why}
+	}
+	c.finishLocked(Record{}, err)
+}
+
+// note keeps what went wrong with a try, for a caller who leaves during the next.
+func (c *change) note(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why = why
+}
 
 // applyTo runs apply on cur. It returns false if the change is out: its caller
 // has left, or apply failed.
@@ -184,7 +199,7 @@ func (s *RqliteStore) runChain(id string, ch *chain) {
 // record that is known then and the changes that are left.
 func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 	for _, c := range queue {
-		if c.rec.Version > cur.Version {
+		if cur.ID == "" || c.rec.Version > cur.Version {
 			cur = c.rec
 		}
 	}
@@ -195,7 +210,11 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 		if len(applied) == 0 {
 			return cur, rest
 		}
-		out := s.store(ctx, cur, next)
+		out := s.store(ctx, cur, next, func(why error) {
+			for _, c := range applied {
+				c.note(why)
+			}
+		})
 		switch out.state {
 		case stateDone:
 			finishAll(applied, plain(next))
@@ -245,8 +264,9 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 	return next, applied, nil
 }
 
-// store sends one write until it is known what became of it or ctx ends.
-func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
+// store sends one write until it is known what became of it or ctx ends. failed
+// is told of each try after which that is not known.
+func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(why error)) outcome {
 	id := s.newWriteID()
 	c := call[outcome]{key: cur.ID, id: cur.ID, version: cur.Version, writeID: id}
 	var l *lane[outcome]
@@ -271,8 +291,9 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record) outcome {
 		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
+		failed(out.err)
 		if !pause(ctx, try) {
-			return outcome{state: stateUnknown, err: out.err}
+			return outcome{state: stateUnknown, err: ended{context.Cause(ctx), out.err}}
 		}
 		c.again = true
 	}

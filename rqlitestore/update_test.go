@@ -27,6 +27,16 @@ func increment(cur rqlitestore.Record) (rqlitestore.Record, error) {
 }
 
 var updateCases = []storeCase{
+	{"Update_ofARecordThatWasNeverReadIsMadeOnWhatIsThere", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1"), Expiry: inAnHour()}
+		must(t, s.Create(context.Background(), rec))
+		// The caller's copy does not know that it is at version 1 now.
+		got, err := s.Update(context.Background(), rec, increment)
+		if err != nil || string(got.Data) != "2" || got.Version != 2 {
+			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
+		}
+	}},
 	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
 		const writers = 50
 		var n counter

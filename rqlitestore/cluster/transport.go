@@ -13,7 +13,8 @@ import (
 	"github.com/rqlite/gorqlite"
 )
 
-// ErrClosed is the error of requests after [Transport.Close].
+// ErrClosed is the error of requests after [Transport.Close]. errors.Is finds it
+// in what RoundTrip returns; gorqlite, and so the store, passes on its text only.
 var ErrClosed = errors.New("cluster: the transport is closed")
 
 // Transport sends each request to the right node of a cluster. It is safe for
