@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // TestLinearizable_findsWhatIsBroken breaks the store on its way to the
@@ -28,7 +27,7 @@ func TestLinearizable_findsWhatIsBroken(t *testing.T) {
 		{"saves that are only said to be done", sayDone("UPDATE")},
 		{"destroys that are only said to be done", sayDone("DELETE")},
 		{"saves whatever the version", ignoreVersion},
-		{"creates that arrive twice", repeatCreates},
+		{"creates that arrive twice", repeatCreates()},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			t.Parallel()
@@ -166,15 +165,29 @@ func ignoreVersion(r request) (*http.Response, bool, error) {
 	return res, true, err
 }
 
-// repeatCreates delivers each INSERT of a session twice, the second time later.
-func repeatCreates(r request) (*http.Response, bool, error) {
-	if !strings.Contains(r.sql(), "ON CONFLICT(token) DO NOTHING") {
+// repeatCreates delivers each INSERT of a session twice, the second time behind
+// the next destroy of any session.
+func repeatCreates() breaker {
+	var mu sync.Mutex
+	var late []request
+	return func(r request) (*http.Response, bool, error) {
+		switch {
+		case strings.Contains(r.sql(), "ON CONFLICT(token) DO NOTHING"):
+			mu.Lock()
+			late = append(late, r)
+			mu.Unlock()
+			res, err := r.send()
+			return res, true, err
+		case strings.HasPrefix(r.sql(), "DELETE"):
+			res, err := r.send()
+			mu.Lock()
+			defer mu.Unlock()
+			for _, create := range late {
+				discard(create.send())
+			}
+			late = nil
+			return res, true, err
+		}
 		return nil, false, nil
 	}
-	go func() {
-		<-time.After(time.Duration(rand.Int64N(int64(500 * time.Millisecond))))
-		discard(r.send())
-	}()
-	res, err := r.send()
-	return res, true, err
 }
