@@ -100,8 +100,8 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 }
 
 // found is what the database has: "column x", "note x" for a column of the table
-// of notes, "index x" and "table x", in
-// lower case, because to SQLite sessions and Sessions are one table.
+// of notes, "index x" and "table x", in lower case, because to SQLite sessions and
+// Sessions are one table.
 type found map[string]bool
 
 func (f found) complete(table string) bool {

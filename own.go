@@ -1,0 +1,62 @@
+package caddysession
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/caddy-session/caddy-session/codec"
+)
+
+// completeOwn gives a session that is being stored what it keeps of its own. One
+// that was stored before has it, unless code written against scs has cleared it,
+// or the session is built on what a login elsewhere left of another (see grace).
+func (s *Session) completeOwn(ctx context.Context) {
+	m := s.h.manager
+	if m.Exists(ctx, createdKey) && m.Exists(ctx, csrfKey) {
+		return
+	}
+	for key, value := range s.ownBefore() {
+		if !m.Exists(ctx, key) {
+			m.Put(ctx, key, value)
+		}
+	}
+	if !m.Exists(ctx, createdKey) {
+		m.Put(ctx, createdKey, int(time.Now().Unix()))
+	}
+	if !m.Exists(ctx, csrfKey) {
+		m.Put(ctx, csrfKey, newID())
+	}
+}
+
+// renewSecret gives a stored session that scs's own RenewToken renewed another
+// secret for its forms, as Renew does.
+func (s *Session) renewSecret(ctx context.Context) {
+	s.mu.Lock()
+	stored, token := s.rec.ID != "", s.token
+	s.mu.Unlock()
+	renewed := stored && s.h.manager.Token(ctx) != token
+	if renewed && s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
+		s.h.manager.Put(ctx, csrfKey, newID())
+	}
+}
+
+// ownBefore is what the session kept of its own when it was read. Whether it is
+// remembered is scs's, who forgets it with the rest.
+func (s *Session) ownBefore() map[string]any {
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.mu.Unlock()
+	if grace || base == nil {
+		return nil
+	}
+	_, own, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return nil // it was decoded before
+	}
+	maps.DeleteFunc(own, func(key string, _ any) bool {
+		return !strings.HasPrefix(key, reserved) || key == rememberKey
+	})
+	return own
+}

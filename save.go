@@ -1,0 +1,222 @@
+package caddysession
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/codec"
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// errInGrace is why a request under a token that was renewed stores nothing.
+var errInGrace = errors.New("the session was renewed meanwhile")
+
+// errDropped ends an update whose changes must not be stored: the session it
+// was meant for is over, or is somebody else's by now.
+var errDropped = errors.New("the session has another owner by now")
+
+// ownBytes is what a session may take beside the application's values.
+const ownBytes = 1 << 10
+
+// save is scs's commit within a request: the encoded values are to be stored
+// under the token. It runs while scs holds its data.
+func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
+	if int64(len(data)) > s.h.maxSize+ownBytes {
+		s.h.backend.metrics.tooLarge.Inc()
+		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
+	}
+	owner, err := s.h.principalOf(data)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	rec, edits := s.rec, s.edits
+	renewal := s.token != "" && token != s.token
+	unchanged := !renewal && bytes.Equal(data, s.base) && (s.h.backend.strict && !s.cached || len(edits) == 0)
+	grace, closed := s.grace, s.closed
+	s.mu.Unlock()
+
+	switch {
+	case closed && renewal:
+		return errAfterHeader
+	case rec.ID == "", grace && renewal:
+		return s.create(ctx, token, data, deadline, owner)
+	case grace:
+		s.dropped(errInGrace)
+		return nil
+	case unchanged:
+		s.touch(deadline)
+		return nil
+	}
+	err = s.update(ctx, rec, token, data, deadline, owner, renewal)
+	if err != nil {
+		s.h.backend.ended(rec.Token) // what is known of it is out of date
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, errDropped):
+		s.dropped(err)
+		return nil
+	case errors.Is(err, rqlitestore.ErrSuperseded):
+		if renewal && !s.isRotation() {
+			return s.create(ctx, token, data, deadline, owner) // the login button pressed twice
+		}
+		s.dropped(err)
+		return nil
+	}
+	return s.storeFailed(doingStore, err)
+}
+
+// create stores a session that has no row. An insert whose outcome is unknown
+// is not repeated: scs makes another token, and nobody ever learns the first.
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string) error {
+	if err := s.mayBegin(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	id := s.fresh
+	s.fresh, s.trying = "", token
+	s.mu.Unlock()
+	if id == "" {
+		id = newID()
+	}
+	keys, began := s.h.keys, time.Now()
+	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
+	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
+	if err := s.h.backend.store.Create(ctx, rec); err != nil {
+		return s.storeFailed(doingStore, err)
+	}
+	s.noteCreated(id, owner)
+	s.stored(rec, token, data, owner)
+	s.h.backend.wrote(rec, data, began)
+	s.logID(id)
+	return nil
+}
+
+// update stores what this request did to a row that others may have changed since it was read.
+func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
+	keys, began := s.h.keys, time.Now()
+	renewed := renewal
+	var sealed, values []byte
+	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
+		next := current
+		values = data
+		next.Expiry = s.expiry(deadline)
+		if s.h.owner != "" {
+			next.Principal = keys.principalHash(owner)
+		}
+		if current.Version != read.Version {
+			s.h.backend.metrics.conflicts.Inc()
+			merged, until, err := s.merge(read, current, data)
+			if err != nil {
+				return current, err
+			}
+			values, next.Expiry = merged, s.expiry(until)
+		}
+		sealing := keys.keyOfRow(current.Data)
+		renewed = renewal && !s.wasRotated(read, current)
+		if renewed {
+			if s.h.owner == "" {
+				if next.Principal, err = keys.movedPrincipal(current); err != nil {
+					return current, err
+				}
+			}
+			sealing = keys.first()
+			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
+		}
+		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
+		next.Data = sealed
+		return next, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.noteSaved(saved.ID, owner, renewed)
+	s.stored(saved, token, data, owner)
+	if !bytes.Equal(saved.Data, sealed) {
+		values = nil // another change of this process was stored with it
+	}
+	s.h.backend.wrote(saved, values, began)
+	if renewal && !renewed {
+		s.mu.Lock()
+		s.issue, s.unnamed = false, true
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// wasRotated reports whether another request has replaced the token meanwhile,
+// so that this one need not. Otherwise all the requests of a page would get a
+// token of their own, more than a sealed session knows (see noteBefore).
+func (s *Session) wasRotated(read, current rqlitestore.Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rotate && !s.issue && current.Token != read.Token
+}
+
+// stored notes what the row is now. The base for later changes is what this
+// request wrote, not what it was merged with.
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string) {
+	s.h.backend.noteError(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.Token != "" && s.rec.Token != rec.Token {
+		s.h.backend.ended(s.rec.Token)
+	}
+	s.cached = false
+	if token != s.token {
+		s.issue, s.token, s.key, s.unnamed = true, token, s.h.keys.first(), false
+	}
+	s.rec, s.owner, s.base, s.edits = rec, owner, data, nil
+	s.grace, s.deleted, s.rotate = false, false, false
+}
+
+// dropped notes that a request came too late to change its session, or to say
+// anything of its cookie: the browser may have a newer one.
+func (s *Session) dropped(why error) {
+	s.countDropped(why)
+	s.mu.Lock()
+	s.issue = false
+	s.mu.Unlock()
+	s.h.logger.Debug("the changes of a request are dropped", zap.String("session_id", s.id()), zap.String("why", why.Error()))
+}
+
+func (s *Session) storeFailed(doing string, err error) error {
+	err = s.h.backend.unavailable(doing, err)
+	s.h.backend.noteError(err)
+	return storeError{err}
+}
+
+// storeError is an error of the store, not of what was to be stored.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// takeBack makes the session what it was before what could not be stored: an
+// error page must not name the user of a login that was refused.
+func (s *Session) takeBack() {
+	s.loading.Lock()
+	loaded := s.scs
+	s.loading.Unlock()
+	if loaded == nil {
+		return
+	}
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.edits, s.fresh = nil, ""
+	s.mu.Unlock()
+	var stored map[string]any
+	if base != nil && !grace { // of the values in the grace not all are to be seen
+		_, stored, _ = codec.JSON{}.Decode(base) // it was decoded before
+	}
+	_ = s.h.manager.Clear(loaded) // asks no store: it cannot fail
+	for key, value := range stored {
+		s.h.manager.Put(loaded, key, value)
+	}
+}
