@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"encoding/json"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
@@ -112,6 +113,22 @@ func (v *visitor) submit(path string, form url.Values, headers ...string) *answe
 	return &answer{Response: res, body: string(text), err: err}
 }
 
+// multipartForm is a form as browsers send FormData, and its type.
+func multipartForm(t testing.TB, form url.Values) (body, kind string) {
+	t.Helper()
+	var b strings.Builder
+	w := multipart.NewWriter(&b)
+	for name, values := range form {
+		if err := w.WriteField(name, values[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), w.FormDataContentType()
+}
+
 func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	s := start(t, devicesSite, "TRACK", tracked(t))
 	login := func(user, agent string) (*visitor, string) {
@@ -156,6 +173,24 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	})
 	t.Run("other paths go on", func(t *testing.T) {
 		laptop.get("/account/other").want(t, http.StatusOK, "something else")
+	})
+
+	t.Run("a form that a script sends", func(t *testing.T) {
+		own, _ := login("carol", "")
+		other, id := login("carol", "")
+		body, kind := multipartForm(t, url.Values{"end": {id}, "csrf_token": {own.devices().CSRFToken}})
+		r := own.request(http.MethodPost, "/account/sessions", "Content-Type", kind)
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		res, err := own.http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusSeeOther {
+			t.Errorf("ending one is answered %d", res.StatusCode)
+		}
+		other.get("/who").want(t, http.StatusOK, "")
+		own.get("/who").want(t, http.StatusOK, "carol")
 	})
 
 	token := mallory.devices().CSRFToken
