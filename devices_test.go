@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/chromedp/chromedp"
 
 	caddysession "github.com/caddy-session/caddy-session"
 )
@@ -410,6 +411,13 @@ func TestBrowser_devices(t *testing.T) {
 	}
 	if names := tab.eval(`[...document.querySelectorAll("button")].every(b => b.ariaLabel || b.textContent) + ""`); names != "true" {
 		t.Error("a button has no name")
+	}
+	tab.do("turning to a phone's size", chromedp.EmulateViewport(320, 640))
+	if below := tab.eval(`String(document.querySelector("li button").getBoundingClientRect().top > document.querySelector("li dl").getBoundingClientRect().bottom)`); below != "true" {
+		t.Error("on a narrow screen the button takes the room of the text beside it")
+	}
+	if fits := tab.eval(`String(document.documentElement.scrollWidth <= innerWidth)`); fits != "true" {
+		t.Error("the page is wider than a narrow screen")
 	}
 	tab.click(`button[aria-label^="End the session: Safari on iPhone"]`)
 	count("2")
