@@ -56,6 +56,56 @@ func obedient(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "app")
 }
 
+// Only what the proxy's handle_response leaves out does not arrive.
+func TestUpstream_isObeyedWhereItsResponseIsReplaced(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, `
+$SITE {
+	session {
+		upstream {
+			accept
+		}
+	}
+	handle /user {
+		respond "{http.session.data.user}"
+	}
+	handle /intercept {
+		intercept {
+			handle_response {
+				header -Content-Length
+				respond replaced
+			}
+		}
+		reverse_proxy $APP
+	}
+	handle /headers {
+		reverse_proxy $APP {
+			handle_response {
+				copy_response_headers
+				header -Content-Length
+				respond replaced
+			}
+		}
+	}
+	handle /whole {
+		reverse_proxy $APP {
+			handle_response {
+				copy_response
+			}
+		}
+	}
+}`, "APP", app.address())
+	for path, body := range map[string]string{"/intercept": "replaced", "/headers": "replaced", "/whole": "app"} {
+		t.Run(path, func(t *testing.T) {
+			v := s.visitorWith(t)
+			v.get(path+`?Session-Set={"user":"alice"}`).want(t, http.StatusOK, body)
+			v.get("/user").want(t, http.StatusOK, "alice")
+			v.get(path+"?Session-Action=destroy").want(t, http.StatusOK, body)
+			v.get("/user").want(t, http.StatusOK, "")
+		})
+	}
+}
+
 func TestUpstream_mergePatch(t *testing.T) {
 	app := newApplication(t, obedient)
 	s := start(t, sets, "APP", app.address(), "CODE", puts(t))

@@ -90,11 +90,21 @@ func goShopping(t *testing.T, s *server) {
 	}
 	page(`<b id="user">Zoë <i></b>`, `<b id="visits">1</b>`, loggedIn, `<li>Buch Nr. 1</li>`)
 	page(`<b id="visits">2</b>`)
-	v.post("/cart", "item", "😀").redirected(t)
-	page(`<b id="visits">3</b>`, `<ul id="cart"><li>Buch Nr. 1</li><li>😀</li></ul>`)
+	v.post("/cart", "item", "😀\u007f\u2028").redirected(t)
+	page(`<b id="visits">3</b>`, `<ul id="cart"><li>Buch Nr. 1</li><li>😀`+"\u007f\u2028"+`</li></ul>`)
 	if now := s.table().only().id; now != id {
 		t.Errorf("the public id was %s and is %s", id, now)
 	}
+
+	odd := s.visitor()
+	for _, field := range []string{"item[]", "item[a][b]"} {
+		odd.post("/cart", field, "no field of the form").redirected(t)
+	}
+	odd.post("/cart", "item", "\xff").redirected(t)
+	if a := odd.get("/"); strings.Count(a.body, "<li>") != 3 || !strings.Contains(a.body, `id="add"`) {
+		t.Errorf("after odd forms the page is %s", a.body)
+	}
+	odd.post("/logout").redirected(t)
 
 	if c := v.post("/logout").redirected(t).cookie(t); c.Value != "" {
 		t.Errorf("the logout sets %v", c)

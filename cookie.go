@@ -278,20 +278,26 @@ func (j *cookieJar) write(value string, expiry time.Time, secure bool) string {
 	return cookie.String()
 }
 
-// strip removes Set-Cookie headers under our names: only the handler writes those.
-func (j *cookieJar) strip(header http.Header) {
+// strip removes Set-Cookie headers under our names: only the handler writes
+// those. It returns the name of one that is not the handler's own, if there is any.
+func (j *cookieJar) strip(header http.Header, own string) (foreign string) {
 	lines := header["Set-Cookie"]
 	if len(lines) == 0 {
-		return
+		return ""
 	}
 	kept := slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
 		pair, _, _ := strings.Cut(line, ";")
 		name, _, _ := strings.Cut(pair, "=")
-		return j.owns(strings.TrimSpace(name))
+		name = strings.TrimSpace(name)
+		if j.owns(name) && line != own {
+			foreign = name
+		}
+		return j.owns(name)
 	})
 	if len(kept) == 0 {
 		delete(header, "Set-Cookie")
 	} else if len(kept) != len(lines) {
 		header["Set-Cookie"] = kept
 	}
+	return foreign
 }

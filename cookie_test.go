@@ -191,9 +191,48 @@ $SITE {
 	if got := v.get("/").Header["Set-Cookie"]; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	s.logged(droppedCookie)
 	a := v.get("/put")
 	if got := a.Header["Set-Cookie"]; len(got) != 4 || !slices.Equal(got[:3], want) || !strings.HasPrefix(got[3], "session=") || strings.Contains(got[3], "theirs") {
 		t.Errorf("got %q, want %q and ours", got, want)
+	}
+}
+
+// Browsers keep the cookie from before such a change beside the new one.
+func TestCookie_shownTwiceIsExplained(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit /put put user alice
+	respond "user: {http.session.data.user}"
+}`)
+	v := s.visitor().withoutJar()
+	ours, older := v.get("/put").cookie(t), v.get("/put").cookie(t)
+	v.get("/", "Cookie", "session="+older.Value+"; session="+ours.Value).want(t, http.StatusOK, "user: ")
+	s.logged("whoever changes domain, path or partitioned of a cookie has to change its name as well")
+}
+
+// droppedCookie is what the log says of it.
+const droppedCookie = "sets a cookie under the name of the session's"
+
+// The error page replaces the cookie that the route to it has set.
+func TestCookie_ofTheErrorPageIsNotTheApplications(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit put user alice
+	error 404
+	handle_errors {
+		session
+		session_edit renew
+		respond "page for {http.session.data.user}"
+	}
+}`)
+	a := s.visitor().get("/")
+	a.want(t, http.StatusNotFound, "page for alice")
+	a.cookie(t)
+	if strings.Contains(s.readLog(), droppedCookie) {
+		t.Error("the log takes the session's own cookie for one of the application")
 	}
 }
 

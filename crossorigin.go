@@ -58,7 +58,12 @@ func newOriginGuard(c *CrossOriginConfig) *originGuard {
 	return g
 }
 
-var errCrossOrigin = errors.New("a page of another origin sent this request with the visitor's session; if it may, name its origin: `cross_origin deny <origin>`")
+var (
+	errCrossOrigin = errors.New("a page of another origin sent this request with the visitor's session; if it may, name its origin: `cross_origin deny <origin>`")
+
+	// Over plain http browsers send Origin only, and with this policy not even a site's own.
+	errNullOrigin = errors.New("a page of another origin sent this request with the visitor's session, or one of the site's own that does not say so: over http browsers hide it under `Referrer-Policy: no-referrer`; serve the site over https or make that policy same-origin, for `cross_origin deny <origin>` cannot name it")
+)
 
 // checkOrigin refuses an unsafe cross-origin request that carries a session.
 // It looks at Sec-Fetch-Site, or where a browser sends none, at Origin.
@@ -76,6 +81,9 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		asked.Method = http.MethodPost
 	}
 	if guard.protection.Check(asked) != nil {
+		if r.Header.Get("Origin") == "null" && r.Header.Get("Sec-Fetch-Site") == "" {
+			return caddyhttp.Error(http.StatusForbidden, errNullOrigin)
+		}
 		return caddyhttp.Error(http.StatusForbidden, errCrossOrigin)
 	}
 	return nil

@@ -41,6 +41,27 @@ $SITE3 {
 	import site
 }`
 
+// A site's own pages hide where they come from over http, under a policy that
+// some frameworks set unasked: the error must not accuse another site.
+func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
+	s := start(t, originSites, "APP", newApplication(t, nil).address())
+	v := s.visitor()
+	v.get("/login")
+	for _, test := range []struct {
+		reason  string
+		headers []string
+	}{
+		{"Referrer-Policy: no-referrer", []string{"Origin", "null"}},
+		{"a page of another origin sent", []string{"Origin", "https://evil.example"}},
+		{"a page of another origin sent", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}},
+	} {
+		a := v.do(http.MethodPost, "/app", test.headers...)
+		if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, test.reason) {
+			t.Errorf("%v is answered %d %q, want 403 and %q", test.headers, a.StatusCode, a.body, test.reason)
+		}
+	}
+}
+
 func TestCrossOrigin_unsafeRequestsNeedTheSiteItself(t *testing.T) {
 	app := newApplication(t, nil)
 	s := start(t, originSites, "APP", app.address())

@@ -196,7 +196,11 @@ func (d device) seen() time.Time {
 // end ends one session, or all but this one.
 func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	r.Body = http.MaxBytesReader(w, r.Body, deviceForm)
-	if err := r.ParseForm(); err != nil {
+	err := r.ParseForm()
+	if err == nil { // what scripts send as FormData is multipart
+		err = r.ParseMultipartForm(deviceForm)
+	}
+	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
 	token := r.Header.Get(csrfHeader)

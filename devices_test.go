@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"encoding/json"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/chromedp/chromedp"
 
 	caddysession "github.com/caddy-session/caddy-session"
 )
@@ -112,6 +114,22 @@ func (v *visitor) submit(path string, form url.Values, headers ...string) *answe
 	return &answer{Response: res, body: string(text), err: err}
 }
 
+// multipartForm is a form as browsers send FormData, and its type.
+func multipartForm(t testing.TB, form url.Values) (body, kind string) {
+	t.Helper()
+	var b strings.Builder
+	w := multipart.NewWriter(&b)
+	for name, values := range form {
+		if err := w.WriteField(name, values[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), w.FormDataContentType()
+}
+
 func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	s := start(t, devicesSite, "TRACK", tracked(t))
 	login := func(user, agent string) (*visitor, string) {
@@ -156,6 +174,24 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	})
 	t.Run("other paths go on", func(t *testing.T) {
 		laptop.get("/account/other").want(t, http.StatusOK, "something else")
+	})
+
+	t.Run("a form that a script sends", func(t *testing.T) {
+		own, _ := login("carol", "")
+		other, id := login("carol", "")
+		body, kind := multipartForm(t, url.Values{"end": {id}, "csrf_token": {own.devices().CSRFToken}})
+		r := own.request(http.MethodPost, "/account/sessions", "Content-Type", kind)
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		res, err := own.http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusSeeOther {
+			t.Errorf("ending one is answered %d", res.StatusCode)
+		}
+		other.get("/who").want(t, http.StatusOK, "")
+		own.get("/who").want(t, http.StatusOK, "carol")
 	})
 
 	token := mallory.devices().CSRFToken
@@ -375,6 +411,13 @@ func TestBrowser_devices(t *testing.T) {
 	}
 	if names := tab.eval(`[...document.querySelectorAll("button")].every(b => b.ariaLabel || b.textContent) + ""`); names != "true" {
 		t.Error("a button has no name")
+	}
+	tab.do("turning to a phone's size", chromedp.EmulateViewport(320, 640))
+	if below := tab.eval(`String(document.querySelector("li button").getBoundingClientRect().top > document.querySelector("li dl").getBoundingClientRect().bottom)`); below != "true" {
+		t.Error("on a narrow screen the button takes the room of the text beside it")
+	}
+	if fits := tab.eval(`String(document.documentElement.scrollWidth <= innerWidth)`); fits != "true" {
+		t.Error("the page is wider than a narrow screen")
 	}
 	tab.click(`button[aria-label^="End the session: Safari on iPhone"]`)
 	count("2")

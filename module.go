@@ -174,6 +174,7 @@ type Handler struct {
 
 	unknownKey *rate.Sometimes // logs cookies under unknown keys
 	strayed    *rate.Sometimes // logs sessions for another audience
+	foreign    *rate.Sometimes // logs cookies of the application under our name
 }
 
 const (
@@ -218,6 +219,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
+	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)

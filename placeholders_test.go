@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,4 +110,23 @@ $SITE {
 		log, err := os.ReadFile(filepath.Join(s.names["DIR"], "access.log"))
 		return err == nil && strings.Contains(string(log), `"session_id":"`+about[0]+`"`) && strings.Contains(string(log), `"role":"editor"`)
 	})
+}
+
+// Caddy's templates put values into a page as they are; html escapes them.
+func TestPlaceholders_areEscapedInTemplates(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /login {
+		session_edit put user {query.user}
+		respond ok
+	}
+	templates {
+		mime text/plain
+	}
+	respond `+"`{{placeholder \"http.session.data.user\" | html}}`"+`
+}`)
+	v := s.visitor()
+	v.get("/login?user="+url.QueryEscape(`<i title="x">&'`)).want(t, http.StatusOK, "ok")
+	v.get("/").want(t, http.StatusOK, "&lt;i title=&#34;x&#34;&gt;&amp;&#39;")
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // responseWriter stores the session before the first byte of the final header,
@@ -36,7 +37,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		w.session.h.cookie.strip(w.Header())
+		w.session.stripCookie(w.Header())
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -135,7 +136,7 @@ func (s *Session) writeHeader(header http.Header) {
 	s.mu.Lock()
 	read, cookie := s.read, s.cookie
 	s.mu.Unlock()
-	s.h.cookie.strip(header)
+	s.stripCookie(header)
 	if read {
 		addVary(header)
 	}
@@ -143,6 +144,9 @@ func (s *Session) writeHeader(header http.Header) {
 		return
 	}
 	header.Add("Set-Cookie", cookie)
+	s.mu.Lock()
+	s.written = cookie
+	s.mu.Unlock()
 	// A shared cache that kept this response would hand the session to everybody.
 	// Only no-store and private keep all of them from it: the qualified
 	// no-cache="Set-Cookie" is ignored by many.
@@ -150,6 +154,20 @@ func (s *Session) writeHeader(header http.Header) {
 		header.Set("Cache-Control", "private, no-store")
 	}
 	maps.DeleteFunc(header, func(name string, _ []string) bool { return outranksCacheControl(name) })
+}
+
+// stripCookie removes what the application sets under the cookie's name, and
+// says so: a framework that keeps something of its own there finds it nowhere.
+func (s *Session) stripCookie(header http.Header) {
+	s.mu.Lock()
+	written := s.written
+	s.mu.Unlock()
+	if name := s.h.cookie.strip(header, written); name != "" {
+		s.h.foreign.Do(func() {
+			s.h.logger.Warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
+				zap.String("cookie", name))
+		})
+	}
 }
 
 // outranksCacheControl reports whether some caches follow a header rather than

@@ -74,6 +74,7 @@ type Session struct {
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
 	issue      bool               // the cookie is to be written
 	cookie     string             // the Set-Cookie of the response
+	written    string             // the one that is in the response's header
 }
 
 // edit is one change, so that it can be made again on what another request stored meanwhile.

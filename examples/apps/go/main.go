@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strings"
 )
 
 // session is what this application keeps in a session.
@@ -34,13 +35,14 @@ func read(r *http.Request) (s session) {
 	return s
 }
 
-// change sends what changes with the response: a JSON merge patch.
+// change sends what changes with the response: a JSON merge patch. Headers have
+// no control characters, and JSON leaves one as it is.
 func change(w http.ResponseWriter, patch map[string]any) {
 	text, err := json.Marshal(patch)
 	if err != nil {
 		panic(err) // strings and numbers: it cannot fail
 	}
-	w.Header().Set("Session-Set", string(text))
+	w.Header().Set("Session-Set", strings.ReplaceAll(string(text), "\x7f", `\u007f`))
 }
 
 func main() {

@@ -5,9 +5,17 @@ $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 $user = $session['user'] ?? null;
 $cart = $session['cart'] ?? [];
 
+// A JSON merge patch. Headers have no control characters, and JSON leaves one as it is.
 function change(array $patch): void
 {
-    header('Session-Set: ' . json_encode($patch));
+    header('Session-Set: ' . str_replace("\x7f", '\u007f', json_encode($patch, JSON_INVALID_UTF8_SUBSTITUTE)));
+}
+
+// A field of the form; field[]=… makes an array, which is none.
+function posted(string $field): string
+{
+    $value = $_POST[$field] ?? '';
+    return is_string($value) ? $value : '';
 }
 
 function redirect(string $to): void
@@ -19,11 +27,11 @@ function redirect(string $to): void
 if ($_SERVER['REQUEST_METHOD'] === 'POST') {
     switch ($path) {
         case '/login':
-            change(['user' => $_POST['user'] ?? 'nobody']);
+            change(['user' => posted('user') ?: 'nobody']);
             header('Session-Action: renew');
             redirect('/');
         case '/cart':
-            change(['cart' => [...$cart, $_POST['item'] ?? '']]);
+            change(['cart' => [...$cart, posted('item')]]);
             redirect('/');
         case '/logout':
             header('Session-Action: destroy');
