@@ -172,7 +172,7 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 		status int
 		body   string
 	}{
-		"unauthorized": {http.StatusUnauthorized, ""},
+		"unauthorized": {http.StatusUnauthorized, "go away\n"}, // an empty one gets words, see wrongPasswordIsToldAtOnce
 		"bad request":  {http.StatusBadRequest, "invalid JSON body\n"},
 		"SQL error":    {http.StatusOK, `{"results":[{"error":"UNIQUE constraint failed: t.id"}]}`},
 		"pragma":       {http.StatusOK, `{"results":[],"error":"pragma not allowed"}`},
