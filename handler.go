@@ -82,6 +82,8 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, sessions *sessions, upstream *upstream) (err error) {
 	s := v.session
 	defer sessions.leave(sessions.enter(s))
+	s.h.backend.hold()
+	defer s.h.backend.letGo()
 	s.answered = s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -68,6 +69,20 @@ func (l *liveBackends) remove(b *backend) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = slices.DeleteFunc(l.all, func(other *backend) bool { return other == b })
+}
+
+// closeAbandoned closes the stores that only requests of earlier configs use.
+func (l *liveBackends) closeAbandoned() error {
+	l.mu.Lock()
+	all := slices.Clone(l.all)
+	l.mu.Unlock()
+	var errs []error
+	for _, b := range all {
+		if b.abandoned.Load() {
+			errs = append(errs, b.close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (l *liveBackends) byLabel() map[string]*backend {

@@ -38,6 +38,10 @@ type backend struct {
 	down    atomic.Bool // as last logged
 	touches sync.WaitGroup
 
+	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
+	closing   sync.Once
+	abandoned atomic.Bool // no config has it any more, requests do
+
 	rotateFrom atomic.Int64 // Unix time in nanoseconds before which no reader's token is rotated
 	upkeep     sync.Map     // what is being done in the background
 
@@ -77,6 +81,7 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 		},
 	})
 	b.store = newBoundedStore(store, b.metrics)
+	b.holders.Store(1)
 	live.add(b)
 	return b, nil
 }
@@ -129,20 +134,54 @@ func (b *backend) release(key string) error {
 	return err
 }
 
-// Destruct closes a store that nothing uses any more.
+// hold keeps the store open until letGo: at a reload Caddy does not wait for the
+// requests of the config before, and these need their store to the end.
+func (b *backend) hold() { b.holders.Add(1) }
+
+func (b *backend) letGo() {
+	if b.holders.Add(-1) == 0 {
+		go b.closeLate()
+	}
+}
+
+// closeLate closes a store that no config has any more.
+func (b *backend) closeLate() {
+	if err := b.close(); err != nil {
+		b.logger.Error("closing the session store of an earlier config", zap.String("store", b.name), zap.Error(err))
+	}
+}
+
+// Destruct closes a store that no config uses any more, at the latest with the
+// last of its requests. A process that exits has waited for them as long as it
+// is to, and leaves no file open, not of an earlier config either.
 func (b *backend) Destruct() error {
-	b.store.StopCleanup()
-	b.touches.Wait()
-	b.forgetClients()
-	live.remove(b)
-	if cache := b.cache.Load(); cache != nil {
-		cache.entries.StopAllGoroutines()
+	last := b.holders.Add(-1) == 0
+	if caddy.Exiting() {
+		return errors.Join(b.close(), live.closeAbandoned())
 	}
-	if b.cluster != nil {
-		b.cluster.Close()
-		return nil
+	if last {
+		return b.close()
 	}
-	_, err := nodes.Delete(b.file)
+	b.abandoned.Store(true)
+	return nil
+}
+
+// close ends the upkeep and closes the connection; what comes later fails.
+func (b *backend) close() (err error) {
+	b.closing.Do(func() {
+		b.store.StopCleanup()
+		b.touches.Wait()
+		b.forgetClients()
+		live.remove(b)
+		if cache := b.cache.Load(); cache != nil {
+			cache.entries.StopAllGoroutines()
+		}
+		if b.cluster != nil {
+			b.cluster.Close()
+			return
+		}
+		_, err = nodes.Delete(b.file)
+	})
 	return err
 }
 

@@ -44,9 +44,7 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 		return noReply(ctx, cut, "half an answer", err)
 	}
 	whole := res.ContentLength >= 0 || len(res.TransferEncoding) > 0 || res.ProtoMajor > 1
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	res.ContentLength = int64(len(body))
-	res.TransferEncoding = nil
+	setBody(res, body)
 	return judgeReply(q.request.URL.Path, m, res, body, whole)
 }
 

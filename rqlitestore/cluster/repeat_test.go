@@ -172,7 +172,7 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 		status int
 		body   string
 	}{
-		"unauthorized": {http.StatusUnauthorized, ""},
+		"unauthorized": {http.StatusUnauthorized, "go away\n"}, // an empty one gets words, see wrongPasswordIsToldAtOnce
 		"bad request":  {http.StatusBadRequest, "invalid JSON body\n"},
 		"SQL error":    {http.StatusOK, `{"results":[{"error":"UNIQUE constraint failed: t.id"}]}`},
 		"pragma":       {http.StatusOK, `{"results":[],"error":"pragma not allowed"}`},
@@ -203,12 +203,27 @@ func TestTransport_wrongPasswordIsToldAtOnce(t *testing.T) {
 	denied := says(http.StatusUnauthorized, "")
 	a, b := newFake(t, conduct{request: denied, alive: denied}), newFake(t, conduct{request: denied, alive: denied})
 	tr := open(t, cluster.Config{Username: "u", Password: "wrong"}, a, b)
-	status, _, err := send(t, t.Context(), tr, execute)
-	if err != nil || status != http.StatusUnauthorized {
-		t.Fatalf("status %d, error %v", status, err)
+	status, body, err := send(t, t.Context(), tr, execute)
+	if err != nil || status != http.StatusUnauthorized || !strings.Contains(body, "check the user name, the password") {
+		t.Fatalf("status %d, body %q, error %v", status, body, err)
 	}
 	if n := len(a.requests()) + len(b.requests()); n != 1 {
 		t.Errorf("the request was sent %d times", n)
+	}
+}
+
+func TestTransport_wrongPasswordIsANodesLastError(t *testing.T) {
+	t.Parallel()
+	denied := says(http.StatusUnauthorized, "")
+	leader, other := newFake(t, leading()), newFake(t, conduct{request: denied, alive: denied})
+	tr := open(t, cluster.Config{Username: "u", Password: "changed on one node"}, leader, other)
+	tr.Start()
+	eventually(t, "the status says that the node refuses the user", func() bool {
+		return strings.Contains(tr.Nodes()[1].LastError, "refuses this user")
+	})
+	mustSend(t, t.Context(), tr, query)
+	if s := tr.Nodes()[0]; s.LastError != "" {
+		t.Errorf("the other node has the error %q", s.LastError)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -38,7 +39,7 @@ const (
 // reply is one answer of a node, completely read.
 type reply struct {
 	verdict  verdict
-	reason   error  // why it is not an answer
+	reason   error  // why it is not an answer, or is a refusal
 	late     bool   // nothing is wrong but the time it takes: with unsent and cut
 	leader   string // host and port of the leader, with moved, if the node knows
 	denied   bool   // the answer is a refusal (4xx)
@@ -60,10 +61,15 @@ func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool
 		if u, err := url.Parse(res.Header.Get("Location")); err == nil {
 			r.leader = u.Host
 		}
-	case res.StatusCode == http.StatusBadRequest, res.StatusCode == http.StatusUnauthorized,
-		res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusMethodNotAllowed,
+	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
+		r.denied, r.reason = true, errRefused
+		if len(bytes.TrimSpace(body)) == 0 {
+			// rqlite leaves it at the status, and gorqlite quotes what stands here.
+			setBody(res, []byte(errRefused.Error()))
+		}
+	case res.StatusCode == http.StatusBadRequest, res.StatusCode == http.StatusMethodNotAllowed,
 		res.StatusCode == http.StatusRequestEntityTooLarge:
-		r.denied = true
+		r.denied, r.reason = true, fmt.Errorf("status %d%s", res.StatusCode, excerpt(res, body))
 	case res.StatusCode/100 == 5 && isLeaderNotFound(body):
 		// rqlite decides this before it sends the request anywhere.
 		r.verdict, r.reason = moved, errors.New("leader not found")
@@ -75,6 +81,17 @@ func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool
 		r.verdict, r.reason = garbled, fmt.Errorf("status %d%s", res.StatusCode, excerpt(res, body))
 	}
 	return r
+}
+
+// errRefused says what rqlite answers alike to an unknown user, a wrong password
+// and a missing permission.
+var errRefused = errors.New("the node refuses this user: check the user name, the password, and the permissions execute and query")
+
+// setBody makes body what the caller reads.
+func setBody(res *http.Response, body []byte) {
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	res.ContentLength = int64(len(body))
+	res.TransferEncoding = nil
 }
 
 func isLeaderNotFound(body []byte) bool {

@@ -210,6 +210,7 @@ func (t *Transport) probe(n *node, trial bool) {
 		}
 	case r.denied:
 		n.says(roleDenied, begun)
+		n.fail(r.reason)
 	case r.verdict == moved && r.leader != "":
 		// The address it names is not followed here: the leader, if it is one
 		// of ours, is being asked as well, and advertised addresses can mislead.
