@@ -20,7 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	_ "github.com/caddy-session/caddy-session"
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 // server is Caddy with a Caddyfile. There is one in a process, so tests that
@@ -73,6 +73,7 @@ func start(t testing.TB, config string, names ...string) *server {
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
 		}
+		caddysession.ForgetStores()
 		if t.Failed() {
 			t.Logf("Caddy's log:\n%s", strings.Join(slices.DeleteFunc(strings.Split(s.readLog(), "\n"), func(line string) bool {
 				return strings.HasPrefix(line, `{"level":"debug"`) && !strings.Contains(line, `"http.log.error`)

@@ -1,0 +1,25 @@
+package caddysession
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// ForgetStores drops what was counted for stores that are gone. A process of
+// tests has hundreds of them, and each makes a scrape longer.
+func ForgetStores() {
+	there := live.byLabel()
+	storeLabels.mu.Lock()
+	defer storeLabels.mu.Unlock()
+	for identity, label := range storeLabels.byIdentity {
+		if there[label] != nil {
+			continue
+		}
+		delete(storeLabels.byIdentity, identity)
+		delete(storeLabels.given, label)
+		for _, c := range collectors {
+			if vec, ok := c.(interface {
+				DeletePartialMatch(prometheus.Labels) int
+			}); ok {
+				vec.DeletePartialMatch(prometheus.Labels{"store": label})
+			}
+		}
+	}
+}
