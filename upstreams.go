@@ -41,6 +41,9 @@ func (u sharing) fill(header http.Header) error {
 	if err := u.session.Load(); err != nil {
 		return err
 	}
+	if len(u.config.Headers) == 0 {
+		return nil
+	}
 	for name := range u.config.Headers {
 		header.Del(name)
 	}
@@ -66,6 +69,9 @@ func (us upstreams) fillData(header http.Header) error {
 
 // sent are the keys that go into one header together.
 func (us upstreams) sent() (keys []string) {
+	if len(us) == 1 {
+		return us[0].config.Send
+	}
 	for _, u := range us {
 		keys = append(keys, u.config.Send...)
 	}
