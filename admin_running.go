@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // running are the apps that have started and are not cleaned up yet, the newest
@@ -110,7 +108,7 @@ var errNoStore = errors.New("the config that is running has no session")
 func storeFor(r *http.Request) (namedStore, error) {
 	stores, name := runningStores(), r.URL.Query().Get("store")
 	if len(stores) == 0 {
-		return namedStore{}, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errNoStore}
+		return namedStore{}, apiError(http.StatusNotFound, "%w", errNoStore)
 	}
 	if name == "" && len(stores) == 1 {
 		return stores[0], nil

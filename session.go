@@ -243,7 +243,10 @@ func (s *Session) change(e edit) error {
 // nameFresh gives a session that is not stored yet the id that it will have, and
 // takes it back when there is nothing left to store.
 func (s *Session) nameFresh() {
-	if s.isStored() {
+	s.mu.Lock()
+	stored := s.rec.ID != "" && !s.ended
+	s.mu.Unlock()
+	if stored {
 		return
 	}
 	toStore := len(s.Keys()) > 0
@@ -255,13 +258,6 @@ func (s *Session) nameFresh() {
 	case s.fresh == "":
 		s.fresh = newID()
 	}
-}
-
-// isStored reports whether there is a row that is to stay.
-func (s *Session) isStored() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.ended
 }
 
 // apply makes an edit on the values that scs holds.
