@@ -2,7 +2,6 @@ package caddysession_test
 
 import (
 	"html"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -123,15 +122,7 @@ func (v *visitor) post(path string, fields ...string) *answer {
 	for i := 0; i < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	r := v.request(http.MethodPost, path, "Content-Type", "application/x-www-form-urlencoded")
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(form.Encode())), int64(len(form.Encode()))
-	res, err := v.http.Do(r)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return &answer{Response: res, body: string(body), err: err}
+	return v.submit(path, form)
 }
 
 func (a *answer) redirected(t testing.TB) *answer {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 const audienceSite = `
@@ -117,15 +116,7 @@ $SITE {
 }`, "PORT", port)
 	ask := func(path, headers string) *http.Response {
 		t.Helper()
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
-		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n"+headers+"\r\n"); err != nil {
-			t.Fatal(err)
-		}
+		conn := sendRaw(t, "127.0.0.1:"+port, "GET "+path+" HTTP/1.0\r\n"+headers+"\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)

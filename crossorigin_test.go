@@ -3,12 +3,9 @@ package caddysession_test
 import (
 	"bufio"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 const originSites = `
@@ -175,16 +172,7 @@ func TestCrossOrigin_websocketsNeedTheSiteItself(t *testing.T) {
 			if test.cookie {
 				header += "Cookie: session=" + s.visitorWith(t).get(test.site+"/login").cookie(t).Value + "\r\n"
 			}
-			conn, err := net.Dial("tcp", host)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
-			_, err = io.WriteString(conn, "GET /app HTTP/1.1\r\nHost: "+host+"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n")
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := sendRaw(t, host, "GET /app HTTP/1.1\r\nHost: "+host+"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n")
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Fatal(err)

@@ -51,15 +51,7 @@ type posting struct {
 
 func (v *visitor) send(kind string, body []byte, headers ...string) *answer {
 	v.t.Helper()
-	r := v.request(http.MethodPost, "/", append(headers, "Content-Type", kind)...)
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	res, err := v.http.Do(r)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	return &answer{Response: res, body: string(text), err: err}
+	return v.postBody("/", kind, body, headers...)
 }
 
 func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {

@@ -1,8 +1,8 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"encoding/json"
-	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -99,25 +99,10 @@ func (v *visitor) devices() (shown shownDevices) {
 	return shown
 }
 
-// submit posts a form.
-func (v *visitor) submit(path string, form url.Values, headers ...string) *answer {
-	v.t.Helper()
-	r := v.request(http.MethodPost, path, append(headers, "Content-Type", "application/x-www-form-urlencoded")...)
-	body := form.Encode()
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-	res, err := v.http.Do(r)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	return &answer{Response: res, body: string(text), err: err}
-}
-
 // multipartForm is a form as browsers send FormData, and its type.
-func multipartForm(t testing.TB, form url.Values) (body, kind string) {
+func multipartForm(t testing.TB, form url.Values) (body []byte, kind string) {
 	t.Helper()
-	var b strings.Builder
+	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
 	for name, values := range form {
 		if err := w.WriteField(name, values[0]); err != nil {
@@ -127,7 +112,7 @@ func multipartForm(t testing.TB, form url.Values) (body, kind string) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return b.String(), w.FormDataContentType()
+	return b.Bytes(), w.FormDataContentType()
 }
 
 func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
@@ -180,15 +165,8 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		own, _ := login("carol", "")
 		other, id := login("carol", "")
 		body, kind := multipartForm(t, url.Values{"end": {id}, "csrf_token": {own.devices().CSRFToken}})
-		r := own.request(http.MethodPost, "/account/sessions", "Content-Type", kind)
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-		res, err := own.http.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != http.StatusSeeOther {
-			t.Errorf("ending one is answered %d", res.StatusCode)
+		if a := own.postBody("/account/sessions", kind, body); a.StatusCode != http.StatusSeeOther {
+			t.Errorf("ending one is answered %d", a.StatusCode)
 		}
 		other.get("/who").want(t, http.StatusOK, "")
 		own.get("/who").want(t, http.StatusOK, "carol")

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -149,15 +148,8 @@ func attackHTTP1(t *testing.T, url string, a attack) {
 	t.Helper()
 	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
 	message := attackMessage(host, path, a)
-	conn, err := net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
-	if _, err := io.WriteString(conn, message); err != nil {
-		t.Fatal(err)
-	}
+	conn := sendRaw(t, host, message)
+	defer conn.Close() // there are many of them
 	reply, err := io.ReadAll(conn)
 	if err != nil || !bytes.HasPrefix(reply, []byte("HTTP/1.1 200 OK\r\n")) {
 		t.Fatalf("the answer is %.200q (%v)", reply, err)

@@ -34,11 +34,7 @@ func newStandIn(t testing.TB) *standIn {
 	}
 	s.works()
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			panic(http.ErrAbortHandler)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		body := bodyOf(r)
 		if !strings.HasPrefix(r.URL.Path, "/db/") {
 			s.node.ServeHTTP(w, r)
 			return
@@ -56,6 +52,16 @@ func newStandIn(t testing.TB) *standIn {
 		}
 	})
 	return s
+}
+
+// bodyOf reads a request's body and leaves it for whoever is asked next.
+func bodyOf(r *http.Request) []byte {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body
 }
 
 // works is what it does at first.

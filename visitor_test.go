@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -100,7 +102,29 @@ func isUnheard(err error) bool {
 
 func (v *visitor) try(method, path string, headers ...string) (*answer, error) {
 	v.t.Helper()
-	res, err := v.http.Do(v.request(method, path, headers...))
+	return v.ask(v.request(method, path, headers...))
+}
+
+// postBody posts a body of some type.
+func (v *visitor) postBody(path, kind string, body []byte, headers ...string) *answer {
+	v.t.Helper()
+	r := v.request(http.MethodPost, path, append(headers, "Content-Type", kind)...)
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	a, err := v.ask(r)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return a
+}
+
+// submit posts a form.
+func (v *visitor) submit(path string, form url.Values, headers ...string) *answer {
+	v.t.Helper()
+	return v.postBody(path, "application/x-www-form-urlencoded", []byte(form.Encode()), headers...)
+}
+
+func (v *visitor) ask(r *http.Request) (*answer, error) {
+	res, err := v.http.Do(r)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +147,21 @@ func (v *visitor) request(method, path string, headers ...string) *http.Request 
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	return r
+}
+
+// sendRaw sends a request as it stands here over a connection of its own.
+func sendRaw(t testing.TB, host, message string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second)) // a loopback connection takes deadlines
+	if _, err := io.WriteString(conn, message); err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // together sends requests side by side and checks their answers one by one.

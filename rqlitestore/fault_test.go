@@ -137,11 +137,11 @@ var faultCases = []storeCase{
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now}, d.wrap)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Expiry: c.In(time.Hour)})
-		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+		rec = mustUpdate(t, s, rec, addOne)
 		rec = mustUpdate(t, s, rec, rotate("b"))
 		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "c" })
 		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "d" })
-		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+		rec = mustUpdate(t, s, rec, addOne)
 		check := func(rows int) {
 			t.Helper()
 			if n := d.deliver(t); n < 5 {
@@ -169,7 +169,7 @@ var faultCases = []storeCase{
 		for name, steps := range uncertain {
 			got, err := e.meanwhile(t, name, steps, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
 				for range 8 { // a row has the last write of as many stores
-					cur = mustUpdate(t, other(), cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+					cur = mustUpdate(t, other(), cur, addOne)
 				}
 			})
 			if err == nil {
@@ -185,7 +185,7 @@ var faultCases = []storeCase{
 			got, err := e.meanwhile(t, name, steps, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
 				stores := []*rqlitestore.RqliteStore{other(), other(), other()}
 				for i := range 50 {
-					cur = mustUpdate(t, stores[i%3], cur, func(r *rqlitestore.Record) { *r, _ = increment(*r) })
+					cur = mustUpdate(t, stores[i%3], cur, addOne)
 				}
 			})
 			if err != nil || string(got.Data) != "51" || got.Version != 52 {
@@ -211,9 +211,8 @@ var faultCases = []storeCase{
 	}},
 	{"Unknown_outcomeIsFoundWhereManyStoresWroteBefore", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
-		add := func(r *rqlitestore.Record) { *r, _ = increment(*r) }
 		for range 8 { // as after so many restarts
-			rec = mustUpdate(t, e.store(t), rec, add)
+			rec = mustUpdate(t, e.store(t), rec, addOne)
 		}
 		other := e.store(t)
 		var once sync.Once
@@ -225,7 +224,7 @@ var faultCases = []storeCase{
 						lost = true
 						cur := rec
 						for range 8 {
-							cur = mustUpdate(t, other, cur, add)
+							cur = mustUpdate(t, other, cur, addOne)
 						}
 					})
 				}

@@ -26,6 +26,9 @@ func increment(cur rqlitestore.Record) (rqlitestore.Record, error) {
 	return cur, nil
 }
 
+// addOne is increment of data that is known to be a number.
+func addOne(r *rqlitestore.Record) { *r, _ = increment(*r) }
+
 var updateCases = []storeCase{
 	{"Update_ofARecordThatWasNeverReadIsMadeOnWhatIsThere", func(t *testing.T, e *env) {
 		s := e.store(t)
@@ -163,7 +166,7 @@ var updateCases = []storeCase{
 			_, _ = s.Update(context.Background(), rec, func(rqlitestore.Record) (rqlitestore.Record, error) { panic("boom") })
 			t.Error("no panic")
 		}()
-		if got := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) }); string(got.Data) != "1" {
+		if got := mustUpdate(t, s, rec, addOne); string(got.Data) != "1" {
 			t.Errorf("got data %s", got.Data)
 		}
 	}},
@@ -198,7 +201,7 @@ var updateCases = []storeCase{
 		if late.Load() {
 			t.Error("apply was called after its caller had left")
 		}
-		if got := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { *r, _ = increment(*r) }); string(got.Data) != "2" {
+		if got := mustUpdate(t, s, rec, addOne); string(got.Data) != "2" {
 			t.Errorf("got data %s", got.Data)
 		}
 	}},
