@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-session/caddy-session/internal/load"
 )
 
 // isSlow makes it take a time for every request, however many rows it has.
@@ -38,13 +40,13 @@ func TestLimits_keepTheGoodputUnderOverload(t *testing.T) {
 	}
 
 	var peak, good, rejected []time.Duration
-	l := newLoad(s, cookies)
-	l.inTurn(places, took)
+	l := newRush(s, cookies)
+	load.InTurn(places, took, l.request)
 	peak = l.answered(http.StatusOK)
 	perSecond := float64(len(peak)) / took.Seconds()
 
-	l = newLoad(s, cookies)
-	l.atRate(5*perSecond, took)
+	l = newRush(s, cookies)
+	load.AtRate(5*perSecond, took, l.request)
 	rejected, good = l.answered(http.StatusServiceUnavailable), l.answered(http.StatusOK)
 	goodput := float64(len(good)) / took.Seconds()
 	t.Logf("peak %.0f/s; at five times that %.0f/s answered (%.0f %%), p99 %v; %d turned away, p50 %v, p99 %v, max %v; %d others",
@@ -58,8 +60,8 @@ func TestLimits_keepTheGoodputUnderOverload(t *testing.T) {
 	}
 }
 
-// load is many visitors with sessions; a third of what they do is to write.
-type load struct {
+// rush is what many visitors with sessions do; a third of it is to write.
+type rush struct {
 	s       *server
 	cookies []string
 	http    *visitor
@@ -67,14 +69,14 @@ type load struct {
 	took    map[int][]time.Duration // by status; 0 is no answer
 }
 
-func newLoad(s *server, cookies []string) *load {
+func newRush(s *server, cookies []string) *rush {
 	s.t.Helper()
 	v := s.visitor().withoutJar()
 	v.http.Transport.(*http.Transport).MaxIdleConnsPerHost = 500
-	return &load{s: s, cookies: cookies, http: v, took: map[int][]time.Duration{}}
+	return &rush{s: s, cookies: cookies, http: v, took: map[int][]time.Duration{}}
 }
 
-func (l *load) request(i int) {
+func (l *rush) request(i int) {
 	path := "/"
 	if i%3 == 0 {
 		path = "/increment"
@@ -90,42 +92,13 @@ func (l *load) request(i int) {
 	l.took[status] = append(l.took[status], time.Since(begun))
 }
 
-// inTurn sends requests from n visitors, each when the one before was answered.
-func (l *load) inTurn(n int, lasting time.Duration) {
-	end := time.Now().Add(lasting)
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() {
-			for ; time.Now().Before(end); i += n {
-				l.request(i)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// atRate sends requests whether those before were answered or not.
-func (l *load) atRate(perSecond float64, lasting time.Duration) {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	var all sync.WaitGroup
-	begun, sent := time.Now(), 0
-	for now := begun; now.Sub(begun) < lasting; now = <-tick.C {
-		for due := int(now.Sub(begun).Seconds() * perSecond); sent < due; sent++ {
-			i := sent
-			all.Go(func() { l.request(i) })
-		}
-	}
-	all.Wait()
-}
-
-func (l *load) answered(status int) []time.Duration {
+func (l *rush) answered(status int) []time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.took[status]
 }
 
-func (l *load) others() int {
+func (l *rush) others() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0

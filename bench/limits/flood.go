@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,7 @@ import (
 
 	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
-	"github.com/caddy-session/caddy-session/bench/internal/site"
+	"github.com/caddy-session/caddy-session/bench/internal/process"
 )
 
 const (
@@ -51,23 +50,18 @@ var floods = []struct{ name, kind string }{
 // they can. The others have the lowest priority, as their machines are not the
 // server's.
 func measureFlood(dir string) error {
-	store, storeAddr, err := startStore(dir, 0)
+	addr, stop, err := startSite(dir, floodRoutes, 0)
 	if err != nil {
 		return err
 	}
-	defer store.Stop()
-	caddy, addr, _, err := site.Start(dir, "caddy", strings.ReplaceAll(floodRoutes, "{STORE}", storeAddr))
-	if err != nil {
-		return err
-	}
-	defer caddy.Stop()
+	defer stop()
 	conn := keepalive.NewConn(addr)
 	defer conn.Close()
 	cookie, err := login(conn)
 	if err != nil {
 		return err
 	}
-	get := request("/", cookie)
+	get := keepalive.Get("/", cookie)
 	member := measure.Side{Op: func(int, int) error {
 		res, err := conn.Do(get)
 		if err == nil && string(res.Body) != "alice." {
@@ -94,8 +88,7 @@ func measureFlood(dir string) error {
 		if r.Errors() > 0 {
 			return fmt.Errorf("%d of the member's requests failed", r.Errors())
 		}
-		slices.Sort(sent[i])
-		fmt.Printf("| %s | %.0f | %v | %v | %.2f x |\n", floods[i].name, sent[i][len(sent[i])/2],
+		fmt.Printf("| %s | %.0f | %v | %v | %.2f x |\n", floods[i].name, measure.Median(sent[i]),
 			rounded(r.Median(measure.P50)), rounded(r.Median(measure.P99)), r.Ratio(results[0], measure.P99))
 	}
 	return nil
@@ -110,11 +103,11 @@ func among(kind, addr, cookie string, member measure.Side) (measure.Sample, int,
 	if kind == "" {
 		return measure.Run(member, 1, *round), 0, nil
 	}
-	self, err := os.Executable()
+	cmd, err := process.Again(floodCommand, addr, kind, cookie)
 	if err != nil {
-		return measure.Sample{}, 0, fmt.Errorf("find this program: %w", err)
+		return measure.Sample{}, 0, err
 	}
-	cmd := exec.Command("nice", "-n", "19", self, floodCommand, addr, kind, cookie)
+	cmd = exec.Command("nice", append([]string{"-n", "19"}, cmd.Args...)...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -167,7 +160,7 @@ func sendFlood(args []string) error {
 func flood(addr, kind, cookie string, sent *atomic.Int64, begun func(), ended <-chan struct{}) error {
 	conn := keepalive.NewConn(addr)
 	defer conn.Close()
-	next := request("/", "")
+	next := keepalive.Get("/", "")
 	for {
 		select {
 		case <-ended:
@@ -175,7 +168,7 @@ func flood(addr, kind, cookie string, sent *atomic.Int64, begun func(), ended <-
 		default:
 		}
 		if kind == "forged" {
-			next = request("/", forge(cookie))
+			next = keepalive.Get("/", forge(cookie))
 		}
 		res, err := conn.Do(next)
 		if err != nil {
@@ -200,25 +193,4 @@ func forge(genuine string) string {
 	}
 	_, _ = rand.Read(raw[4:]) // it does not fail
 	return name + "=" + base64.RawURLEncoding.EncodeToString(raw)
-}
-
-func login(conn *keepalive.Conn) (cookie string, err error) {
-	res, err := conn.Do(request("/login", ""))
-	if err != nil {
-		return "", err
-	}
-	set, ok := keepalive.Field(res.Header, "Set-Cookie")
-	if !ok {
-		return "", fmt.Errorf("the login was answered with %d", res.Status)
-	}
-	cookie, _, _ = strings.Cut(string(set), ";")
-	return cookie, nil
-}
-
-func request(path, cookie string) []byte {
-	text := "GET " + path + " HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: bench\r\n"
-	if cookie != "" {
-		text += "Cookie: " + cookie + "\r\n"
-	}
-	return []byte(text + "\r\n")
 }

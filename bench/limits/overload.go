@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
-	"github.com/caddy-session/caddy-session/bench/internal/site"
+	"github.com/caddy-session/caddy-session/internal/load"
 )
 
 const (
@@ -39,17 +38,12 @@ const overloadRoutes = `
 
 // measureOverload asks a site five times as much as its slow store can do.
 func measureOverload(dir string) error {
-	store, storeAddr, err := startStore(dir, storeLatency)
+	addr, stop, err := startSite(dir, overloadRoutes, storeLatency)
 	if err != nil {
 		return err
 	}
-	defer store.Stop()
-	caddy, addr, _, err := site.Start(dir, "caddy", strings.ReplaceAll(overloadRoutes, "{STORE}", storeAddr))
-	if err != nil {
-		return err
-	}
-	defer caddy.Stop()
-	l := &load{addr: addr, free: make(chan *keepalive.Conn, 4096)}
+	defer stop()
+	l := &rush{addr: addr, free: make(chan *keepalive.Conn, 4096)}
 	for range visitors {
 		conn := keepalive.NewConn(addr)
 		cookie, err := login(conn)
@@ -62,9 +56,11 @@ func measureOverload(dir string) error {
 	var goodput, p50, p99, slowest []float64
 	turnedAway := 0
 	for range *rounds {
-		l.inTurn(*round)
+		l.took = make(map[int][]time.Duration)
+		load.InTurn(places, *round, l.request)
 		peak := float64(len(l.took[http.StatusOK])) / round.Seconds()
-		l.atRate(times*peak, *round)
+		l.took = make(map[int][]time.Duration)
+		load.AtRate(times*peak, *round, l.request)
 		good, away := l.took[http.StatusOK], l.took[http.StatusServiceUnavailable]
 		if n := l.answers(); n != len(good)+len(away) || len(away) == 0 {
 			return fmt.Errorf("%d answers, of them %d good and %d turned away", n, len(good), len(away))
@@ -76,18 +72,14 @@ func measureOverload(dir string) error {
 		p99 = append(p99, float64(measure.Percentile(away, 99)))
 		slowest = append(slowest, float64(away[len(away)-1]))
 	}
-	for _, figures := range [][]float64{goodput, p50, p99, slowest} {
-		slices.Sort(figures)
-	}
-	mid := len(goodput) / 2
 	fmt.Println("\n| asked for | goodput to the peak | turned away | p50 | p99 | slowest, median of the rounds | slowest of all |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-	fmt.Printf("| %d x the peak | %.0f %% | %d | %v | %v | %v | %v |\n", times, 100*goodput[mid], turnedAway,
-		rounded(p50[mid]), rounded(p99[mid]), rounded(slowest[mid]), rounded(slowest[len(slowest)-1]))
+	fmt.Printf("| %d x the peak | %.0f %% | %d | %v | %v | %v | %v |\n", times, 100*measure.Median(goodput), turnedAway,
+		rounded(measure.Median(p50)), rounded(measure.Median(p99)), rounded(measure.Median(slowest)), rounded(slices.Max(slowest)))
 	return nil
 }
 
-// load is many visitors with sessions; a third of what they do is to write.
-type load struct {
+// rush is what many visitors with sessions do; a third of it is to write.
+type rush struct {
 	addr    string
 	cookies []string
 	free    chan *keepalive.Conn
@@ -95,12 +87,12 @@ type load struct {
 	took    map[int][]time.Duration // by status; 0 is no answer
 }
 
-func (l *load) request(i int) {
+func (l *rush) request(i int) {
 	path := "/"
 	if i%3 == 0 {
 		path = "/increment"
 	}
-	text := request(path, l.cookies[i*7%len(l.cookies)])
+	text := keepalive.Get(path, l.cookies[i*7%len(l.cookies)])
 	begun := time.Now()
 	var conn *keepalive.Conn
 	select {
@@ -120,39 +112,7 @@ func (l *load) request(i int) {
 	l.took[status] = append(l.took[status], took)
 }
 
-// inTurn sends requests from as many visitors as have a place, each when the one
-// before was answered.
-func (l *load) inTurn(lasting time.Duration) {
-	l.took = make(map[int][]time.Duration)
-	end := time.Now().Add(lasting)
-	var all sync.WaitGroup
-	for i := range places {
-		all.Go(func() {
-			for ; time.Now().Before(end); i += places {
-				l.request(i)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// atRate sends requests whether those before were answered or not.
-func (l *load) atRate(perSecond float64, lasting time.Duration) {
-	l.took = make(map[int][]time.Duration)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	var all sync.WaitGroup
-	begun, sent := time.Now(), 0
-	for now := begun; now.Sub(begun) < lasting; now = <-tick.C {
-		for due := int(now.Sub(begun).Seconds() * perSecond); sent < due; sent++ {
-			i := sent
-			all.Go(func() { l.request(i) })
-		}
-	}
-	all.Wait()
-}
-
-func (l *load) answers() int {
+func (l *rush) answers() int {
 	n := 0
 	for _, took := range l.took {
 		n += len(took)

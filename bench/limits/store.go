@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -40,10 +39,10 @@ func startStore(dir string, latency time.Duration) (*process.Process, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	self, err := os.Executable()
+	cmd, err := process.Again(storeCommand, filepath.Join(dir, "store.db"), addr, latency.String())
 	if err != nil {
-		return nil, "", fmt.Errorf("find this program: %w", err)
+		return nil, "", err
 	}
-	p, err := process.Listener(exec.Command(self, storeCommand, filepath.Join(dir, "store.db"), addr, latency.String()), addr)
+	p, err := process.Listener(cmd, addr)
 	return p, addr, err
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,11 +81,11 @@ func (b *bench) startUpstream() (addr string, err error) {
 	if addr, err = process.FreeAddr(); err != nil {
 		return "", err
 	}
-	self, err := os.Executable()
+	cmd, err := process.Again(upstreamCommand, addr)
 	if err != nil {
-		return "", fmt.Errorf("find this program: %w", err)
+		return "", err
 	}
-	if b.upstream, err = process.Listener(exec.Command(self, upstreamCommand, addr), addr); err != nil {
+	if b.upstream, err = process.Listener(cmd, addr); err != nil {
 		return "", err
 	}
 	b.stops = append(b.stops, b.upstream.Stop)
@@ -141,17 +139,16 @@ func (r *running) login(connections int) error {
 			v.cookie = "session=" + strings.Repeat("a", 43)
 			continue
 		}
-		res, err := v.conn.Do(request("/login", ""))
+		res, err := v.conn.Do(keepalive.Get("/login", ""))
 		if err != nil {
 			return err
 		}
-		set, ok := keepalive.Field(res.Header, "Set-Cookie")
+		cookie, ok := res.Cookie()
 		if res.Status != 204 || !ok {
 			return fmt.Errorf("the login was answered with %d", res.Status)
 		}
-		cookie, _, _ := bytes.Cut(set, []byte(";"))
-		v.cookie = string(cookie)
-		if res, err = v.conn.Do(request("/read", v.cookie)); err != nil {
+		v.cookie = cookie
+		if res, err = v.conn.Do(keepalive.Get("/read", v.cookie)); err != nil {
 			return err
 		}
 		if string(res.Body) != loginValues[0][1] {
@@ -159,14 +156,6 @@ func (r *running) login(connections int) error {
 		}
 	}
 	return nil
-}
-
-func request(path, cookie string) []byte {
-	text := "GET " + path + " HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: bench\r\n"
-	if cookie != "" {
-		text += "Cookie: " + cookie + "\r\n"
-	}
-	return []byte(text + "\r\n")
 }
 
 // checkCounts proves that every write that was answered is there, once.
@@ -178,7 +167,7 @@ func (r *running) checkCounts() error {
 		if v.writes+v.unsure == 0 {
 			continue
 		}
-		res, err := v.conn.Do(request("/count", v.cookie))
+		res, err := v.conn.Do(keepalive.Get("/count", v.cookie))
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-session/caddy-session/bench/internal/keepalive"
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
 	"github.com/caddy-session/caddy-session/bench/internal/process"
 )
@@ -55,7 +56,7 @@ func (r *running) operate(w work) func(caller, n int) error {
 		if w.cookie {
 			cookie = v.cookie
 		}
-		requests[i] = request(w.path, cookie)
+		requests[i] = keepalive.Get(w.path, cookie)
 	}
 	body := w.body
 	return func(caller, _ int) error {

@@ -35,6 +35,22 @@ type Response struct {
 
 var errForm = errors.New("response is not of the form that this client knows")
 
+// Get is a GET request, with a cookie unless that is empty.
+func Get(path, cookie string) []byte {
+	text := "GET " + path + " HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: bench\r\n"
+	if cookie != "" {
+		text += "Cookie: " + cookie + "\r\n"
+	}
+	return []byte(text + "\r\n")
+}
+
+// Cookie returns the name and value of the cookie that the response sets.
+func (r Response) Cookie() (cookie string, ok bool) {
+	set, ok := Field(r.Header, "Set-Cookie")
+	pair, _, _ := bytes.Cut(set, []byte(";"))
+	return string(pair), ok
+}
+
 // Do sends a request as it is and reads the response. After an error the
 // connection is closed, and the next request dials again.
 func (c *Conn) Do(request []byte) (Response, error) {

@@ -40,7 +40,7 @@ func (r Result) Median(figure func(Sample) float64) float64 {
 	for i, s := range r.Samples {
 		values[i] = figure(s)
 	}
-	return median(values)
+	return Median(values)
 }
 
 // Errors is how many operations failed in all rounds.
@@ -62,7 +62,7 @@ func (r Result) Ratio(base Result, figure func(Sample) float64) float64 {
 			values = append(values, figure(r.Samples[i])/v)
 		}
 	}
-	return median(values)
+	return Median(values)
 }
 
 // P50 is the median latency in nanoseconds.
@@ -89,7 +89,8 @@ func perOp(d time.Duration, ops int) float64 {
 	return float64(d.Nanoseconds()) / 1e3 / float64(max(ops, 1))
 }
 
-func median(values []float64) float64 {
+// Median sorts values and returns the middle one, 0 of none.
+func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}

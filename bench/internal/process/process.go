@@ -89,6 +89,15 @@ func (p *Process) Stop() {
 // PID is the id of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Again is the command that starts this program once more, with other arguments.
+func Again(args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return exec.Command(self, args...), nil
+}
+
 // FreeAddr returns an address on loopback that nobody listens on.
 func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

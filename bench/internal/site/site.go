@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -64,11 +63,10 @@ func Start(dir, name, routes string) (p *process.Process, addr, admin string, er
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, "", "", fmt.Errorf("write Caddyfile: %w", err)
 	}
-	self, err := os.Executable()
+	cmd, err := process.Again(Command, file)
 	if err != nil {
-		return nil, "", "", fmt.Errorf("find this program: %w", err)
+		return nil, "", "", err
 	}
-	cmd := exec.Command(self, Command, file)
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "HOME="+dir)
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, "", "", fmt.Errorf("make pipe: %w", err)
