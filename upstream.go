@@ -124,16 +124,12 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 	outer := all.upstreams
 	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
 	defer func() { all.upstreams = outer }()
-	session, together := all.current, all.upstreams.ofInnermost()
-	err := sharing{u, session}.fill(r.Header)
-	if err == nil {
-		err = together.fillData(r.Header)
-	}
-	if err != nil {
+	session := all.current
+	if err := all.upstreams.fill(r.Header); err != nil {
 		return session.httpError(err)
 	}
-	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstreams: together, session: session}
-	err = next.ServeHTTP(uw, r)
+	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstreams: all.upstreams.ofInnermost(), session: session}
+	err := next.ServeHTTP(uw, r)
 	stripResponse(w.Header()) // trailers
 	return err
 }

@@ -17,6 +17,9 @@ type upstreams []sharing
 // ofInnermost returns those that share the session of the innermost one. That
 // session is what the application is sent and may change, as any of them says.
 func (us upstreams) ofInnermost() (same upstreams) {
+	if len(us) == 1 {
+		return us
+	}
 	for _, u := range us {
 		if u.session == us[len(us)-1].session {
 			same = append(same, u)
@@ -28,43 +31,39 @@ func (us upstreams) ofInnermost() (same upstreams) {
 // fill writes the sessions into the request's headers, each where its own
 // `upstream` says, instead of what was written before.
 func (us upstreams) fill(header http.Header) error {
-	for _, u := range us {
-		if err := u.fill(header); err != nil {
+	if len(us) == 0 {
+		return nil
+	}
+	var values map[string]any
+	for i, u := range us {
+		if i == 0 || u.session != us[i-1].session {
+			if err := u.session.Load(); err != nil {
+				return err
+			}
+			values = u.session.values()
+		}
+		for name := range u.config.Headers {
+			header.Del(name)
+		}
+		if err := u.write(header, values); err != nil {
 			return err
 		}
 	}
-	return us.ofInnermost().fillData(header)
+	return us.ofInnermost().fillData(header, values)
 }
 
-// fill writes the values that have a header each.
-func (u sharing) fill(header http.Header) error {
-	if err := u.session.Load(); err != nil {
-		return err
-	}
-	if len(u.config.Headers) == 0 {
-		return nil
-	}
-	for name := range u.config.Headers {
-		header.Del(name)
-	}
-	return u.write(header, u.session.values())
-}
-
-// fillData writes what goes into one header together. All of these share the same session.
-func (us upstreams) fillData(header http.Header) error {
+// fillData writes what goes into one header together. All of these share the
+// same session, whose values these are.
+func (us upstreams) fillData(header http.Header, values map[string]any) error {
 	header.Del(dataHeader)
 	header.Del(idHeader)
-	if len(us) == 0 || len(us.sent()) == 0 {
+	if len(us.sent()) == 0 {
 		return nil
 	}
-	session := us[0].session
-	if err := session.Load(); err != nil {
-		return err
-	}
-	if id := session.id(); id != "" {
+	if id := us[0].session.id(); id != "" {
 		header.Set(idHeader, id)
 	}
-	return us.writeData(header, session.values())
+	return us.writeData(header, values)
 }
 
 // sent are the keys that go into one header together.
