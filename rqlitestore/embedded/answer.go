@@ -57,13 +57,23 @@ func (n *Node) request(ctx context.Context, p params, list []statement) (reply, 
 // answer: the context has ended, or the file cannot be opened.
 func (n *Node) run(ctx context.Context, p params, list []statement, work func(*database, *runner) error) (reply, error) {
 	start := time.Now()
-	db, err := n.open()
+	r := &runner{params: p, maxResult: n.maxResult, out: make([]byte, 0, 512)}
+	db, err := n.current(ctx)
 	if err != nil {
 		return reply{}, err
 	}
-	r := &runner{params: p, maxResult: n.maxResult, out: make([]byte, 0, 512)}
 	r.reset(nil)
 	if err = guardAll(list); err == nil {
+		err = work(db, r)
+	}
+	for ctx.Err() == nil && n.lost(db, err) {
+		if err = n.reopen(ctx, db); err == nil {
+			db, err = n.open()
+		}
+		if err != nil {
+			return reply{}, err
+		}
+		r.reset(nil)
 		err = work(db, r)
 	}
 	switch ended := ctx.Err(); {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,4 +140,37 @@ func TestCheckpoint_leavesALongReadAlone(t *testing.T) {
 		t.Errorf("the read sees %d rows, %v: it began before them", got, err)
 	}
 	fill(t, conn, onePage, 1)
+}
+
+// Who copies the file after a close must know that it is not all.
+func TestClose_saysThatAReaderKeptTheLog(t *testing.T) {
+	t.Parallel()
+	n, conn := withLog(t, 1_000_000)
+	fill(t, conn, onePage, 3)
+	other, err := sqlite.Open(n.file, true, 0) // as another process
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Exec("BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Int("SELECT count(*) FROM t"); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, conn, onePage, 3)
+	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "another process reads it") || !strings.Contains(err.Error(), "-wal") {
+		t.Errorf("Close: %v", err)
+	}
+	other.Close()
+	again := New(n.file, Options{})
+	defer again.Close()
+	if err := again.Open(); err != nil {
+		t.Fatal(err)
+	}
+	db := again.db.Load()
+	reader := pin(t, db)
+	defer db.putReader(reader)
+	if got, err := reader.Int("SELECT count(*) FROM t"); got != 6 || err != nil {
+		t.Errorf("%d of 6 rows are there: %v", got, err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/caddy-session/caddy-session/internal/realfile"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
@@ -26,8 +27,9 @@ const (
 // database is an open file: one connection that writes and a few that read. In WAL mode readers see
 // what was committed when they began, and neither wait for the writer nor make it wait.
 type database struct {
-	file string
-	lock *flock.Flock
+	file     string
+	lock     *flock.Flock
+	identity identity
 
 	// writer holds the connection that writes; who has taken it out may use it.
 	writer chan *sqlite.Conn
@@ -62,15 +64,16 @@ func openDatabase(file string, o Options, checkpointPages int) (db *database, er
 		log:     newLog(checkpointPages),
 	}
 	if err := db.connect(o); err != nil {
-		return nil, errors.Join(openError(file, err), lock.Unlock())
+		return nil, errors.Join(openError(file, err), db.closeIdentity(), lock.Unlock())
 	}
+	db.identity.unknown = db.isReplaced() // as it cannot be by now
 	go db.checkpoints()
 	return db, nil
 }
 
 // connect opens the connection that writes and the one for checkpoints.
 func (db *database) connect(o Options) error {
-	writer, err := openWriter(db.file, o)
+	writer, err := db.openWriter(o)
 	if err != nil {
 		return err
 	}
@@ -81,20 +84,16 @@ func (db *database) connect(o Options) error {
 	return nil
 }
 
-func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
+func (db *database) openWriter(o Options) (conn *sqlite.Conn, err error) {
 	synchronous, err := synchronousPragma(o.Synchronous)
 	if err != nil {
 		return nil, err
 	}
 	// SQLite gives the WAL the mode of the database, so that this one holds for all.
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	if db.identity.file, err = os.OpenFile(db.file, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	if err := f.Close(); err != nil { // before SQLite has locks on it: closing it would drop them
-		return nil, err
-	}
-	if conn, err = sqlite.Open(file, false, busyTimeout); err != nil {
+	if conn, err = sqlite.Open(db.file, false, busyTimeout); err != nil {
 		return nil, err
 	}
 	for _, sql := range []string{
@@ -116,6 +115,9 @@ func openWriter(file string, o Options) (conn *sqlite.Conn, err error) {
 
 // resolve gives file the one name by which it is locked, whatever links lead to it.
 func resolve(file string) (string, error) {
+	if file == "" {
+		return "", errors.New("the file of the session database has no name")
+	}
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
@@ -124,13 +126,11 @@ func resolve(file string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("create the directory of the session database: %w", err)
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		return real, nil
-	}
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+	real, err := realfile.Of(abs)
+	if err != nil {
 		return "", fmt.Errorf("find the directory of the session database: %w", err)
 	}
-	return filepath.Join(dir, filepath.Base(abs)), nil
+	return real, nil
 }
 
 // takeWriter waits for the connection that writes, for work that is no request.
@@ -173,6 +173,10 @@ func (db *database) takeReader(ctx context.Context) (*sqlite.Conn, error) {
 	}
 	db.mu.Unlock()
 
+	if db.isReplaced() { // this would read another file than the writer writes
+		<-db.reading
+		return nil, errReplaced
+	}
 	conn, err := sqlite.Open(db.file, true, busyTimeout)
 	if err == nil {
 		if err = conn.Exec("PRAGMA query_only=1"); err != nil {
@@ -216,10 +220,11 @@ func (db *database) close() error {
 		conn.Close()
 	}
 	db.log.conn.Close()
-	_, err := writer.Int("PRAGMA wal_checkpoint(TRUNCATE)")
-	if err = errors.Join(err, writer.Close(), db.lock.Unlock()); err != nil {
+	err := emptyLog(writer)
+	if err = errors.Join(err, writer.Close(), db.closeIdentity(), db.lock.Unlock()); err != nil {
 		// Nothing is lost: the log stays and is read when the file is opened again.
-		return fmt.Errorf("close session database %s: %w", db.file, err)
+		return fmt.Errorf("close session database %s: %w: as long as there is a %s-wal the file is not complete without it",
+			db.file, err, filepath.Base(db.file))
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (db *database) write(j *job) error {
 		select {
 		case conn := <-db.writer:
 			if !j.finished() { // or it waits here for the work of others
-				runGroup(conn, db.queue.pop())
+				db.runGroup(conn, db.queue.pop())
 				db.log.count(conn.WALPages())
 			}
 			db.putWriter(conn)
@@ -125,7 +125,7 @@ func (j *job) giveUp(err error) error {
 
 // runGroup runs jobs in one transaction, each behind a savepoint of its own. If SQLite gives up that transaction (an
 // interrupt, a full disk, OR ROLLBACK) each is run again by itself, so that the error reaches the one that it belongs to.
-func runGroup(conn *sqlite.Conn, group []*job) {
+func (db *database) runGroup(conn *sqlite.Conn, group []*job) {
 	jobs := make([]*job, 0, len(group))
 	for _, j := range group {
 		if j.taken.CompareAndSwap(false, true) {
@@ -135,6 +135,11 @@ func runGroup(conn *sqlite.Conn, group []*job) {
 	if len(jobs) == 1 || !runTogether(conn, jobs) {
 		for _, j := range jobs {
 			j.runAlone(conn)
+		}
+	}
+	if db.isReplaced() {
+		for _, j := range jobs {
+			j.err = errReplaced
 		}
 	}
 	for _, j := range jobs {

@@ -35,17 +35,17 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	body, err := n.readBody(http.MaxBytesReader(w, req.Body, n.maxBody), req.ContentLength)
-	if _, large := errors.AsType[*http.MaxBytesError](err); large || errors.Is(err, errTooLarge) {
+	a, err := n.readAndAnswer(req, http.MaxBytesReader(w, req.Body, n.maxBody))
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	_, unread := errors.AsType[bodyError](err)
+	switch {
+	case large, errors.Is(err, errTooLarge):
 		http.Error(w, errTooLarge.Error(), http.StatusRequestEntityTooLarge)
 		return
-	}
-	if err != nil {
+	case unread:
 		http.Error(w, "read the body: "+err.Error(), http.StatusBadRequest)
 		return
-	}
-	a, err := n.answer(req, body)
-	if err != nil {
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

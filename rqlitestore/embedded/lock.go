@@ -45,6 +45,8 @@ func openError(file string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
+	case sqlite.CannotOpen(err), sqlite.ReadOnly(err): // SQLite names the file and means the log, too
+		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
 	case sqlite.NotADatabase(err):
 		return fmt.Errorf("open session database %s: %w: move that file away, or name another", file, err)
 	case sqlite.Busy(err):

@@ -15,6 +15,9 @@ type Options struct {
 	// acknowledged. "normal": a power cut may take back the last writes, a crash of the process does not,
 	// and the database stays whole in any case.
 	Synchronous string
+	// Replaced is told when the file was removed, or another took its place, while it was open: what was stored before
+	// is gone, and the next request opens what lies there now. It must return quickly and not use the Node.
+	Replaced func()
 }
 
 const (

@@ -254,6 +254,14 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	}
 }
 
+// An empty name is no other name of the working directory.
+func TestNode_fileWithoutName(t *testing.T) {
+	t.Parallel()
+	if _, err := embedded.Connect(""); err == nil || !strings.Contains(err.Error(), "has no name") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestNode_directoryThatMustNotBeWritten(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() <= 0 {
@@ -266,6 +274,37 @@ func TestNode_directoryThatMustNotBeWritten(t *testing.T) {
 	err := embedded.New(filepath.Join(dir, "sessions.db"), embedded.Options{}).Open()
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "must be writable") {
 		t.Errorf("Open: %v", err)
+	}
+}
+
+// Another user's log is what a crash leaves of a process that ran as that user.
+func TestNode_whatLiesBesideTheFileMustBeWritable(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(dir string) error{
+		"a log that is none":          func(dir string) error { return os.Mkdir(filepath.Join(dir, "sessions.db-wal"), 0o700) },
+		"a log of another user":       func(dir string) error { return os.WriteFile(filepath.Join(dir, "sessions.db-wal"), nil, 0) },
+		"a directory of another user": func(dir string) error { return os.Chmod(dir, 0o500) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if os.Getuid() <= 0 && name != "a log that is none" {
+				t.Skip("file modes do not stop this user")
+			}
+			file := filepath.Join(t.TempDir(), "sessions.db")
+			n := embedded.New(file, embedded.Options{})
+			write(t, connect(t, n), "CREATE TABLE t (a)")
+			if err := n.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(filepath.Dir(file)); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.Chmod(filepath.Dir(file), 0o700) })
+			err := embedded.New(file, embedded.Options{}).Open()
+			if err == nil || !strings.Contains(err.Error(), file+":") || !strings.Contains(err.Error(), "its -wal and -shm") {
+				t.Errorf("Open: %v", err)
+			}
+		})
 	}
 }
 

@@ -137,7 +137,7 @@ func (p *parser) argument(s *statement) (wrong, broken error) {
 func (p *parser) value(depth int) (a argument, wrong, broken error) {
 	switch c := p.peek(); {
 	case c == '"':
-		s, err := p.string()
+		s, err := p.stringBytes()
 		return textOrBlob(s), nil, err
 	case c == '[':
 		p.pos++

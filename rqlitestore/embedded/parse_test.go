@@ -113,7 +113,7 @@ func referenceArgument(name string, v any) (argument, error) {
 			a.int = 1
 		}
 	case string:
-		a = textOrBlob(v)
+		a = textOrBlob([]byte(v))
 		a.name = name
 	case json.Number:
 		n, err := number(v.String())

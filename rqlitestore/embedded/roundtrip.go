@@ -6,20 +6,19 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/buffers"
 )
 
 var errTooLarge = errors.New("request body is too large")
 
 // RoundTrip answers one request, whatever host it is addressed to.
 func (n *Node) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, err := n.readBody(req.Body, req.ContentLength)
-	if err != nil && !errors.Is(err, errTooLarge) {
-		return nil, err
+	a, err := n.readAndAnswer(req, req.Body)
+	if errors.Is(err, errTooLarge) {
+		a, err = plainText(http.StatusRequestEntityTooLarge, err.Error()+"\n"), nil
 	}
-	var a reply
 	if err != nil {
-		a = plainText(http.StatusRequestEntityTooLarge, err.Error()+"\n")
-	} else if a, err = n.answer(req, body); err != nil {
 		return nil, err
 	}
 	return &http.Response{
@@ -35,24 +34,36 @@ func (n *Node) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func (n *Node) readBody(body io.ReadCloser, length int64) ([]byte, error) {
+// bodies are of requests, for the next ones: what a statement keeps of a body is a copy. The store's batches fit.
+var bodies = buffers.NewPool(4 << 20)
+
+// bodyError is an error of reading the request's body.
+type bodyError struct{ error }
+
+func (e bodyError) Unwrap() error { return e.error }
+
+func (n *Node) readAndAnswer(req *http.Request, body io.ReadCloser) (reply, error) {
+	b := bodies.Get()
+	defer bodies.Put(b)
+	if err := n.readBody(b, body, req.ContentLength); err != nil {
+		return reply{}, bodyError{err}
+	}
+	return n.answer(req, b.Bytes())
+}
+
+func (n *Node) readBody(b *bytes.Buffer, body io.ReadCloser, length int64) error {
 	if body == nil {
-		return nil, nil
+		return nil
 	}
 	defer body.Close()
 	if length > n.maxBody {
-		return nil, errTooLarge
+		return errTooLarge
 	}
-	if length > 0 {
-		b := make([]byte, length)
-		_, err := io.ReadFull(body, b)
-		return b, err
+	_, err := b.ReadFrom(io.LimitReader(body, n.maxBody+1))
+	if int64(b.Len()) > n.maxBody {
+		return errTooLarge
 	}
-	b, err := io.ReadAll(io.LimitReader(body, n.maxBody+1))
-	if int64(len(b)) > n.maxBody {
-		return nil, errTooLarge
-	}
-	return b, err
+	return err
 }
 
 // answer finds what the request is about and has it answered.

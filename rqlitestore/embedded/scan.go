@@ -100,27 +100,33 @@ func (p *parser) digits() bool {
 	return p.pos > start
 }
 
-// string reads a string. What is no valid UTF-8 and no whole surrogate pair becomes U+FFFD, as in encoding/json.
+// string reads a string.
 func (p *parser) string() (string, error) {
+	s, err := p.stringBytes()
+	return string(s), err
+}
+
+// stringBytes reads a string without a copy of it where it stands for itself byte by byte. What is no valid UTF-8 and
+// no whole surrogate pair becomes U+FFFD, as in encoding/json.
+func (p *parser) stringBytes() ([]byte, error) {
 	p.pos++ // the quote
 	start := p.pos
 	for ; p.pos < len(p.in); p.pos++ {
 		switch c := p.in[p.pos]; {
 		case c == '"':
-			s := string(p.in[start:p.pos])
 			p.pos++
-			return s, nil
+			return p.in[start : p.pos-1], nil
 		case c < ' ':
-			return "", errInvalidJSON
+			return nil, errInvalidJSON
 		case c == '\\' || c >= utf8.RuneSelf:
 			return p.unescape(start)
 		}
 	}
-	return "", errInvalidJSON
+	return nil, errInvalidJSON
 }
 
 // unescape reads the rest of a string that does not stand for itself byte by byte.
-func (p *parser) unescape(start int) (string, error) {
+func (p *parser) unescape(start int) ([]byte, error) {
 	// Escaped text is longer than what it stands for; only broken UTF-8 makes it grow.
 	end := bytes.IndexByte(p.in[p.pos:], '"')
 	out := append(make([]byte, 0, p.pos-start+max(end, 0)+64), p.in[start:p.pos]...)
@@ -128,13 +134,13 @@ func (p *parser) unescape(start int) (string, error) {
 		switch c := p.in[p.pos]; {
 		case c == '"':
 			p.pos++
-			return string(out), nil
+			return out, nil
 		case c < ' ':
-			return "", errInvalidJSON
+			return nil, errInvalidJSON
 		case c == '\\':
 			var ok bool
 			if out, ok = p.escape(out); !ok {
-				return "", errInvalidJSON
+				return nil, errInvalidJSON
 			}
 		case c < utf8.RuneSelf:
 			run := p.pos
@@ -148,7 +154,7 @@ func (p *parser) unescape(start int) (string, error) {
 			out = utf8.AppendRune(out, r)
 		}
 	}
-	return "", errInvalidJSON
+	return nil, errInvalidJSON
 }
 
 // plain are the ASCII bytes that stand for themselves in a string.
@@ -214,7 +220,7 @@ func (p *parser) hex4() (r rune, ok bool) {
 func (p *parser) skip(depth int) error {
 	switch c := p.peek(); {
 	case c == '"':
-		_, err := p.string()
+		_, err := p.stringBytes()
 		return err
 	case c == '-' || c >= '0' && c <= '9':
 		_, err := p.number()

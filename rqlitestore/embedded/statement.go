@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -34,20 +35,36 @@ const (
 
 // textOrBlob makes an argument of a JSON string. As in rqlite, a string that looks like SQLite's
 // blob literal, x'0aff', is that blob.
-func textOrBlob(s string) argument {
+func textOrBlob(s []byte) argument {
 	if b, ok := blobLiteral(s); ok {
 		return argument{kind: blob, text: b}
 	}
-	return argument{kind: text, text: s}
+	return argument{kind: text, text: string(s)}
 }
 
-func blobLiteral(s string) (string, bool) {
-	t := strings.TrimSpace(s)
+func blobLiteral(s []byte) (string, bool) {
+	t := bytes.TrimSpace(s)
 	if len(t) < 3 || t[0] != 'x' && t[0] != 'X' || t[1] != '\'' || t[len(t)-1] != '\'' {
 		return "", false
 	}
-	b, err := hex.DecodeString(t[2 : len(t)-1])
-	return string(b), err == nil
+	return decodeHex(t[2 : len(t)-1])
+}
+
+// decodeHex is hex.DecodeString without a second copy of what may be a megabyte.
+func decodeHex(digits []byte) (string, bool) {
+	var b strings.Builder
+	b.Grow(len(digits) / 2)
+	var part [64]byte
+	for len(digits) > 0 {
+		n := min(2*len(part), len(digits))
+		decoded, err := hex.Decode(part[:], digits[:n])
+		if err != nil {
+			return "", false
+		}
+		b.Write(part[:decoded])
+		digits = digits[n:]
+	}
+	return b.String(), true
 }
 
 // number makes an argument of a JSON number: an integer if it is one of 64 bits, else a real.

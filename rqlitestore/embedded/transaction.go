@@ -92,7 +92,14 @@ func (r *runner) writeAlone(ctx context.Context, list []statement, run func(stat
 	if err != nil || !r.conn.InTransaction() {
 		return err
 	}
-	return r.conn.Exec("COMMIT") // not under the watch: it is done or not, and the answer says which
+	err = r.conn.Exec("COMMIT") // not under the watch: it is done or not, and the answer says which
+	if sqlite.Full(err) {
+		// Nothing was stored, and nothing will be. It is told as a statement's error, which leaves no doubt of that.
+		r.reset(r.conn)
+		_ = r.end(r.begin(), err)
+		return nil
+	}
+	return err
 }
 
 // writeAll runs the statements while it watches ctx. It is not ok if what they did is to be undone.

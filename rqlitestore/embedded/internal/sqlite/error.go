@@ -28,8 +28,14 @@ func Interrupted(err error) bool { return is(err, sqlite3.SQLITE_INTERRUPT) }
 // ReadOnly says whether the statement would have written on a read-only connection.
 func ReadOnly(err error) bool { return is(err, sqlite3.SQLITE_READONLY) }
 
+// CannotOpen says whether the file, or one of those beside it, could not be opened.
+func CannotOpen(err error) bool { return is(err, sqlite3.SQLITE_CANTOPEN) }
+
 // NotADatabase says whether the file holds something else.
 func NotADatabase(err error) bool { return is(err, sqlite3.SQLITE_NOTADB) }
+
+// Full says whether there was no room on the disk.
+func Full(err error) bool { return is(err, sqlite3.SQLITE_FULL) }
 
 // Busy says whether another process held a lock for longer than the busy timeout.
 func Busy(err error) bool { return is(err, sqlite3.SQLITE_BUSY) }

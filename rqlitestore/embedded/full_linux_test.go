@@ -1,0 +1,90 @@
+package embedded_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rqlite/gorqlite"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+func init() { roles["writer on a small disk"] = writeOnSmallDisk }
+
+// noSmallDisk is said where the system gives this user no file system of its own.
+const noSmallDisk = "no file system for the test"
+
+// writeOnSmallDisk mounts a small file system, fills it, and writes while it is full and when there is room again.
+func writeOnSmallDisk(args []string) error {
+	dir := args[0]
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=600k"); err != nil {
+		return fmt.Errorf("%s: %w", noSmallDisk, err)
+	}
+	conn, err := embedded.Connect(filepath.Join(dir, "sessions.db"))
+	if err != nil {
+		return err
+	}
+	insert := func() error {
+		_, err := conn.Write([]string{"INSERT INTO t VALUES(1)", "UPDATE t SET a=a+1"})
+		return err
+	}
+	if _, err := conn.WriteOne("CREATE TABLE t (a)"); err != nil {
+		return err
+	}
+	if err := insert(); err != nil {
+		return err
+	}
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("filling the disk: %w", err)
+	}
+	// What is left of the last page of memory may take some more.
+	stored := 1
+	for err = insert(); err == nil && stored < 1000; err = insert() {
+		stored++
+	}
+	var definite *gorqlite.StatementError
+	if !errors.As(err, &definite) || !strings.Contains(err.Error(), "disk is full") {
+		return fmt.Errorf("after %d rows the error of a full disk is %T: %w", stored, err, err)
+	}
+	if err := os.Remove(filler); err != nil {
+		return err
+	}
+	if err := insert(); err != nil {
+		return fmt.Errorf("with room: %w", err)
+	}
+	rows, err := conn.QueryOne("SELECT count(*) FROM t")
+	if err != nil {
+		return err
+	}
+	var there int
+	if rows.Next(); rows.Scan(&there) != nil || there != stored+1 {
+		return fmt.Errorf("%d rows are there, %d were acknowledged", there, stored+1)
+	}
+	return nil
+}
+
+// On a full disk it is certain that a write stored nothing, so nobody has to ask what became of it.
+func TestNode_fullDiskLeavesNoDoubt(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], t.TempDir())
+	cmd.Env = append(os.Environ(), roleVariable+"=writer on a small disk")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if exited := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exited) || strings.Contains(string(out), noSmallDisk)) {
+		t.Skipf("%s: %v %s", noSmallDisk, err, out)
+	}
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
