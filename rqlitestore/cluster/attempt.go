@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/buffers"
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
@@ -36,7 +37,8 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 	}
 	defer res.Body.Close()
 	n.heard.Store(time.Now().UnixNano())
-	body, err := readReply(res, t.cfg.MaxReply)
+	buffer := replies.Get()
+	err = readReply(buffer, res, t.cfg.MaxReply)
 	if errors.Is(err, errReplyTooLong) || errors.Is(err, errNotJSON) {
 		return reply{verdict: garbled, reason: err}
 	}
@@ -44,8 +46,28 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 		return noReply(ctx, cut, "half an answer", err)
 	}
 	whole := res.ContentLength >= 0 || len(res.TransferEncoding) > 0 || res.ProtoMajor > 1
-	setBody(res, body)
-	return judgeReply(q.request.URL.Path, m, res, body, whole)
+	setBody(res, &replyBody{*bytes.NewReader(buffer.Bytes()), buffer}, buffer.Len())
+	return judgeReply(q.request.URL.Path, m, res, buffer.Bytes(), whole)
+}
+
+// replies are of answers that were read, for the next ones: an answer to many
+// reads is large.
+var replies = buffers.NewPool(1 << 20)
+
+// replyBody is what the caller reads of an answer. What is never closed, because
+// another answer came first, is not used again.
+type replyBody struct {
+	bytes.Reader
+	buffer *bytes.Buffer
+}
+
+func (b *replyBody) Close() error {
+	b.Reader.Reset(nil)
+	if b.buffer != nil {
+		replies.Put(b.buffer)
+		b.buffer = nil
+	}
+	return nil
 }
 
 // send reports, where it fails, whether anything can have reached the node.
@@ -111,33 +133,32 @@ var (
 // readReply reads a body of at most most bytes. It gives up at the first byte
 // of a 200 that cannot be rqlite's, so that a long stream of something else is
 // not gathered up to the limit.
-func readReply(res *http.Response, most int64) ([]byte, error) {
+func readReply(buffer *bytes.Buffer, res *http.Response, most int64) error {
 	if res.ContentLength > most {
-		return nil, errReplyTooLong
+		return errReplyTooLong
 	}
-	var buffer bytes.Buffer
 	if res.ContentLength > 0 {
 		buffer.Grow(int(res.ContentLength) + bytes.MinRead)
 	}
 	body := io.LimitReader(res.Body, most+1)
 	if isData(res) {
-		if _, err := io.CopyN(&buffer, body, 1); err != nil {
+		if _, err := io.CopyN(buffer, body, 1); err != nil {
 			if errors.Is(err, io.EOF) {
-				return nil, errNotJSON
+				return errNotJSON
 			}
-			return nil, err
+			return err
 		}
 		if buffer.Bytes()[0] != '{' {
-			return nil, errNotJSON
+			return errNotJSON
 		}
 	}
 	if _, err := buffer.ReadFrom(body); err != nil {
-		return nil, err
+		return err
 	}
 	if int64(buffer.Len()) > most {
-		return nil, errReplyTooLong
+		return errReplyTooLong
 	}
-	return buffer.Bytes(), nil
+	return nil
 }
 
 // isData reports whether the response is the result of a statement.

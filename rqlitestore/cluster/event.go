@@ -10,6 +10,8 @@ const (
 	LeaderFound   EventKind = "leader_found"   // the node leads from now on
 	LeaderLost    EventKind = "leader_lost"    // the node does not lead any more, or does not answer
 	Retried       EventKind = "retried"        // an attempt at the node failed and the request goes on
+	ClockDiffers  EventKind = "clock_differs"  // the clocks of this machine and of the node differ by seconds; Err says how
+	ClockAgrees   EventKind = "clock_agrees"   // they do not any more
 	Hedged        EventKind = "hedged"         // the node got a request that another one is slow to answer
 )
 

@@ -61,6 +61,7 @@ type node struct {
 	roleAt    time.Time
 	probes    int // under way
 	lastProbe time.Time
+	clockOff  bool // as last told
 }
 
 func newNode(u *url.URL, tlsConfig *tls.Config) *node {

@@ -65,7 +65,7 @@ func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool
 		r.denied, r.reason = true, errRefused
 		if len(bytes.TrimSpace(body)) == 0 {
 			// rqlite leaves it at the status, and gorqlite quotes what stands here.
-			setBody(res, []byte(errRefused.Error()))
+			setBody(res, io.NopCloser(strings.NewReader(errRefused.Error())), len(errRefused.Error()))
 		}
 	case res.StatusCode == http.StatusBadRequest, res.StatusCode == http.StatusMethodNotAllowed,
 		res.StatusCode == http.StatusRequestEntityTooLarge:
@@ -88,10 +88,8 @@ func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool
 var errRefused = errors.New("the node refuses this user: check the user name, the password, and the permissions execute and query")
 
 // setBody makes body what the caller reads.
-func setBody(res *http.Response, body []byte) {
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	res.ContentLength = int64(len(body))
-	res.TransferEncoding = nil
+func setBody(res *http.Response, body io.ReadCloser, length int) {
+	res.Body, res.ContentLength, res.TransferEncoding = body, int64(length), nil
 }
 
 func isLeaderNotFound(body []byte) bool {

@@ -202,6 +202,9 @@ func (t *Transport) probe(n *node, trial bool) {
 	if t.ctx.Err() != nil {
 		return
 	}
+	if r.response != nil {
+		t.compareClocks(n, begun, r.response.Header)
+	}
 	switch {
 	case r.verdict == answered && !r.denied:
 		n.says(roleLeader, begun)
