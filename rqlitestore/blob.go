@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -100,29 +101,35 @@ func splitSaveRow(row []byte, now float64) []any {
 func blob[T string | []byte](b T) string {
 	out := make([]byte, 0, 2*len(b)+3)
 	out = append(out, "x'"...)
-	out = appendHex(out, b)
+	out = hex.AppendEncode(out, []byte(b))
 	return string(append(out, '\''))
 }
 
 // joinBlob makes the two parameters that the rows of calls travel in: where each
 // begins, from 1 as SQL counts, and all of them as one blob.
-func joinBlob[A any](calls []*call[A]) (starts, rows string) {
+func joinBlob[A any](calls []*call[A]) (starts string, rows hexBlob) {
 	size := 0
 	for _, c := range calls {
 		size += len(c.row)
 	}
 	begin := make([]byte, 0, 8*len(calls)+2)
-	out := make([]byte, 0, 2*size+3)
-	out = append(out, "x'"...)
+	rows = append(make(hexBlob, 0, 2*size+3), "x'"...)
 	at, sep := 1, byte('[')
 	for _, c := range calls {
 		begin = strconv.AppendInt(append(begin, sep), int64(at), 10)
-		out = appendHex(out, c.row)
+		rows = hex.AppendEncode(rows, c.row)
 		at += len(c.row)
 		sep = ','
 	}
-	return string(append(begin, ']')), string(append(out, '\''))
+	return string(append(begin, ']')), append(rows, '\'')
 }
+
+// hexBlob is a parameter of the form that rqlite makes a blob of, x'0aff'. Of
+// many rows it is large, and so goes into the request's JSON as it is.
+type hexBlob []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (b hexBlob) MarshalText() ([]byte, error) { return b, nil }
 
 // Where the fields of a row are found: in the blob of many, or in the parameters
 // of a lone one, which splitCommitRow and splitSaveRow make.

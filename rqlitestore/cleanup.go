@@ -24,15 +24,20 @@ const (
 type cleanup struct {
 	onError func(error)
 
-	mu   sync.Mutex
-	stop context.CancelFunc // nil while there is none
+	mu    sync.Mutex
+	stop  context.CancelFunc // nil while there is none
+	every time.Duration
 }
 
 // StartCleanup deletes expired rows every interval in the background, instead
-// of how often that was done before. With 0 there is no cleanup any more.
+// of how often that was done before; where it is the same, it goes on as it was.
+// With 0 there is no cleanup any more.
 func (s *RqliteStore) StartCleanup(interval time.Duration) {
 	s.cleanup.mu.Lock()
 	defer s.cleanup.mu.Unlock()
+	if s.cleanup.stop != nil && s.cleanup.every == interval {
+		return // to begin anew each time would put it off for ever
+	}
 	if s.cleanup.stop != nil {
 		s.cleanup.stop()
 		s.cleanup.stop = nil
@@ -41,7 +46,7 @@ func (s *RqliteStore) StartCleanup(interval time.Duration) {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s.cleanup.stop = stop
+	s.cleanup.stop, s.cleanup.every = stop, interval
 	go s.cleanupLoop(ctx, interval)
 }
 

@@ -68,7 +68,7 @@ func (s *RqliteStore) countSome(ctx context.Context, from int64, n int, counts m
 		prefix, count, _ := strings.Cut(part, ":")
 		counts[p.hex(prefix)] += p.int(count)
 	}
-	if p.bad {
+	if p.bad || more && last <= from {
 		return 0, false, errReply
 	}
 	return last, more, nil

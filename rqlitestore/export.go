@@ -1,11 +1,9 @@
 package rqlitestore
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -60,7 +58,9 @@ func (s *RqliteStore) pageOfRows(ctx context.Context, from string) (rows []Row, 
 			return nil, false, err
 		}
 	}
-	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(a.Token, b.Token) })
+	if err := putInOrder(rows, func(r Row) string { return r.Token }, from, more); err != nil {
+		return nil, false, err
+	}
 	return rows, more, nil
 }
 

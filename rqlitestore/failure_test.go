@@ -103,3 +103,28 @@ func TestCreate_wasNotSentWithoutATable(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Who overlooked the error of what makes a connection gets one from every call.
+func TestStore_withoutAConnection(t *testing.T) {
+	t.Parallel()
+	s := rqlitestore.New(nil)
+	defer s.StopCleanup()
+	for name, err := range map[string]error{
+		"Commit":  s.Commit("token", []byte("data"), inAnHour()),
+		"Delete":  s.Delete("token"),
+		"Prepare": s.Prepare(t.Context()),
+		"Find":    func() error { _, _, err := s.Find("token"); return err }(),
+		"All":     func() error { _, err := s.All(); return err }(),
+		"Count":   func() error { _, err := s.Count(t.Context()); return err }(),
+		"Load":    func() error { _, _, err := s.Load(t.Context(), "token"); return err }(),
+		"Destroy": func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			return s.Destroy(ctx, "id")
+		}(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "the connection is nil") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

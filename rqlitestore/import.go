@@ -29,7 +29,8 @@ import (
 // destroyed here and not deleted by token is there again after an import. So
 // import before the store serves anybody, and nothing of this can happen.
 //
-// added is how many rows were stored or replaced. After an error, which comes
+// added is how many rows were stored or replaced. It lacks those that were sent
+// again after an answer was lost, which then were there already. After an error, which comes
 // when ctx ends or, where it has no deadline, after 5 s without success, some of
 // the rows may be stored: import all of them again.
 func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err error) {

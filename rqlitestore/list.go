@@ -1,10 +1,8 @@
 package rqlitestore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 )
 
 const defaultListLimit = 100
@@ -71,7 +69,8 @@ func (s *RqliteStore) page(ctx context.Context, from string, principals []string
 		}
 		recs = append(recs, rec)
 	}
-	// The database does not promise the order of what it joins into one cell.
-	slices.SortFunc(recs, func(a, b Record) int { return cmp.Compare(a.Token, b.Token) })
+	if err := putInOrder(recs, func(r Record) string { return r.Token }, from, more); err != nil {
+		return nil, false, err
+	}
 	return recs, more, nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,17 +123,82 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 			t.Error("All hides that it lacks a session")
 		}
 	}},
+	{"List_goesOnPastRowsThatNoSaveLeft", func(t *testing.T, e *env) {
+		s, ctx := e.store(t), context.Background()
+		odd := map[string]string{
+			"a": "version=9223372036854775807", "b": "version=9007199254740992", "c": "version=-1", "d": "version=1e30",
+			"e": "version='x'", "f": "version='1,2;0:'", "g": "version=x'00'", "h": "alias=token",
+		}
+		for token, change := range odd {
+			mustCreate(t, s, rqlitestore.Record{Token: token, ID: "id of " + token, Data: []byte("odd")})
+			e.exec(t, "UPDATE {t} SET "+change+" WHERE token='"+token+"'")
+		}
+		mustCreate(t, s, rqlitestore.Record{Token: "z", ID: "id of z", Data: []byte("good")})
+		for token, change := range odd {
+			if _, ok, err := s.Load(ctx, token); ok || err != nil {
+				t.Errorf("after %s: found %v, error %v", change, ok, err)
+			}
+		}
+		recs, _, err := s.List(ctx, rqlitestore.ListOptions{})
+		must(t, err)
+		if len(recs) != len(odd)+1 || recs[0].Data != nil || string(recs[len(odd)].Data) != "good" {
+			t.Errorf("got %+v", recs)
+		}
+		must(t, s.Export(ctx, "", func([]rqlitestore.Row) error { return nil }))
+	}},
+	{"List_endsWhateverTheDatabaseAnswers", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(context.Background()))
+		const again = "61,0,,,,,,,0,;" // there are more rows behind it, it says
+		for what, read := range map[string]func(*rqlitestore.RqliteStore, context.Context) error{
+			again: func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				_, err := s.AllCtx(ctx)
+				return err
+			},
+			"," + again: func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				return s.Export(ctx, "", func([]rqlitestore.Row) error { return nil })
+			},
+			"20000,5;": func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				_, err := s.Count(ctx)
+				return err
+			},
+			";": func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				_, _, err := s.List(ctx, rqlitestore.ListOptions{})
+				return err
+			},
+		} {
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					res, err := next.RoundTrip(r)
+					if err == nil && isQuery(r) {
+						res.Body.Close()
+						res.Body = io.NopCloser(strings.NewReader(`{"results":[{"columns":["c"],"types":["text"],"values":[["` + what + `"]]}]}`))
+						res.ContentLength = -1
+					}
+					return res, err
+				})
+			})
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			if err := read(s, ctx); err == nil || ctx.Err() != nil {
+				t.Errorf("answered with %q again and again it ends with %v, %v", what, err, ctx.Err())
+			}
+			cancel()
+		}
+	}},
 	{"Count_countsLiveSessionsOnce", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so many rows take a busy machine a while
+		defer cancel()
 		if n, err := s.Count(ctx); n != 0 || err != nil {
 			t.Fatalf("empty table: %d, %v", n, err)
 		}
 		must(t, s.Prepare(ctx))
-		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<21000)
-INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%3=0,CAST('a' AS BLOB),CAST('key'||i AS BLOB)),iif(i<=15000,0,9e6) FROM n`,
-			`INSERT INTO {t}(token,data,expiry) VALUES('old',hex('key old'),9e6),('bad','no hex',9e6),('none',x'',9e6)`)
+		for from := range 7 { // with gaps between, in which the other cases write
+			e.exec(t, fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT %d UNION ALL SELECT i+1 FROM n WHERE i<%d)
+INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB),CAST('key'||i AS BLOB)),iif(i<=15000,0,9e6) FROM n`,
+				from*3000+1, (from+1)*3000))
+		}
+		e.exec(t, `INSERT INTO {t}(token,data,expiry) VALUES('old',hex('key old'),9e6),('bad','no hex',9e6),('none',x'',9e6)`)
 		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "a", Data: []byte("key"), Expiry: c.In(time.Hour)})
 		mustUpdate(t, s, a, rotate("b"))
 		x := mustCreate(t, s, rqlitestore.Record{Token: "x", ID: "x", Data: []byte("ke"), Expiry: c.In(time.Hour)})

@@ -3,6 +3,7 @@ package rqlitestore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ const maxHops = 4
 // look asks a lane of reads for key and follows it to the row that it leads to.
 func (s *RqliteStore) look(ctx context.Context, l *lane[string], key string) (Record, bool, error) {
 	var since time.Time
-	for range maxHops {
+	asked := make([]string, 0, maxHops)
+	for hop := range maxHops {
 		packed, err := l.do(ctx, call[string]{key: key, row: quotedHex(key)})
 		if err != nil || packed == "" {
 			return Record{}, false, err
@@ -30,18 +32,21 @@ func (s *RqliteStore) look(ctx context.Context, l *lane[string], key string) (Re
 			if l == s.loads {
 				rec.Token = key
 			}
-			rec.Alias, rec.AliasSince = !since.IsZero(), since
+			rec.Alias, rec.AliasSince = hop > 0, since
 			return rec, true, nil
 		}
-		if since.IsZero() {
+		if hop == 0 {
 			since = rec.Superseded
+		}
+		if asked = append(asked, key); slices.Contains(asked, aliasOf) {
+			return Record{}, false, nil // no renewal makes a circle: somebody else did
 		}
 		key = aliasOf
 	}
 	return Record{}, false, errHops
 }
 
-var errHops = errors.New("tokens lead to each other in a circle")
+var errHops = errors.New("older tokens lead to others without an end")
 
 // sendReads makes the sender of a lane of reads: each call is answered with its
 // packed row, "" if there is none. Of many rows those are left out that are

@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -41,6 +42,18 @@ func (s *RqliteStore) packedPage(ctx context.Context, kind, sql, from string, li
 	all := strings.Split(packed, ";")
 	rows = slices.DeleteFunc(all, func(row string) bool { return row == "" })
 	return rows, len(rows) < len(all), nil
+}
+
+// putInOrder sorts a page by its tokens: the database does not promise the order of
+// what it joins into one cell. A page that others are said to be behind, and that
+// does not come to the token from on which it begins, is an error, or whoever goes
+// on would never come to an end.
+func putInOrder[R any](rows []R, token func(R) string, from string, more bool) error {
+	slices.SortFunc(rows, func(a, b R) int { return cmp.Compare(token(a), token(b)) })
+	if more && (len(rows) == 0 || token(rows[len(rows)-1]) < from) {
+		return errReply
+	}
+	return nil
 }
 
 // behind is the first token that there can be behind token.

@@ -33,20 +33,13 @@ func jsonOfHex(list []string) string {
 }
 
 func appendQuotedHex[T string | []byte](b []byte, s T) []byte {
-	return append(appendHex(append(b, '"'), s), '"')
-}
-
-func appendHex[T string | []byte](b []byte, s T) []byte {
-	const digits = "0123456789abcdef"
-	for i := range len(s) {
-		b = append(b, digits[s[i]>>4], digits[s[i]&15])
-	}
-	return b
+	return append(hex.AppendEncode(append(b, '"'), []byte(s)), '"')
 }
 
 // appendPadded appends n with zeros in front of it.
 func appendPadded(b []byte, n int64, width int) []byte {
-	digits := strconv.FormatInt(n, 10)
+	var room [20]byte
+	digits := strconv.AppendInt(room[:0], n, 10)
 	for range width - len(digits) {
 		b = append(b, '0')
 	}
@@ -85,8 +78,14 @@ func joinRows[A any](calls []*call[A]) string {
 var recordSQL = "hex(p.token),','," + recordSQLWithoutToken
 
 // recordSQLWithoutToken is shorter where the token is known.
-var recordSQLWithoutToken = daysSQL("p.expiry") + ",',',hex(p.id),',',p.version,',',p.rights,',',hex(p.principal),','," +
+var recordSQLWithoutToken = daysSQL("p.expiry") + ",',',hex(p.id),','," + wholeSQL("p.version") + ",','," + wholeSQL("p.rights") + ",',',hex(p.principal),','," +
 	daysSQL("p.superseded") + ",',',p.alias='',hex(p.alias),',',typeof(p.data)='text',',',hex(p.data)"
+
+// wholeSQL is the SQL expression for a column with a whole number or NULL; -1 for
+// anything else that somebody put there.
+func wholeSQL(column string) string {
+	return "iif(typeof(" + column + ") IN ('integer','null')," + column + ",-1)"
+}
 
 // packedRow is a row as recordSQL packs it.
 type packedRow struct {
@@ -127,15 +126,21 @@ func parseRow(packed string) (row packedRow, err error) {
 	return row, nil
 }
 
+// mostVersions bounds the version of a row that can be saved again: it is what
+// JSON and a row of a save have room for. No session is stored so often.
+const mostVersions = 1 << 53
+
 // parseRecord reads what recordSQL wrote. aliasOf is the token that an older
 // token leads to. readable is false when the data of a row of the historical
-// store is not the hex that it should be.
+// store is not the hex that it should be, and where no save can have left the
+// row as it is.
 func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
 	row, err := parseRow(packed)
 	if err != nil {
 		return Record{}, "", false, err
 	}
 	row.Data, readable, err = parseData(row.text, row.data)
+	readable = readable && row.Version >= 0 && row.Version < mostVersions
 	return row.Record, row.aliasOf, readable, err
 }
 

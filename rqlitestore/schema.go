@@ -45,6 +45,9 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 	if s.schema.ready.Load() {
 		return nil
 	}
+	if s.conn == nil {
+		return unprepared{errors.New("prepare table: the connection is nil: what made it has returned an error")}
+	}
 	if !validTable.MatchString(s.schema.table) {
 		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}

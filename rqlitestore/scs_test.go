@@ -86,6 +86,14 @@ var scsCases = []storeCase{
 		if n := e.number(t, `SELECT count(*) FROM {t}_ended WHERE token='token'`); n != 1 {
 			t.Fatalf("%d notes of a deleted token", n)
 		}
+		// The note lasts as long as the session would have.
+		c.Add(2 * time.Hour)
+		_, err := s.DeleteExpired(context.Background())
+		must(t, err)
+		must(t, s.Commit("token", []byte("later"), c.In(3*time.Hour)))
+		if _, ok, _ := s.Find("token"); ok {
+			t.Fatal("a commit brought a deleted token back before it would have expired")
+		}
 	}},
 	{"Commit_revivesWhereAsked", func(t *testing.T, e *env) {
 		s := e.storeWith(t, rqlitestore.Options{ReviveDeleted: true})
@@ -204,6 +212,16 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 		if _, ok, err := s.Find("live"); !ok || err != nil {
 			t.Errorf("a live session is gone: %v", err)
 		}
+	}},
+	{"Cleanup_goesOnHoweverOftenItIsStarted", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(context.Background()))
+		fill(t, e)
+		const interval = time.Second
+		s := e.storeWith(t, rqlitestore.Options{CleanupInterval: interval})
+		eventually(t, "expired rows are deleted", func() bool {
+			s.StartCleanup(interval) // as every reload of a Caddy does
+			return e.number(t, `SELECT count(*) FROM {t}`) == 1
+		})
 	}},
 	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
 		ctx := context.Background()

@@ -62,7 +62,7 @@ var updateCases = []storeCase{
 		if string(got.Data) != "50" || got.Version != writers+1 {
 			t.Errorf("got data %s, version %d", got.Data, got.Version)
 		}
-		if n := n.writes.Load(); n > 5 {
+		if n := n.writes.Load(); n > writers/2 { // one or two, but for those that a busy machine lets start late
 			t.Errorf("%d updates were %d writes", writers, n)
 		}
 		if !versions[writers+1] {
@@ -86,7 +86,7 @@ var updateCases = []storeCase{
 		s := e.store(t, n.wrap, g.wrap)
 		must(t, s.Prepare(context.Background()))
 		want := make([]rqlitestore.Record, sessions)
-		together(sessions, g, func(i int) {
+		gather(t, s, sessions, g, func(i int) {
 			var err error
 			want[i], err = s.Update(context.Background(), recs[i], func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 				cur.Data = fmt.Append(nil, "new", i)
