@@ -3,13 +3,17 @@ package caddysession
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -82,25 +86,58 @@ func stripResponse(header http.Header) {
 	}
 }
 
-func isOurs(name string) bool { return strings.HasPrefix(fold(name), ourPrefix) }
+func isOurs(name string) bool {
+	var b [len(ourPrefix)]byte
+	return len(name) >= len(b) && string(appendFolded(b[:0], name[:len(b)])) == ourPrefix
+}
+
+// maxChanges is how many changes one response may ask for with a header: each
+// takes as long as the session is large.
+const maxChanges = 100
 
 // obey changes the session as the application's response asks. What cannot be
 // understood is logged and left out; the response goes out all the same.
 func (w *upstreamWriter) obey(header http.Header) {
-	s := w.session
-	for _, text := range header.Values(setHeader) {
-		if err := w.patch([]byte(text)); err != nil {
-			s.h.backend.metrics.badSet.Inc()
-			s.h.logger.Error("the application's "+setHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
-		}
-	}
-	for _, line := range header.Values(actionHeader) {
-		for action := range strings.SplitSeq(line, ",") {
-			if err := s.act(strings.TrimSpace(action)); err != nil {
-				s.h.backend.metrics.badAction.Inc()
-				s.h.logger.Error("the application's "+actionHeader+" is ignored", zap.String("session_id", s.id()), zap.Error(err))
+	metrics := w.session.h.backend.metrics
+	w.follow(setHeader, slices.Values(header.Values(setHeader)), w.patch, metrics.badSet)
+	w.follow(actionHeader, actionsIn(header), w.session.act, metrics.badAction)
+}
+
+// actionsIn are the elements of the lists that Session-Action has.
+func actionsIn(header http.Header) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range header.Values(actionHeader) {
+			for action := range strings.SplitSeq(line, ",") {
+				if action = strings.TrimSpace(action); action != "" && !yield(action) {
+					return
+				}
 			}
 		}
+	}
+}
+
+// follow makes the changes that a header asks for. The log says once a response
+// what is wrong with them: one header could fill it otherwise.
+func (w *upstreamWriter) follow(name string, changes iter.Seq[string], do func(string) error, refused prometheus.Counter) {
+	var first error
+	left := maxChanges
+	for change := range changes {
+		err := errTooManyChanges
+		if left > 0 {
+			err = do(change)
+		}
+		if err != nil {
+			refused.Inc()
+			if first == nil {
+				first = err
+			}
+		}
+		if left--; left < 0 {
+			break
+		}
+	}
+	if first != nil {
+		w.session.h.logger.Error("the application's "+name+" is ignored", zap.String("session_id", w.session.id()), zap.Error(first))
 	}
 }
 
@@ -129,9 +166,9 @@ func (s *Session) MergePatch(patch map[string]any) error {
 }
 
 // patch makes the changes of a Session-Set.
-func (w *upstreamWriter) patch(text []byte) error {
+func (w *upstreamWriter) patch(text string) error {
 	s := w.session
-	value, err := codec.DecodeValue(text)
+	value, err := codec.DecodeValue([]byte(text))
 	if err != nil {
 		return err
 	}
@@ -149,7 +186,7 @@ func (w *upstreamWriter) patch(text []byte) error {
 		return err
 	}
 	// What could not be stored would cost the visitor the whole response.
-	encoded, err := codec.EncodeValue(after)
+	encoded, err := codec.JSON{}.Encode(s.h.manager.Deadline(s.scs), after)
 	if err != nil {
 		return err
 	}
@@ -180,10 +217,11 @@ func merge(values, patch map[string]any) {
 
 // Why what an application asks for is not done.
 var (
-	errUnknownAction = errors.New("it must be renew, destroy or destroy_others")
-	errTooLarge      = errors.New("the session would grow beyond max_size")
-	errNoObject      = errors.New("it must be a JSON object")
-	errReservedKey   = errors.New("keys that begin with " + reserved + " are the session's own")
+	errUnknownAction  = errors.New("it must be renew, destroy or destroy_others")
+	errTooLarge       = errors.New("the session would grow beyond max_size")
+	errNoObject       = errors.New("it must be a JSON object")
+	errReservedKey    = errors.New("keys that begin with " + reserved + " are the session's own")
+	errTooManyChanges = fmt.Errorf("one response may ask for %d changes at most: the others are left out", maxChanges)
 )
 
 var (

@@ -185,9 +185,8 @@ func TestUpstream_whatCannotBeUnderstoodIsDropped(t *testing.T) {
 	})
 }
 
-func TestUpstream_mayNotOutgrowTheSession(t *testing.T) {
-	app := newApplication(t, obedient)
-	s := start(t, `
+// smallSessions is a site whose application may set little.
+const smallSessions = `
 $SITE {
 	session {
 		max_size 2KiB
@@ -196,10 +195,14 @@ $SITE {
 		}
 	}
 	handle /show {
-		respond {http.session.data.user}
+		respond "$SHOWN"
 	}
 	reverse_proxy $APP
-}`, "APP", app.address())
+}`
+
+func TestUpstream_mayNotOutgrowTheSession(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, smallSessions, "SHOWN", "{http.session.data.user}", "APP", app.address())
 	v := s.visitor()
 	v.get("/?Session-Set="+escape(`{"user":"alice"}`)).want(t, http.StatusOK, "app")
 	for _, size := range []int{1700, 1800, 1900, 2000, 2048, 5000} {
@@ -207,6 +210,72 @@ $SITE {
 	}
 	s.logged("the session would grow beyond max_size")
 	v.get("/show").want(t, http.StatusOK, "alice")
+	longer := strings.TrimSuffix(strings.Repeat(`{"$":0},`, 230), ",") // as stored than as sent
+	v.get("/?Session-Set="+escape(`{"much":[`+longer+`]}`)).want(t, http.StatusOK, "app")
+	v.get("/show").want(t, http.StatusOK, "alice")
+}
+
+// Of answers that each fit, those that are stored fit together.
+func TestUpstream_mayNotOutgrowTheSessionByParallelAnswers(t *testing.T) {
+	release := make(chan struct{})
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+		obedient(w, r)
+	})
+	s := start(t, smallSessions, "SHOWN", "{http.session.data.user} {http.session.data.late}", "APP", app.address())
+	v := s.visitor()
+	v.get("/?Session-Set="+escape(`{"user":"alice"}`)).want(t, http.StatusOK, "app")
+	fill := func(path, key string) *answer {
+		return v.get(path + "?Session-Set=" + escape(`{"`+key+`":"`+strings.Repeat("m", 1600)+`"}`))
+	}
+	asked := len(app.requests())
+	late := make(chan *answer)
+	go func() { late <- fill("/slow", "late") }()
+	eventually(t, "the slow request", func() bool { return len(app.requests()) > asked })
+	fill("/", "early").want(t, http.StatusOK, "app")
+	close(release)
+	if a := <-late; a.StatusCode != http.StatusInternalServerError {
+		t.Errorf("what both together have no room for: %d, want 500", a.StatusCode)
+	}
+	v.get("/show").want(t, http.StatusOK, "alice ")
+	v.get("/?Session-Set="+escape(`{"user":"bob"}`)).want(t, http.StatusOK, "app")
+	v.get("/show").want(t, http.StatusOK, "bob ")
+}
+
+func TestUpstream_fillsNoLogWithOneAnswer(t *testing.T) {
+	app := newRawApplication(t)
+	s := start(t, `
+$SITE {
+	session {
+		upstream {
+			send *
+			accept
+		}
+	}
+	reverse_proxy $APP
+}`, "APP", app.address)
+	v := s.visitor()
+	for name, test := range map[string]struct {
+		header string
+		logged int
+	}{
+		"actions on a line":   {"Session-Action: " + strings.Repeat("x,", 3000), 1},
+		"actions on lines":    {strings.Repeat("Session-Action: x\r\n", 3000) + "X: y", 1},
+		"bad patches":         {strings.Repeat("Session-Set: x\r\n", 3000) + "X: y", 1},
+		"too many patches":    {strings.Repeat(`Session-Set: {"n":1}`+"\r\n", 3000) + "X: y", 1},
+		"a list without ends": {"Session-Action: , renew ,,", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := strings.Count(s.readLog(), " is ignored")
+			app.answers("HTTP/1.1 200 OK\r\n" + test.header + "\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+			v.get("/").want(t, http.StatusOK, "ok")
+			if n := strings.Count(s.readLog(), " is ignored") - before; n != test.logged {
+				t.Errorf("the log has %d lines of it, want %d", n, test.logged)
+			}
+		})
+	}
 }
 
 func TestUpstream_sessionAction(t *testing.T) {

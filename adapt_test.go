@@ -94,6 +94,7 @@ func eachCase(t *testing.T, dir string, run func(t *testing.T, config string) st
 
 // What the Caddyfile cannot say, JSON can.
 func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
+	t.Setenv("SESSION_TEST_BLANK", " ")
 	for name, test := range map[string]struct{ handler, want string }{
 		"host prefix with domain":    {`{"handler":"session","cookie":{"name":"__Host-a","domain":"example.com"}}`, "must not have a domain"},
 		"none without secure":        {`{"handler":"session","cookie":{"same_site":"none","secure":"off"}}`, "needs a Secure cookie"},
@@ -117,6 +118,19 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"address with credentials":   {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@n1:4001"]}}}`, "carries credentials"},
 		"malformed address":          {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@n1:port"]}}}`, "is no address of an rqlite node"},
 		"consistency":                {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"consistency":"eventual"}}}`, "unknown consistency"},
+		"cookie path not ASCII":      {`{"handler":"session","cookie":{"path":"/ü"}}`, "ASCII only"},
+		"cookie path placeholder":    {`{"handler":"session","cookie":{"path":"/{env.HOME}"}}`, "placeholders are not replaced"},
+		"cookie domain placeholder":  {`{"handler":"session","cookie":{"domain":"{env.DOMAIN}"}}`, "placeholders are not replaced"},
+		"cookie domain not ASCII":    {`{"handler":"session","cookie":{"domain":"exämple.com"}}`, "the cookie's domain"},
+		"cookie domain underscore":   {`{"handler":"session","cookie":{"domain":"a_b.example.com"}}`, "the cookie's domain"},
+		"bind short form":            {`{"handler":"session","bind":["{header.User-Agent}"]}`, "write {http.request.header.User-Agent}"},
+		"audience short form":        {`{"handler":"session","audience":"{host}"}`, "write {http.request.host}"},
+		"blank password":             {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{env.SESSION_TEST_BLANK}"}}}`, "password resolves to nothing"},
+		"blank file":                 {`{"handler":"session","store":{"embedded":{"file":"{env.SESSION_TEST_BLANK}"}}}`, "embedded file resolves to nothing"},
+		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
+		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
+		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},
+		"brace in the password":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"hunter2{a}"}}}`, "password resolves to nothing"},
 		"password alone":             {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"password":"hunter2"}}}`, "password without username"},
 		"variable that is not set":   {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{env.NOT_SET_ANYWHERE}"}}}`, "password resolves to nothing"},
 		"file that is not there":     {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{file./not/there}"}}}`, "password resolves to nothing"},
@@ -132,12 +146,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := new(caddy.Config)
-			text := fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, test.handler)
-			if err := json.Unmarshal([]byte(text), config); err != nil {
-				t.Fatal(err)
-			}
-			err := caddy.Validate(config)
+			err := validate(t, test.handler)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("the error is %v, want %s", err, test.want)
 			}
@@ -146,6 +155,17 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 			}
 		})
 	}
+}
+
+// validate does with a handler in JSON what `caddy validate` does.
+func validate(t *testing.T, handler string) error {
+	t.Helper()
+	config := new(caddy.Config)
+	text := fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, handler)
+	if err := json.Unmarshal([]byte(text), config); err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Validate(config)
 }
 
 func TestExamples_areFormattedAndAdapt(t *testing.T) {

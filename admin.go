@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -55,7 +56,9 @@ func (m byMethod) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusMethodNotAllowed, "the method is not one of %s", allowed)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return handle(w, r)
+	stores, letGo := holdStores()
+	defer letGo()
+	return handle(w, r.WithContext(context.WithValue(r.Context(), heldStores{}, stores)))
 }
 
 func apiError(status int, format string, args ...any) error {

@@ -69,7 +69,7 @@ func adminExport(w http.ResponseWriter, r *http.Request) error {
 	case !begun:
 		return s.unavailable(err)
 	case r.Context().Err() == nil:
-		s.backend.logger.Error("an export broke off", zap.String("store", s.backend.name), zap.Error(err))
+		s.backend.log().Error("an export broke off", zap.String("store", s.backend.name), zap.Error(err))
 	}
 	panic(http.ErrAbortHandler) // nothing else tells the client that it has not got all
 }
@@ -82,7 +82,8 @@ type ImportResult struct {
 	// How many rows were received.
 	Received int64 `json:"received"`
 
-	// How many of them the store did not have, or had in an older version.
+	// How many of them the store did not have, or had in an older version. Rows
+	// that went to the store twice, because its answer was lost, are not counted.
 	Added int64 `json:"added"`
 }
 

@@ -3,6 +3,7 @@ package caddysession
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -81,10 +82,10 @@ func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record
 // meanwhile carry the name, so the ones that do not go first.
 func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, err error) {
 	hashes := l.keys.principalHashes(name)
-	if revoked, err = l.revokeUnmarked(ctx, name); err != nil {
+	if revoked, err = l.revokeUnmarked(ctx, name, hashes); err != nil {
 		return revoked, err
 	}
-	err = l.pages(ctx, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err = pages(ctx, l.backend.store.RqliteStore, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
 		revoked += len(recs)
 		return nil
 	})
@@ -99,10 +100,11 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 }
 
 // revokeUnmarked ends the sessions that are a principal's by their values alone:
-// they were stored before the option principal was set, or by a handler without it.
-func (l *lease) revokeUnmarked(ctx context.Context, name string) (revoked int, err error) {
+// they were stored before the option principal was set or changed, or by a handler
+// without it. Those that are marked with one of the hashes are left.
+func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string) (revoked int, err error) {
 	return l.revokeWhere(ctx, func(rec rqlitestore.Record) bool {
-		if rec.Principal != "" {
+		if slices.Contains(hashes, rec.Principal) {
 			return false
 		}
 		status, _ := describe(l, rec)
@@ -112,7 +114,7 @@ func (l *lease) revokeUnmarked(ctx context.Context, name string) (revoked int, e
 
 // revokeWhere looks at every session and ends those that are meant.
 func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) bool) (revoked int, err error) {
-	err = l.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err = pages(ctx, l.backend.store.RqliteStore, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
 		ids := make([]string, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != "" && meant(rec) {
@@ -130,23 +132,6 @@ func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) 
 		return nil
 	})
 	return revoked, err
-}
-
-// pages reads sessions page by page.
-func (l *lease) pages(ctx context.Context, o rqlitestore.ListOptions, page func([]rqlitestore.Record) error) error {
-	for {
-		recs, next, err := l.backend.store.RqliteStore.List(ctx, o)
-		if err != nil {
-			return err
-		}
-		if err := page(recs); err != nil {
-			return err
-		}
-		if next == "" {
-			return nil
-		}
-		o.After = next
-	}
 }
 
 // revokeAll ends every session that there is when it is called. A session that

@@ -67,13 +67,13 @@ type SessionStatus struct {
 
 // describe tells what a row is, without its values.
 func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) {
-	s := SessionStatus{ID: rec.ID, Expires: rec.Expiry.UTC(), Size: len(rec.Data), Saves: rec.Version}
+	s := SessionStatus{ID: rec.ID, Expires: writable(rec.Expiry), Size: len(rec.Data), Saves: rec.Version}
 	deadline, kept, err := l.keys.values(rec)
 	if err != nil {
 		s.Unreadable = true
 		return s, nil
 	}
-	deadline = deadline.UTC().Round(time.Millisecond)
+	deadline = writable(deadline)
 	s.Deadline = &deadline
 	s.Principal = principalName(l, kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
@@ -89,8 +89,22 @@ func unixTime(value any) *time.Time {
 	if !ok {
 		return nil
 	}
-	t := time.Unix(int64(seconds), 0).UTC()
+	t := writable(time.Unix(int64(seconds), 0))
 	return &t
+}
+
+// writable is a time as RFC 3339 has it. One that has too many digits there, as
+// no session has by itself, becomes the first or the last that can be written: a
+// single row would keep all others from being listed.
+func writable(t time.Time) time.Time {
+	t = t.UTC().Round(time.Millisecond)
+	switch {
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t
 }
 
 // applicationValues is the JSON of what is not the session's own.

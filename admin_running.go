@@ -25,21 +25,46 @@ func (a *App) enter() {
 	running.apps = append(running.apps, a)
 }
 
-// leave takes back what enter did.
-func (a *App) leave() {
+// leave takes back what enter did. Where that was of no avail, for another app
+// of the config failed to start, it returns the app that goes on running.
+func (a *App) leave() (goesOn *App) {
 	running.mu.Lock()
 	defer running.mu.Unlock()
-	running.apps = slices.DeleteFunc(running.apps, func(other *App) bool { return other == a })
-}
-
-// runningStores returns the stores of the config that is running, by name.
-func runningStores() []namedStore {
-	running.mu.Lock()
-	defer running.mu.Unlock()
-	if len(running.apps) == 0 {
+	at := slices.Index(running.apps, a)
+	if at < 0 {
 		return nil
 	}
-	return running.apps[len(running.apps)-1].named
+	if newest := at == len(running.apps)-1; newest && at > 0 {
+		goesOn = running.apps[at-1]
+	}
+	running.apps = slices.Delete(running.apps, at, at+1)
+	return goesOn
+}
+
+// holdStores returns the stores of the config that is running, by name. They
+// stay open until letGo is called, also when a reload takes them away.
+func holdStores() (stores []namedStore, letGo func()) {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	if len(running.apps) > 0 {
+		stores = running.apps[len(running.apps)-1].named
+	}
+	for _, s := range stores {
+		s.backend.hold()
+	}
+	return stores, func() {
+		for _, s := range stores {
+			s.backend.letGo()
+		}
+	}
+}
+
+// heldStores is the context key of what holdStores returned for a request.
+type heldStores struct{}
+
+func storesOf(r *http.Request) []namedStore {
+	stores, _ := r.Context().Value(heldStores{}).([]namedStore)
+	return stores
 }
 
 // place is where a store is, as people write it.
@@ -106,7 +131,7 @@ var errNoStore = errors.New("the config that is running has no session")
 // storeFor returns the store that a request names with ?store=. Where there is
 // only one it needs no name.
 func storeFor(r *http.Request) (namedStore, error) {
-	stores, name := runningStores(), r.URL.Query().Get("store")
+	stores, name := storesOf(r), r.URL.Query().Get("store")
 	if len(stores) == 0 {
 		return namedStore{}, apiError(http.StatusNotFound, "%w", errNoStore)
 	}

@@ -46,6 +46,11 @@ type StoreStatus struct {
 	// Why it is not reachable.
 	Error string `json:"error,omitempty"`
 
+	// Why what visitors did could not be stored last, where reads are answered
+	// all the same, as on a full disk; absent once something is stored again, or
+	// half a minute after the last that was not.
+	WritesFail string `json:"writes_fail,omitempty"`
+
 	// Until when sessions from before there were keys are accepted; absent when
 	// they are not.
 	PlainUntil *time.Time `json:"plain_until,omitempty"`
@@ -74,7 +79,7 @@ type NodeStatus struct {
 }
 
 func adminStores(w http.ResponseWriter, r *http.Request) error {
-	stores := runningStores()
+	stores := storesOf(r)
 	statuses := make([]StoreStatus, len(stores))
 	var all sync.WaitGroup
 	for i, s := range stores {
@@ -97,7 +102,9 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	status.Latency = time.Since(begun).Seconds()
 	status.Reachable, status.Locked = err == nil, errors.Is(err, embedded.ErrLocked)
 	if err != nil {
-		status.Error = strings.Join(strings.Fields(err.Error()), " ") // gorqlite's have several lines
+		status.Error = oneLine(err)
+	} else if f := s.backend.writesFail(); f != nil {
+		status.WritesFail = oneLine(f.why)
 	}
 	if s.keys != nil && s.keys.acceptsPlain() {
 		until := s.keys.plainUntil.UTC()
@@ -112,6 +119,9 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	}
 	return status
 }
+
+// oneLine is the text of an error; gorqlite's have several lines.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // CountResult says how many sessions a store has.
 type CountResult struct {

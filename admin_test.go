@@ -129,7 +129,7 @@ func TestAdmin_showsSessions(t *testing.T) {
 		t.Fatalf("the sessions of alice are %+v", list)
 	}
 	one := list.Sessions[0]
-	if one.ID != id || one.Principal != "alice" || time.Since(*one.Created) > time.Minute || !one.Remembered || one.Size < 50 || one.Saves < 1 ||
+	if one.ID != id || one.Principal != "alice" || one.Audience != "127.0.0.1" || time.Since(*one.Created) > time.Minute || !one.Remembered || one.Size < 50 || one.Saves < 1 ||
 		time.Until(*one.Deadline) < 29*24*time.Hour || !one.Expires.Equal(*one.Deadline) || one.Values != nil || one.Unreadable {
 		t.Errorf("the session of alice is %+v", one)
 	}
@@ -158,6 +158,26 @@ func TestAdmin_showsSessions(t *testing.T) {
 		if strings.Contains(body, token) || strings.Contains(body, `"__`) {
 			t.Errorf("%s shows what it must not: %s", path, body)
 		}
+	}
+}
+
+// One row that somebody made does not hide all others.
+func TestAdmin_showsSessionsOfAnyYear(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	for user, change := range map[string]string{
+		"expiry":   `expiry=9e8`,
+		"deadline": `data=CAST(json_set(CAST(data AS TEXT),'$.deadline','9999-12-31T23:59:59.9999Z') AS BLOB)`,
+		"created":  `data=CAST(json_set(CAST(data AS TEXT),'$.values.__created',9223372036854775807) AS BLOB)`,
+		"used":     `data=CAST(json_set(CAST(data AS TEXT),'$.values.__used',-9223372036854775807) AS BLOB)`,
+	} {
+		_, id := s.signIn(user)
+		s.alter("UPDATE sessions SET "+change+" WHERE id=?", id)
+		if one := adminInto[caddysession.SessionStatus](s, http.MethodGet, "/session/sessions/"+id); one.ID != id || one.Principal != user {
+			t.Errorf("the session is %+v", one)
+		}
+	}
+	if list := adminInto[caddysession.ListResult](s, http.MethodGet, "/session/sessions").Sessions; len(list) != 4 {
+		t.Errorf("the list is %+v", list)
 	}
 }
 
@@ -283,10 +303,14 @@ $SITE {
 	s.table().wantRows(1)
 }
 
-// Sessions from before the option principal was set are shown with a name, so
-// ending those of this name has to end them.
+// Sessions from before the option principal was set, or when it was another, are
+// shown with a name, so ending those of this name has to end them.
 func TestAdmin_endsSessionsFromBeforeTheyHadAPrincipal(t *testing.T) {
-	for name, options := range map[string]string{"plain": "", "sealed": "keys 0123456789abcdefghijklmnopqrstuv"} {
+	const keys = "keys 0123456789abcdefghijklmnopqrstuv"
+	for name, c := range map[string]struct{ before, options string }{
+		"plain": {"", ""}, "sealed": {"", keys},
+		"plain, another": {"principal mail", ""}, "sealed, another": {"principal mail", keys},
+	} {
 		t.Run(name, func(t *testing.T) {
 			const site = `
 {
@@ -298,10 +322,13 @@ func TestAdmin_endsSessionsFromBeforeTheyHadAPrincipal(t *testing.T) {
 }
 $SITE {
 	session
-	session_edit /login put user {query.user}
+	session_edit /login {
+		put user {query.user}
+		put mail {query.user}@example.com
+	}
 	respond "{http.session.data.user}"
 }`
-			s := startWithAdmin(t, site, "PRINCIPAL", "", "OPTIONS", options)
+			s := startWithAdmin(t, site, "PRINCIPAL", c.before, "OPTIONS", c.options)
 			alice, bob := s.visitor(), s.visitor()
 			alice.get("/login?user=alice")
 			bob.get("/login?user=bob")
@@ -608,5 +635,19 @@ func TestAdmin_showsSealedSessions(t *testing.T) {
 	}
 	if got := adminInto[caddysession.RevokeResult](s, http.MethodDelete, "/session/sessions/"+id); got.Revoked != 1 {
 		t.Errorf("a session that cannot be read is not ended: %+v", got)
+	}
+
+	if one := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]; one.PlainUntil != nil {
+		t.Errorf("without plain_until it is %v", one.PlainUntil)
+	}
+	if err := s.load(strings.Replace(adminSite, "$STORE", "keys `"+old+"` {\nplain_until 2099-06-01\n}", 1)); err != nil {
+		t.Fatal(err)
+	}
+	until := time.Date(2099, 6, 1, 0, 0, 0, 0, time.UTC)
+	if one := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]; one.PlainUntil == nil || !one.PlainUntil.Equal(until) {
+		t.Errorf("plain_until is %v, want %v", one.PlainUntil, until)
+	}
+	if out := s.run("stats"); !strings.Contains(out, "sessions that are not sealed are accepted until "+until.Local().Format(time.DateTime)) {
+		t.Errorf("stats are %s", out)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/caddy-session/caddy-session/internal/realfile"
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 )
@@ -31,6 +32,7 @@ type lease struct {
 	keys     *keyring
 	place    place
 	owners   []string // the values that name the user, of the handlers on it
+	idle     bool     // whether any of them has an idle_timeout
 }
 
 // CaddyModule returns the Caddy module information.
@@ -68,6 +70,9 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 		}
 		return have.backend, nil
 	}
+	if err := a.checkFile(resolved); err != nil {
+		return nil, err
+	}
 	b, err := takeBackend(resolved, a.logger)
 	if err != nil {
 		return nil, err
@@ -76,11 +81,38 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 	return b, nil
 }
 
+// checkFile reports a file that tables are to be kept in with different values of
+// synchronous, which is that of the file, or under two names: it is open once.
+func (a *App) checkFile(r *resolvedStore) error {
+	if r.file == "" {
+		return nil
+	}
+	for _, have := range a.backends {
+		known := have.backend.file
+		switch {
+		case known == "":
+		case known == r.file && have.settings.synchronous != r.live.synchronous:
+			return fmt.Errorf("the embedded store %s is configured twice with different settings: synchronous is one for the file, whatever the table", r.file)
+		case known != r.file && isOneFile(known, r.file):
+			return fmt.Errorf("the embedded stores %s and %s are one file: give every session on it the same name of it", known, r.file)
+		}
+	}
+	return nil
+}
+
+// isOneFile reports whether two names lead to one file, as far as the links are
+// there by now.
+func isOneFile(a, b string) bool {
+	realA, errA := realfile.Of(a)
+	realB, errB := realfile.Of(b)
+	return errA == nil && errB == nil && realA == realB
+}
+
 // Start opens the stores and begins their upkeep. A store that cannot be
 // reached stops nothing: it is tried again by every request that needs it.
 func (a *App) Start() error {
 	for _, l := range a.backends {
-		l.backend.start(l.settings)
+		l.backend.start(l.settings, a.logger)
 		l.backend.listeners.add(a.events)
 	}
 	a.named = nameStores(a.backends)
@@ -88,9 +120,17 @@ func (a *App) Start() error {
 	return nil
 }
 
-// lease returns what this config has of a store, and notes by which value a
-// handler on it names the user.
-func (a *App) lease(b *backend, owner string) *lease {
+// applySettings gives the stores the settings and the log of this config back, after
+// those of one that failed to start.
+func (a *App) applySettings() {
+	for _, l := range a.backends {
+		l.backend.apply(l.settings, a.logger)
+	}
+}
+
+// lease returns what this config has of a store, and notes of a handler on it by
+// which value it names the user, and whether it has an idle_timeout.
+func (a *App) lease(b *backend, owner string, idle bool) *lease {
 	for _, l := range a.backends {
 		if l.backend != b {
 			continue
@@ -98,6 +138,7 @@ func (a *App) lease(b *backend, owner string) *lease {
 		if owner != "" && !slices.Contains(l.owners, owner) {
 			l.owners = append(l.owners, owner)
 		}
+		l.idle = l.idle || idle
 		return l
 	}
 	return nil
@@ -112,7 +153,9 @@ func (a *App) Stop() error {
 
 // Cleanup gives the stores back; those that nothing else uses are closed.
 func (a *App) Cleanup() error {
-	a.leave()
+	if goesOn := a.leave(); goesOn != nil {
+		goesOn.applySettings()
+	}
 	var errs []error
 	for identity, l := range a.backends {
 		l.backend.listeners.remove(a.events)

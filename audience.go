@@ -20,7 +20,7 @@ func (h *Handler) checkAudience() error {
 	if strings.Contains(h.Audience, "{http.session.") {
 		return errors.New("audience: a session cannot be its own audience; name the site, or use {http.request.host}")
 	}
-	return nil
+	return checkLongForm("audience", h.Audience)
 }
 
 // audienceOf is the audience that is configured for a request; "" without any.
@@ -66,9 +66,14 @@ func (s *Session) isMeantFor(audience string) bool {
 	}
 	host := canonicalHost(s.host)
 	if domain, ok := strings.CutPrefix(audience, "."); ok {
-		return host == domain || strings.HasSuffix(host, audience)
+		return isUnder(host, domain)
 	}
 	return host == audience
+}
+
+// isUnder reports whether a host is a domain or one of its subdomains.
+func isUnder(host, domain string) bool {
+	return host == domain || strings.HasSuffix(host, "."+domain)
 }
 
 // isHere is isMeantFor for the session that was loaded.
@@ -105,4 +110,17 @@ func (s *Session) ownAudience() string {
 		return "." + canonicalHost(strings.TrimPrefix(domain, "."))
 	}
 	return canonicalHost(s.host)
+}
+
+// checkDomain says in the log that browsers drop the session's cookie, whose
+// domain is not that of the site: visitors would never be signed in.
+func (s *Session) checkDomain() {
+	domain := s.h.cookie.template.Domain
+	if domain == "" || isUnder(canonicalHost(s.host), canonicalHost(strings.TrimPrefix(domain, "."))) {
+		return
+	}
+	s.h.misplaced.Do(func() {
+		s.h.logger.Warn("browsers drop the session's cookie: its domain is neither the host that they asked for nor a domain above it; a proxy in front that changes Host belongs to trusted_proxies",
+			zap.String("domain", domain), zap.String("host", s.host))
+	})
 }

@@ -64,6 +64,7 @@ func TestAudience_ofASession(t *testing.T) {
 		"a host below":                        {none, none, none, "help.shop.test", nil, false},
 		"a host below, of the domain":         {domain, none, domain, "help.shop.test", nil, true},
 		"another site than the domain":        {domain, none, none, "tool.test", nil, false},
+		"one whose name ends like the domain": {domain, none, none, "tool.test", []string{"X-Forwarded-Host", "myshop.test"}, false},
 		"the same audience":                   {"audience all", "audience all", none, "tool.test", nil, true},
 		"another audience":                    {"audience one", "audience two", none, "tool.test", nil, false},
 		"an audience, and none there":         {"audience one", none, none, "tool.test", nil, false},

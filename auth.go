@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,6 +33,9 @@ func (*Auth) CaddyModule() caddy.ModuleInfo {
 func (a *Auth) Validate() error {
 	if a.Key == "" {
 		return errors.New("session_auth needs the key of the session that names the user")
+	}
+	if err := checkKey(a.Key); err != nil {
+		return fmt.Errorf("session_auth %w", err)
 	}
 	return nil
 }
@@ -77,6 +81,9 @@ func (a *Auth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if !d.AllArgs(&a.Key) || a.Key == "" {
 		return d.Err("session_auth takes one key: that of the session which names the user")
+	}
+	if err := a.Validate(); err != nil {
+		return d.WrapErr(err)
 	}
 	if d.NextBlock(0) {
 		return d.Err("session_auth takes no block")

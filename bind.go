@@ -21,6 +21,9 @@ func (h *Handler) checkBind() error {
 		case strings.HasPrefix(placeholder, "{http.session."):
 			return fmt.Errorf("bind %s: a session cannot be bound to itself", placeholder)
 		}
+		if err := checkLongForm("bind", placeholder); err != nil {
+			return err
+		}
 	}
 	return nil
 }

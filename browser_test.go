@@ -72,6 +72,110 @@ func TestBrowser_shopping(t *testing.T) {
 	tab.want("#user", "Bob")
 }
 
+func TestBrowser_backAfterLogoutShowsNothingThatIsNotToBeStored(t *testing.T) {
+	browser := startBrowser(t)
+	s := start(t, "$SITE {\nsession\nsession_edit /login put user alice\nsession_edit /logout destroy\n"+
+		"header Content-Type text/html\nheader /private Cache-Control no-store\nrespond `<p id=user>{http.session.data.user}`\n}")
+	tab := &tab{t, browser, s.url("/login")}
+	tab.open()
+	private := *tab
+	private.site = s.url("/private")
+	private.open()
+	private.want("#user", "alice")
+	logout := *tab
+	logout.site = s.url("/logout")
+	logout.open()
+	tab.do("going back", chromedp.NavigateBack())
+	if at := tab.eval("location.pathname"); at != "/private" {
+		t.Fatalf("back leads to %s", at)
+	}
+	tab.want("#user", "")
+}
+
+// What visitors are who come from another site: by a link, back from a sign-in
+// there, or with a form. The page of no site is another site to every site.
+func TestBrowser_comingFromAnotherSite(t *testing.T) {
+	browser := startBrowser(t)
+	s := start(t, `
+(site) {
+	session {
+		cookie {args[0]} {
+			same_site {args[0]}
+		}
+	}
+	header Content-Type text/html
+	handle /login {
+		session_edit {
+			put user alice
+			redir /
+		}
+	}
+	handle /begin {
+		session_edit put page seen
+		respond ok
+	}
+	handle {
+		respond "<p id=user>{http.session.data.user}</p>"
+	}
+	handle_errors {
+		respond "{err.message}"
+	}
+}
+$TLS1 {
+	import site strict
+}
+$TLS2 {
+	import site lax
+}
+$TLS3 {
+	import site none
+}`)
+	s.visitor().handshake("$TLS1/")
+	here := &tab{t, browser, ""}
+	open := func(address string) {
+		t.Helper()
+		here.site = s.url(address)
+		here.open()
+	}
+	follow := func(address string) {
+		t.Helper()
+		open("data:text/html,<a href='" + s.url(address) + "'>go</a>")
+		here.click("a")
+	}
+	post := func(address string) {
+		t.Helper()
+		open("data:text/html,<form method=post action='" + s.url(address) + "'><button>go</button></form>")
+		here.click("button")
+	}
+
+	follow("$TLS1/login") // strict
+	here.want("#user", "")
+	open("$TLS1/")
+	here.want("#user", "alice")
+	follow("$TLS1/begin")
+	open("$TLS1/")
+	here.want("#user", "")
+
+	follow("$TLS2/login") // lax
+	here.want("#user", "alice")
+	follow("$TLS2/begin")
+	follow("$TLS2/")
+	here.want("#user", "alice")
+	post("$TLS2/begin")
+	open("$TLS2/")
+	here.want("#user", "")
+	post("$TLS2/login")
+	here.want("#user", "alice")
+
+	open("$TLS3/login") // none
+	post("$TLS3/begin")
+	if refused := here.eval("document.body.textContent"); !strings.Contains(refused, "hides which (Origin: null") {
+		t.Errorf("a form of a page without an origin is answered %q", refused)
+	}
+	open("$TLS3/")
+	here.want("#user", "alice")
+}
+
 // startBrowser starts a Chromium of its own and returns the context of its first tab.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()

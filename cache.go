@@ -27,6 +27,7 @@ const (
 type readCache struct {
 	entries *otter.Cache[string, cacheEntry]
 	cleared atomic.Pointer[time.Time] // what was read before then is out of date
+	oldest  atomic.Int64              // how old an answer to any handler may be, in nanoseconds
 }
 
 // cacheEntry is a session as it was at a time; without a record it only says
@@ -38,20 +39,52 @@ type cacheEntry struct {
 }
 
 func newReadCache() *readCache {
-	return &readCache{entries: otter.Must(&otter.Options[string, cacheEntry]{
+	c := new(readCache)
+	c.entries = otter.Must(&otter.Options[string, cacheEntry]{
 		MaximumWeight: cacheWeight,
+		// That something has ended must outlive what was read before then: it gives
+		// way to nothing, and is kept for as long as such an answer would be good.
 		Weigher: func(token string, e cacheEntry) uint32 {
+			if e.isEnd() {
+				return 0
+			}
 			return uint32(entryWeight + len(token) + 2*len(e.rec.Data)) // sealed and opened
 		},
-		ExpiryCalculator: otter.ExpiryWriting[string, cacheEntry](cacheMaxAge),
-	})}
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, cacheEntry]) time.Duration {
+			if e.Value.isEnd() {
+				return time.Duration(c.oldest.Load())
+			}
+			return cacheMaxAge
+		}),
+	})
+	return c
 }
+
+// allow notes how old an answer to a handler may be. Where that is older than
+// before, it is no answer from before: its end may have been forgotten.
+func (c *readCache) allow(age time.Duration) {
+	for known := c.oldest.Load(); int64(age) > known; known = c.oldest.Load() {
+		if c.oldest.CompareAndSwap(known, int64(age)) {
+			c.clear()
+			return
+		}
+	}
+}
+
+// clear forgets all that was read so far.
+func (c *readCache) clear() {
+	now := time.Now()
+	c.cleared.Store(&now)
+}
+
+// isEnd reports whether an entry only says that something has ended.
+func (e cacheEntry) isEnd() bool { return e.rec.ID == "" }
 
 // get returns a session that is known to have been so less than maxAge ago.
 func (c *readCache) get(token string, maxAge time.Duration) (e cacheEntry, ok bool) {
 	e, ok = c.entries.GetIfPresent(token)
 	now := time.Now()
-	if !ok || e.rec.ID == "" || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
+	if !ok || e.isEnd() || now.Sub(e.at) >= maxAge || !e.rec.Expiry.After(now) {
 		return cacheEntry{}, false
 	}
 	if cleared := c.cleared.Load(); cleared != nil && !e.at.After(*cleared) {
@@ -82,7 +115,7 @@ func (c *readCache) put(token string, rec rqlitestore.Record, values []byte, beg
 		opened.Store(&values)
 	}
 	c.entries.Compute(token, func(known cacheEntry, found bool) (cacheEntry, otter.ComputeOp) {
-		timeTells := known.rec.ID == "" || rec.Version == known.rec.Version
+		timeTells := known.isEnd() || rec.Version == known.rec.Version
 		if found && (rec.Version < known.rec.Version || timeTells && !began.After(known.at)) {
 			return known, otter.CancelOp
 		}
@@ -105,6 +138,7 @@ func (h *Handler) useCache() {
 	}
 	if h.cacheAge > 0 {
 		h.backend.making.Do(func() { h.backend.cache.Store(newReadCache()) })
+		h.backend.cache.Load().allow(h.cacheAge)
 	}
 }
 
@@ -188,8 +222,7 @@ func (b *backend) ended(token string) {
 // ended.
 func (b *backend) endedAll() {
 	if cache := b.cache.Load(); cache != nil {
-		now := time.Now()
-		cache.cleared.Store(&now)
+		cache.clear()
 	}
 }
 
@@ -200,7 +233,7 @@ func (b *backend) touched(token string, expiry time.Time) {
 		return
 	}
 	cache.entries.ComputeIfPresent(token, func(known cacheEntry) (cacheEntry, otter.ComputeOp) {
-		if known.rec.ID == "" {
+		if known.isEnd() {
 			return known, otter.CancelOp
 		}
 		known.rec.Expiry = expiry

@@ -35,6 +35,7 @@ type server struct {
 	log      string
 	mu       sync.Mutex
 	idle     []func() // close the connections that visitors keep; under mu
+	running  bool     // under mu
 	reloaded bool     // under mu
 }
 
@@ -93,7 +94,11 @@ func (s *server) load(config string) error {
 	if err != nil {
 		return err
 	}
-	return caddy.Load(adapted, true)
+	err = caddy.Load(adapted, true)
+	s.mu.Lock()
+	s.reloaded, s.running = s.running, true
+	s.mu.Unlock()
+	return err
 }
 
 // reload gives Caddy another Caddyfile and waits until its site answers: Linux
@@ -104,7 +109,6 @@ func (s *server) reload(config string) {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
-	s.reloaded = true
 	for _, closeIdle := range s.idle {
 		closeIdle()
 	}
@@ -174,15 +178,24 @@ func (s *server) readLog() string {
 	return string(log)
 }
 
+// freeAddress returns an address that nobody listens on, and no one twice: the
+// kernel may give a port that was closed a moment ago again.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_ = l.Close() // it has taken no connection
+		if _, given := givenAddresses.LoadOrStore(address, nil); !given {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+var givenAddresses sync.Map
 
 // eventually waits for a condition, and fails the test when it does not come.
 func eventually(t testing.TB, what string, condition func() bool) {

@@ -31,6 +31,9 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
 		return nil, d.Err("the global option session is given twice")
 	}
+	if d.NextArg() {
+		return nil, d.Errf("the global option session takes a block and nothing before it, not %q", d.Val())
+	}
 	defaults := new(Handler)
 	if err := defaults.unmarshal(d); err != nil {
 		return nil, err
@@ -187,6 +190,9 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		if h.Bind = d.RemainingArgs(); len(h.Bind) == 0 {
 			return d.Err("bind takes the placeholders that must stay what they were")
 		}
+		for i := range h.Bind {
+			h.Bind[i] = longForm(h.Bind[i])
+		}
 		if err := h.checkBind(); err != nil {
 			return d.WrapErr(err)
 		}
@@ -195,6 +201,7 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		if err := parseString(d, &h.Audience); err != nil {
 			return err
 		}
+		h.Audience = longForm(h.Audience)
 		if err := h.checkAudience(); err != nil {
 			return d.WrapErr(err)
 		}
@@ -257,7 +264,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 		c.Partitioned = &on
 		return noArgs(d)
 	}
-	return unknownOption(d, "cookie", option, cookieOptions)
+	return unknownOption(d, "cookie <name>", option, cookieOptions)
 }
 
 func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {

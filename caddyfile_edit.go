@@ -37,7 +37,12 @@ func (e *Edit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	before := ""
 	for d.NextBlock(0) {
+		if d.Val() == "{" {
+			return noBlock(d, before)
+		}
+		before = d.Val()
 		if err := e.operation(d); err != nil {
 			return err
 		}

@@ -5,10 +5,12 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/dustin/go-humanize"
 )
 
@@ -27,8 +29,13 @@ func at(token caddyfile.Token, err error) error {
 // but for those that are named as repeatable.
 func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Dispenser, option string) error, repeatable ...string) error {
 	seen := make(map[string]bool)
+	before := ""
 	for d.NextBlock(nesting) {
 		option := d.Val()
+		if option == "{" {
+			return noBlock(d, before)
+		}
+		before = option
 		if seen[option] && !slices.Contains(repeatable, option) {
 			return d.Errf("%s is given twice", option)
 		}
@@ -40,9 +47,47 @@ func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Disp
 	return nil
 }
 
+// noBlock is the error for a block behind an option that takes none.
+func noBlock(d *caddyfile.Dispenser, option string) error {
+	return d.Errf("%s takes no block", option)
+}
+
 // unknownOption is the error for an option that a block does not have.
 func unknownOption(d *caddyfile.Dispenser, block, option string, options []string) error {
 	return d.Errf("unknown option %q of %s, which takes %s", option, block, strings.Join(options, ", "))
+}
+
+var shortForms = sync.OnceValue(httpcaddyfile.NewShorthandReplacer)
+
+// longForm replaces the short forms of placeholders that there are in Caddyfiles,
+// like {header.User-Agent}: Caddy does so in sites, and not in global options.
+func longForm(text string) string {
+	segment := caddyfile.Segment{{Text: text}}
+	shortForms().ApplyToSegment(&segment)
+	return segment[0].Text
+}
+
+// checkLongForm reports a short form where it would be a placeholder that does
+// not exist and is always empty: in JSON.
+func checkLongForm(option, text string) error {
+	if long := longForm(text); long != text {
+		return fmt.Errorf("%s %s: short forms of placeholders are for Caddyfiles; write %s", option, text, long)
+	}
+	return nil
+}
+
+// checkKey reports what is no key of a session where a configuration names one:
+// it would be one that no session ever has.
+func checkKey(key string) error {
+	switch {
+	case strings.HasPrefix(key, reserved):
+		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
+	case strings.HasPrefix(key, "{"):
+		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)
+	case strings.HasSuffix(key, ","):
+		return fmt.Errorf("%q: keys stand with a blank between them, and no comma", key)
+	}
+	return nil
 }
 
 func noArgs(d *caddyfile.Dispenser) error {
@@ -61,8 +106,8 @@ func parseString(d *caddyfile.Dispenser, to *string) error {
 
 func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
 	option := d.Val()
-	if err := parseString(d, to); err != nil {
-		return err
+	if parseString(d, to) != nil {
+		return d.Errf("%s takes one of %s", option, strings.Join(choices, ", "))
 	}
 	if err := checkChoice(option, *to, choices); err != nil {
 		return d.WrapErr(err)
@@ -73,8 +118,8 @@ func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
 func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
 	var option, value string
 	option = d.Val()
-	if err := parseString(d, &value); err != nil {
-		return err
+	if parseString(d, &value) != nil {
+		return d.Errf("%s takes one duration like 30m, 24h or 7d", option)
 	}
 	duration, err := caddy.ParseDuration(value)
 	if err != nil {
@@ -101,8 +146,8 @@ func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
 func parseSize(d *caddyfile.Dispenser, to *int64) error {
 	var option, value string
 	option = d.Val()
-	if err := parseString(d, &value); err != nil {
-		return err
+	if parseString(d, &value) != nil {
+		return d.Errf("%s takes one size like 64KiB", option)
 	}
 	size, err := humanize.ParseBytes(value)
 	if err != nil || size == 0 || size > math.MaxInt64 {

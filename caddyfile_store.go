@@ -1,6 +1,8 @@
 package caddysession
 
 import (
+	"strings"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -55,7 +57,10 @@ func (c *RqliteConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "username":
 		return parseString(d, &c.Username)
 	case "password":
-		return parseString(d, &c.Password)
+		if parseString(d, &c.Password) != nil { // whose error has a part of it
+			return d.Err("password takes one word: put it into quotes, or better write {env.NAME} or {file.PATH}")
+		}
+		return nil
 	case "tls_ca":
 		return parseString(d, &c.TLSCA)
 	case "tls_cert":
@@ -71,7 +76,10 @@ func (c *RqliteConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "timeout":
 		return parseDuration(d, &c.Timeout)
 	}
-	return unknownOption(d, "rqlite", option, rqliteOptions)
+	if strings.Contains(option, "://") { // there may be a password in it
+		return d.Err("the addresses of the nodes stand behind rqlite, on its line")
+	}
+	return unknownOption(d, "rqlite <url>...", option, rqliteOptions)
 }
 
 func (c *EmbeddedConfig) unmarshal(d *caddyfile.Dispenser) error {
@@ -83,7 +91,7 @@ func (c *EmbeddedConfig) unmarshal(d *caddyfile.Dispenser) error {
 	}
 	return eachOption(d, d.Nesting(), func(d *caddyfile.Dispenser, option string) error {
 		if option != "synchronous" {
-			return unknownOption(d, "embedded", option, embeddedOptions)
+			return unknownOption(d, "embedded <file>", option, embeddedOptions)
 		}
 		return parseChoice(d, &c.Synchronous, synchronousModes)
 	})
@@ -93,6 +101,9 @@ func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {
 	start := d.Token()
 	c.Secrets = d.RemainingArgs()
 	err := eachOption(d, d.Nesting(), func(d *caddyfile.Dispenser, option string) error {
+		if len(c.Secrets) == 0 { // what stands here may be one
+			return d.Err("the secrets stand behind keys, on its line")
+		}
 		if option != "plain_until" {
 			return unknownOption(d, "keys", option, keysOptions)
 		}

@@ -1,6 +1,10 @@
 package caddysession
 
-import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+import (
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
 
 func (c *UpstreamConfig) unmarshal(d *caddyfile.Dispenser) error {
 	start := d.Token()
@@ -27,6 +31,9 @@ func (c *UpstreamConfig) option(d *caddyfile.Dispenser, option string) error {
 		var key, name string
 		if !d.AllArgs(&key, &name) {
 			return d.Err("header takes a key of the session and the name of the header")
+		}
+		if len(key) > 2 && strings.EqualFold(key[:2], "X-") {
+			return d.Errf("header takes the key first: header %s %s", name, key)
 		}
 		if c.Headers == nil {
 			c.Headers = make(map[string]string)

@@ -197,3 +197,32 @@ func writeFile(t testing.TB, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+// A secret that everybody can read in the config is warned of, without it.
+func TestCanary_literalsAreWarnedOf(t *testing.T) {
+	const secret = "canary-5c6d-0123456789abcdefghijklmnop"
+	t.Setenv("canary", secret)
+	const password, key = "the rqlite password stands in the config", "a secret of keys stands in the config"
+	for name, test := range map[string]struct{ options, warning string }{
+		"password":               {"rqlite http://127.0.0.1:1 {\nusername me\npassword " + secret + "\n}", password},
+		"password with a brace":  {"rqlite http://127.0.0.1:1 {\nusername me\npassword `" + secret + "\\{`\n}", password},
+		"password of a variable": {"rqlite http://127.0.0.1:1 {\nusername me\npassword {$canary}\n}", password},
+		"password by its name":   {"rqlite http://127.0.0.1:1 {\nusername me\npassword {env.canary}\n}", ""},
+		"key":                    {"keys " + secret, key},
+		"key with a brace":       {"keys `" + secret + "\\{`", key},
+		"second key":             {"keys {env.canary} another-" + secret, key},
+		"key by its name":        {"keys {env.canary}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, "$SITE {\nsession {\n"+test.options+"\n}\nrespond ok\n}")
+			if test.warning != "" {
+				s.logged(test.warning)
+			}
+			for line := range strings.SplitSeq(s.readLog(), "\n") { // Caddy itself shows a config in its debug log
+				if strings.Contains(line, "stands in the config") && (test.warning == "" || strings.Contains(line, secret)) {
+					t.Errorf("the log says %s", line)
+				}
+			}
+		})
+	}
+}

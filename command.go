@@ -103,7 +103,7 @@ func (c *client) call(method, path string, query url.Values, body io.Reader, int
 	}
 	defer res.Body.Close()
 	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		return fmt.Errorf("reading the answer of the admin API: %w", err)
+		return fmt.Errorf("what %s answers is not of Caddy's admin API, or broke off; --address says where that is: %w", c.address, err)
 	}
 	return nil
 }
@@ -134,7 +134,8 @@ type answerError struct {
 	message string
 }
 
-func (e answerError) Error() string { return e.message }
+// Error has no control characters: what a node of the store said is in it, too.
+func (e answerError) Error() string { return printable(e.message, 2000) }
 
 var answered = regexp.MustCompile(`(?s)HTTP (\d{3}): (.*)$`)
 
@@ -142,7 +143,7 @@ var answered = regexp.MustCompile(`(?s)HTTP (\d{3}): (.*)$`)
 func (c *client) explain(err error) error {
 	found := answered.FindStringSubmatch(err.Error())
 	if found == nil {
-		return fmt.Errorf("no answer from the admin API at %s: is Caddy running? --address says where it is, as host:port: %w", c.address, err)
+		return fmt.Errorf("no answer from the admin API at %s: is Caddy running? With `admin off` it has none. --address says where it is, as host:port: %w", c.address, err)
 	}
 	status, _ := strconv.Atoi(found[1])
 	var body struct {

@@ -32,7 +32,8 @@ func importCommand() *cobra.Command {
 Reads the sessions of a file that "caddy session export" wrote into the store.
 What the store has already, in the same version or a newer one, stays as it is.
 Do it before the store is in use, and once: sessions that were ended there since
-would come back.
+would come back. Rows that have to be sent again, because an answer was lost,
+count as there already.
 
 How far it has come is noted in <file>` + importedSuffix + `, so that an import that was
 interrupted goes on from there when it is called again; --restart begins anew.
@@ -54,6 +55,7 @@ type imported struct {
 	Offset   int64     `json:"offset"`   // what is before it is imported
 	Received int64     `json:"received"` // so many rows
 	Added    int64     `json:"added"`    // so many of them were added
+	Again    bool      `json:"again"`    // rows were sent again of which it is not known whether they had been stored
 }
 
 func importSessions(c *client, fl caddycmd.Flags) error {
@@ -80,8 +82,12 @@ func importSessions(c *client, fl caddycmd.Flags) error {
 	if fl.Bool("json") {
 		return c.printJSON(ImportResult{m.store, m.state.Received, m.state.Added})
 	}
-	fmt.Fprintf(c.notes, "%s read into %s: %d added, %d were there already\n",
-		counted(m.state.Received, "row"), m.store, m.state.Added, m.state.Received-m.state.Added)
+	already := "were there already"
+	if m.state.Again {
+		already += ", or were sent twice because the import was interrupted"
+	}
+	fmt.Fprintf(c.notes, "%s read into %s: %d added, %d %s\n",
+		counted(m.state.Received, "row"), m.store, m.state.Added, m.state.Received-m.state.Added, already)
 	return nil
 }
 
@@ -111,7 +117,7 @@ func (m *importer) open(file *os.File, restart bool) error {
 		return nil // notes that cannot be read are none
 	}
 	same := m.state
-	same.Offset, same.Received, same.Added = before.Offset, before.Received, before.Added
+	same.Offset, same.Received, same.Added, same.Again = before.Offset, before.Received, before.Added, before.Again
 	if same.Modified.Equal(before.Modified) {
 		same.Modified = before.Modified
 	}
@@ -122,6 +128,7 @@ func (m *importer) open(file *os.File, restart bool) error {
 		return err
 	}
 	m.state = before
+	m.state.Again = true
 	fmt.Fprintf(m.client.notes, "going on after %s\n", counted(before.Received, "row"))
 	return nil
 }
@@ -174,13 +181,22 @@ func (m *importer) send(chunk []byte) error {
 			break
 		}
 		if !patience.pause(err) {
-			return fmt.Errorf("after %s, which stay: %w%s", counted(m.state.Received, "row"), err, goOn(err))
+			return fmt.Errorf("after %s, which stay%s: %w%s", counted(m.state.Received, "row"), m.linesFrom(err), err, goOn(err))
 		}
+		m.state.Again = true
 	}
 	m.state.Offset += int64(len(chunk))
 	m.state.Received += result.Received
 	m.state.Added += result.Added
 	return m.note()
+}
+
+// linesFrom says where the lines of an answer begin: each chunk has its own.
+func (m *importer) linesFrom(err error) string {
+	if mayPass(err) || m.state.Offset == 0 {
+		return ""
+	}
+	return ", and counted from there"
 }
 
 // goOn says that calling the command again helps, where it does.

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -60,5 +61,13 @@ func TestPatience_outlastsACaddyThatStarts(t *testing.T) {
 		if got := new(patience).pause(answerError{status, "no"}); got != want {
 			t.Errorf("after a %d it goes on: %v", status, got)
 		}
+	}
+}
+
+// What a database says goes to the operator's terminal.
+func TestAnswerError_hasNoControlCharacters(t *testing.T) {
+	err := new(client).explain(errors.New(`HTTP 503: {"error":"no \u001b[31mspace\u001b]0;left\u0007\u009b5m"}`))
+	if text := err.Error(); strings.ContainsAny(text, "\x1b\x07\u009b") || !strings.Contains(text, "space") {
+		t.Errorf("it is %q", text)
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -218,6 +221,39 @@ $SITE {
 	eventually(t, "the session to be elsewhere", func() bool { return v.get("/elsewhere").body == "alice" })
 }
 
+// Rows of which nobody knows whether they had been stored when they were sent
+// again are not said to have been there before.
+func TestCommand_importOwnsUpToLostAnswers(t *testing.T) {
+	s := startWithAdmin(t, "$SITE {\nsession\nrespond hi\n}")
+	s.visitor().get("/").want(t, http.StatusOK, "hi")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 3)
+
+	admin := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: s.names["ADMIN"]})
+		r.Out.Header.Set("Origin", "http://"+s.names["ADMIN"])
+	}}
+	lost := false
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && !lost {
+			lost = true
+			admin.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
+		admin.ServeHTTP(w, r)
+	}))
+	defer between.Close()
+	through := &server{t: t, names: map[string]string{"ADMIN": between.Listener.Addr().String()}}
+
+	_, notes, err := through.cli("import", file)
+	if want := "0 added, 3 were there already, or were sent twice because the import was interrupted\n"; err != nil || !strings.HasSuffix(notes, want) {
+		t.Errorf("it says %q (%v), want %q", notes, err, want)
+	}
+	if _, notes, err = s.cli("import", file); err != nil || !strings.HasSuffix(notes, "0 added, 3 were there already\n") {
+		t.Errorf("a second import says %q (%v)", notes, err)
+	}
+}
+
 func TestCommand_mixesNoStores(t *testing.T) {
 	s := startWithAdmin(t, `
 $SITE {
@@ -337,6 +373,18 @@ func TestCommand_importRefusesWhatIsNoExport(t *testing.T) {
 	}
 	if strings.Contains(s.readLog(), "hunter2") {
 		t.Error("the log has what was in the file")
+	}
+	writeRows(t, file, 3000)
+	long, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := long.WriteString("hunter2\n"); err != nil || long.Close() != nil {
+		t.Fatal(err)
+	}
+	_, notes, err := s.cli("import", file)
+	if want := "after 2,048 rows, which stay, and counted from there: line 953: this is no row"; err == nil || !strings.Contains(notes, want) {
+		t.Errorf("a broken line behind many: %v %s, want %s", err, notes, want)
 	}
 	if err := os.WriteFile(file, append(append([]byte("\n"), good...), '\n', '\n'), 0o600); err != nil {
 		t.Fatal(err)

@@ -162,6 +162,9 @@ func troublesOf(stats []StoreStats) error {
 		if s.Error != "" {
 			troubles = append(troubles, s.Name+": "+printable(s.Error, 500))
 		}
+		if s.WritesFail != "" {
+			troubles = append(troubles, s.Name+": "+printable(s.WritesFail, 500))
+		}
 	}
 	if troubles == nil {
 		return nil
@@ -207,6 +210,8 @@ func (s StoreStatus) state() string {
 		return "locked by another process"
 	case !s.Reachable:
 		return "unreachable"
+	case s.WritesFail != "":
+		return "writes fail"
 	}
 	return "ok, " + time.Duration(s.Latency*float64(time.Second)).Round(10*time.Microsecond).String()
 }

@@ -177,6 +177,7 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		{"show", "show takes the id of one session; see caddy session show --help"},
 		{"list alice", "list takes no arguments: --principal <name> names a user"},
 		{"export", "export takes one file, or - for the standard output"},
+		{"export " + s.log, "is there already: remove it, or name another file"},
 		{"revoke none", "none: there is no session with this id"},
 		{"revoke", "say which sessions are to end"},
 		{"revoke x --all", "say which sessions are to end"},
@@ -185,7 +186,8 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		{"list --store other", `no store is called \"other\": there is sessions.db`},
 		{"stats --store other", `no store is called \"other\": there is sessions.db`},
 		{"stats --watch -1s", "not -1s"},
-		{"list --address 127.0.0.1:1", "is Caddy running?"},
+		{"list --address 127.0.0.1:1", "is Caddy running? With `admin off` it has none"},
+		{"list --address " + strings.TrimPrefix(s.names["SITE"], "http://"), "is not of Caddy's admin API"},
 		{"import " + s.names["DIR"] + "/none", "no such file"},
 		{"sessions", "unknown command"},
 	} {

@@ -49,8 +49,8 @@ func (s *Session) commit() (err error) {
 		return err
 	}
 	switch {
-	case s.isUntouched():
-	case s.h.manager.Status(ctx) == scs.Modified:
+	case s.isUntouched(ctx):
+	case s.isModified(ctx):
 		return s.store(ctx)
 	default:
 		s.upkeep(ctx)
@@ -91,7 +91,18 @@ func (s *Session) hasChanged(ctx context.Context) bool {
 	s.mu.Lock()
 	ending := s.ended || s.endOthers
 	s.mu.Unlock()
-	return ending || s.h.manager.Status(ctx) == scs.Modified
+	return ending || s.isModified(ctx)
+}
+
+// isModified reports whether there are values to store. What was set to what it
+// was is none of these, unless others may have set it to something else meanwhile.
+func (s *Session) isModified(ctx context.Context) bool {
+	if s.h.manager.Status(ctx) == scs.Modified {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ID != "" && len(s.edits) > 0 && !s.isSure()
 }
 
 // readOnly reports whether the session was not loaded because the store was
@@ -145,7 +156,11 @@ func (s *Session) store(ctx context.Context) error {
 		if len(s.Keys()) == 0 {
 			return nil // nothing to keep: no row, no cookie
 		}
+		if s.isClosed() {
+			return errAfterHeader // no cookie, so no row
+		}
 	}
+	s.noteRenewal(ctx)
 	s.completeOwn(ctx)
 	principal, login := s.isLogin(ctx)
 	if login {
@@ -175,7 +190,7 @@ func (s *Session) store(ctx context.Context) error {
 
 // commitValues lets scs commit, a new session under another token if need be.
 func (s *Session) commitValues(ctx context.Context, isNew bool) error {
-	_, _, err := s.h.manager.Commit(ctx)
+	err := s.commitThrough(ctx)
 	for range createRetries {
 		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
 			break
@@ -196,6 +211,15 @@ func (s *Session) commitUnderFreshToken(ctx context.Context) error {
 		return err
 	}
 	s.h.manager.SetDeadline(ctx, deadline)
+	return s.commitThrough(ctx)
+}
+
+// commitThrough lets scs commit. Whoever makes an edit meanwhile waits: it would be
+// in the values and not among the edits that were stored with them, or the other
+// way round.
+func (s *Session) commitThrough(ctx context.Context) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	_, _, err := s.h.manager.Commit(ctx)
 	return err
 }
@@ -236,7 +260,7 @@ func (s *Session) commitLate() {
 func (s *Session) noteDelete(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if token != "" && token == s.token {
+	if token != "" && (token == s.token || token == s.rotating) {
 		s.deleted = true
 		return true
 	}

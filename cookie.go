@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,7 +20,9 @@ type CookieConfig struct {
 	// only, so a site that is served over http and https keeps two.
 	Name string `json:"name,omitempty"`
 
-	// The domain, if subdomains are to share the session. Default: the host alone.
+	// The domain, if subdomains are to share the session: the site's host or one
+	// above it, or browsers drop the cookie, which is logged. Default: the host
+	// alone.
 	Domain string `json:"domain,omitempty"`
 
 	// The path under which the browser sends the cookie. Default: /.
@@ -89,11 +92,17 @@ func (c *CookieConfig) check() error {
 	if c.Name != "" && !httpguts.ValidHeaderFieldName(c.Name) {
 		return fmt.Errorf("%q is no name for a cookie: use letters, digits, - and _", c.Name)
 	}
-	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "; \t\r\n")) {
-		return fmt.Errorf("the cookie's path %q must start with / and hold no blank or semicolon", c.Path)
+	if isPlaceholder(c.Domain) || isPlaceholder(c.Path) {
+		return errors.New("placeholders are not replaced in the cookie's domain and path: write them out, or {$NAME} in a Caddyfile")
 	}
-	if c.Domain != "" && strings.ContainsAny(c.Domain, "/:; \t\r\n*") {
-		return fmt.Errorf("the cookie's domain %q must be a plain host name, like example.com", c.Domain)
+	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "; \t\r\n") || !canWrite(http.Cookie{Path: c.Path})) {
+		return fmt.Errorf("the cookie's path %q must start with / and hold no blank or semicolon, and ASCII only", c.Path)
+	}
+	if before, ok := strings.CutSuffix(c.Path, "*"); ok {
+		return fmt.Errorf("the cookie's path %q has no wildcards, it is the beginning of all that it is for: write %s", c.Path, cmp.Or(strings.TrimRight(before, "/"), "/"))
+	}
+	if c.Domain != "" && (strings.Contains(c.Domain, ":") || !canWrite(http.Cookie{Domain: c.Domain})) {
+		return fmt.Errorf("the cookie's domain %q must be a plain host name in ASCII, like example.com", c.Domain)
 	}
 	if hasPrefixFold(c.Name, hostPrefix) {
 		switch {
@@ -114,6 +123,13 @@ func (c *CookieConfig) check() error {
 		return errors.New("a partitioned cookie must be Secure (browsers refuse it otherwise): leave secure out, or set it on")
 	}
 	return nil
+}
+
+// canWrite reports whether net/http writes a cookie's attributes as they are: it
+// leaves out what is not allowed.
+func canWrite(c http.Cookie) bool {
+	c.Name = plainName
+	return c.Valid() == nil
 }
 
 func hasPrefixFold(s, prefix string) bool {
@@ -201,6 +217,7 @@ type taken struct {
 	malformed bool // one is not in the form in which they are issued
 	forged    bool // one has a tag that does not fit
 	unknown   bool // one was issued under a key that is not configured
+	plain     bool // one was issued without a key, which is no longer accepted
 }
 
 // take finds the ticket in the request and removes our cookies from it, so that
@@ -248,6 +265,8 @@ func (t *taken) add(found ticket, is verdict) {
 		t.unknown = true
 	case forged:
 		t.forged = true
+	case plain:
+		t.plain, t.malformed = true, true
 	case malformed:
 		t.malformed = true
 	}
@@ -286,9 +305,7 @@ func (j *cookieJar) strip(header http.Header, own string) (foreign string) {
 		return ""
 	}
 	kept := slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
-		pair, _, _ := strings.Cut(line, ";")
-		name, _, _ := strings.Cut(pair, "=")
-		name = strings.TrimSpace(name)
+		name := cookieNamed(line)
 		if j.owns(name) && line != own {
 			foreign = name
 		}
@@ -300,4 +317,15 @@ func (j *cookieJar) strip(header http.Header, own string) (foreign string) {
 		header["Set-Cookie"] = kept
 	}
 	return foreign
+}
+
+// cookieNamed is under which name a browser sends what a Set-Cookie sets. One
+// without a name is sent as its value alone, which may look like one with a name.
+func cookieNamed(line string) string {
+	pair, _, _ := strings.Cut(line, ";")
+	name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+	if name = strings.TrimSpace(name); name == "" {
+		name, _, _ = strings.Cut(strings.TrimSpace(value), "=")
+	}
+	return name
 }

@@ -1,6 +1,9 @@
 package caddysession_test
 
 import (
+	"context"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -175,7 +178,7 @@ $SITE {
 
 func TestCookie_ofTheApplicationUnderOurNameIsDropped(t *testing.T) {
 	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
-		for _, line := range []string{"a=1", "session=theirs; Path=/", "__Host-session=theirs; Secure", " session =spaced", "sessions=2", "b=3"} {
+		for _, line := range []string{"a=1", "session=theirs; Path=/", "__Host-session=theirs; Secure", " session =spaced", "=session=nameless", "= __Host-session=nameless", "sessions=2", "=b=3"} {
 			w.Header().Add("Set-Cookie", line)
 		}
 		w.WriteHeader(http.StatusOK)
@@ -187,7 +190,7 @@ $SITE {
 	reverse_proxy $APP
 }`, "APP", app.address())
 	v := s.visitor().withoutJar()
-	want := []string{"a=1", "sessions=2", "b=3"}
+	want := []string{"a=1", "sessions=2", "=b=3"}
 	if got := v.get("/").Header["Set-Cookie"]; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -199,6 +202,46 @@ $SITE {
 }
 
 // Browsers keep the cookie from before such a change beside the new one.
+// A domain that is not the site's makes every login one that does not last.
+func TestCookie_domainOfAnotherSiteIsExplained(t *testing.T) {
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	s := start(t, `
+http://:$PORT {
+	session {
+		cookie session {
+			domain example.test
+		}
+	}
+	session_edit put user alice
+	respond "ok"
+}
+$SITE {
+	respond "ok"
+}`, "PORT", port)
+	login := func(host string) {
+		v := s.visitor().withoutJar()
+		v.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+		v.get("http://" + host + ":" + port + "/").cookie(t)
+	}
+	const explained = "browsers drop the session's cookie"
+	for _, host := range []string{"example.test", "shop.Example.test"} {
+		login(host)
+	}
+	if strings.Contains(s.readLog(), explained) {
+		t.Error("hosts under the domain are said not to be")
+	}
+	for range 2 {
+		login("notexample.test")
+	}
+	s.logged(explained)
+	if n := strings.Count(s.readLog(), explained); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+}
+
 func TestCookie_shownTwiceIsExplained(t *testing.T) {
 	s := start(t, `
 $SITE {
@@ -288,6 +331,63 @@ $SITE {
 					t.Errorf("the response may be kept: %v", a.Header)
 				}
 			}
+		})
+	}
+}
+
+// A header that waited for a slow body would reach the browser after that of a
+// login made meanwhile, and its cookie would take the login's place.
+func TestCookie_doesNotWaitForTheBody(t *testing.T) {
+	finish := make(chan struct{})
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "4")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-finish:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, "slow")
+	})
+	s := start(t, `
+(site) {
+	session {
+		principal user
+	}
+	handle /login {
+		session_edit put user alice
+		respond ok
+	}
+	handle /slow {
+		session_edit put cart book
+		reverse_proxy $APP
+	}
+	handle {
+		respond "{http.session.data.user} {http.session.data.cart}"
+	}
+}
+$SITE {
+	import site
+}
+$TLS {
+	import site
+}`, "APP", app.address())
+	s.visitor().handshake("$TLS/")
+	for _, site := range []string{"$SITE", "$TLS"} {
+		t.Run(site, func(t *testing.T) {
+			v := s.visitorWith(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			slow, err := v.http.Do(v.request(http.MethodGet, site+"/slow").WithContext(ctx))
+			if err != nil {
+				t.Fatalf("the header waits for the body: %v", err)
+			}
+			defer slow.Body.Close()
+			v.get(site+"/login").want(t, http.StatusOK, "ok")
+			finish <- struct{}{}
+			if body, err := io.ReadAll(slow.Body); string(body) != "slow" || slow.ContentLength != 4 || err != nil {
+				t.Errorf("the body is %q of %d bytes, %v", body, slow.ContentLength, err)
+			}
+			v.get(site+"/").want(t, http.StatusOK, "alice book")
 		})
 	}
 }

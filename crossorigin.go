@@ -3,11 +3,14 @@ package caddysession
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/idna"
 )
 
 // CrossOriginConfig says what happens to requests that a page of another
@@ -37,12 +40,38 @@ func (c *CrossOriginConfig) check() error {
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
 			return fmt.Errorf("%q is no origin: write scheme and host, like https://app.example.com", origin)
 		}
+		if strings.Contains(origin, "*") {
+			return fmt.Errorf("%q: origins have no wildcards: name each of them, like https://app.example.com", origin)
+		}
+		if sent := asBrowsersSend(origin); sent != origin {
+			return fmt.Errorf("%q is no origin as browsers send it: write %s", origin, sent)
+		}
 	}
 	return nil
 }
 
+// asBrowsersSend is an origin in the form that requests have it in, with which it
+// is compared: in lower case and ASCII, without the port that goes without saying.
+func asBrowsersSend(origin string) string {
+	scheme, address, _ := strings.Cut(strings.ToLower(origin), "://")
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || strings.Contains(host, ":") { // without a port, or of IPv6
+		host, port = address, ""
+	}
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+		host = ascii
+	}
+	if port == "" || scheme == "http" && port == "80" || scheme == "https" && port == "443" {
+		return scheme + "://" + host
+	}
+	return scheme + "://" + host + ":" + port
+}
+
 // originGuard refuses what other sites make a browser send; nil refuses nothing.
-type originGuard struct{ protection *http.CrossOriginProtection }
+type originGuard struct {
+	protection *http.CrossOriginProtection
+	trusted    []string
+}
 
 func newOriginGuard(c *CrossOriginConfig) *originGuard {
 	if c == nil {
@@ -51,11 +80,15 @@ func newOriginGuard(c *CrossOriginConfig) *originGuard {
 	if c.Policy == "allow" {
 		return nil
 	}
-	g := &originGuard{http.NewCrossOriginProtection()}
+	g := &originGuard{http.NewCrossOriginProtection(), c.Origins}
 	for _, origin := range c.Origins {
 		_ = g.protection.AddTrustedOrigin(origin) // checked when the config was
 	}
 	return g
+}
+
+func (g *originGuard) sameAs(other *originGuard) bool {
+	return (g == nil) == (other == nil) && (g == nil || slices.Equal(g.trusted, other.trusted))
 }
 
 var (
@@ -63,6 +96,9 @@ var (
 
 	// Over plain http browsers send Origin only, and with this policy not even a site's own.
 	errNullOrigin = errors.New("a page of another origin sent this request with the visitor's session, or one of the site's own that does not say so: over http browsers hide it under `Referrer-Policy: no-referrer`; serve the site over https or make that policy same-origin, for `cross_origin deny <origin>` cannot name it")
+
+	// Sign-ins that come back by a form are such pages where they send that policy.
+	errHiddenOrigin = errors.New("a page of another origin sent this request with the visitor's session and hides which (Origin: null, as under `Referrer-Policy: no-referrer`, from a sandboxed frame or after a redirect), so `cross_origin deny <origin>` cannot name it; if it may, have it say its origin, or give this path alone a `session` of its own with `cross_origin allow`")
 )
 
 // checkOrigin refuses an unsafe cross-origin request that carries a session.
@@ -81,12 +117,20 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		asked.Method = http.MethodPost
 	}
 	if guard.protection.Check(asked) != nil {
-		if r.Header.Get("Origin") == "null" && r.Header.Get("Sec-Fetch-Site") == "" {
-			return caddyhttp.Error(http.StatusForbidden, errNullOrigin)
-		}
-		return caddyhttp.Error(http.StatusForbidden, errCrossOrigin)
+		return caddyhttp.Error(http.StatusForbidden, whyForeign(r))
 	}
 	return nil
+}
+
+// whyForeign is what to do about a request that was refused.
+func whyForeign(r *http.Request) error {
+	switch {
+	case r.Header.Get("Origin") != "null":
+		return errCrossOrigin
+	case r.Header.Get("Sec-Fetch-Site") == "":
+		return errNullOrigin
+	}
+	return errHiddenOrigin
 }
 
 // isUpgrade reports whether the request opens a websocket over HTTP/1.1 (RFC 6455).

@@ -39,7 +39,8 @@ $SITE3 {
 }`
 
 // A site's own pages hide where they come from over http, under a policy that
-// some frameworks set unasked: the error must not accuse another site.
+// some frameworks set unasked: the error must not accuse another site. Nor may it
+// ask for the name of one that hides it.
 func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
 	s := start(t, originSites, "APP", newApplication(t, nil).address())
 	v := s.visitor()
@@ -50,7 +51,7 @@ func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
 	}{
 		{"Referrer-Policy: no-referrer", []string{"Origin", "null"}},
 		{"a page of another origin sent", []string{"Origin", "https://evil.example"}},
-		{"a page of another origin sent", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}},
+		{"a `session` of its own with `cross_origin allow`", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}},
 	} {
 		a := v.do(http.MethodPost, "/app", test.headers...)
 		if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, test.reason) {

@@ -80,7 +80,8 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if owner == "" || session.isUnstored() {
 		return caddyhttp.Error(http.StatusUnauthorized, errNotSignedIn)
 	}
-	visit := deviceVisit{session, owner, wantsJSON(r), cmp.Or(sessions.csrfField, csrfField)}
+	page := accepts(r, "text/html")
+	visit := deviceVisit{session, owner, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		return visit.show(w, r)
@@ -91,17 +92,17 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return caddyhttp.Error(http.StatusMethodNotAllowed, errors.New("sessions are shown with GET and ended with POST or DELETE"))
 }
 
-// wantsJSON reports whether the client asks for JSON and not for a page.
-func wantsJSON(r *http.Request) bool {
-	accepted := strings.Join(r.Header["Accept"], ",")
-	return strings.Contains(accepted, "application/json") && !strings.Contains(accepted, "text/html")
+// accepts reports whether the client names a type among those that it takes.
+func accepts(r *http.Request, kind string) bool {
+	return strings.Contains(strings.Join(r.Header["Accept"], ","), kind)
 }
 
 // deviceVisit is a request of somebody who is signed in.
 type deviceVisit struct {
 	*Session
 	owner string
-	json  bool
+	page  bool   // it comes from a browser that shows what is answered
+	json  bool   // the answer is to be JSON
 	field string // of forms that carries the token
 }
 
@@ -141,7 +142,7 @@ type devicesResult struct {
 func (v deviceVisit) show(w http.ResponseWriter, r *http.Request) error {
 	devices, err := v.devices(r.Context())
 	if err != nil {
-		return v.unavailable(w, "listing", err)
+		return v.unavailable(w, doingList, err)
 	}
 	result := devicesResult{devices, v.CSRFToken(), v.field}
 	if v.json {
@@ -160,7 +161,7 @@ func (v deviceVisit) devices(ctx context.Context) ([]device, error) {
 	lease, id := v.h.lease, v.ID()
 	var found []device
 	o := rqlitestore.ListOptions{Principals: lease.keys.principalHashes(v.owner), Limit: listPage}
-	err := lease.pages(ctx, o, func(recs []rqlitestore.Record) error {
+	err := pages(ctx, v.h.backend.store, o, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			s, kept := describe(lease, rec)
 			if s.Unreadable || v.h.principalIn(kept) != v.owner {
@@ -212,7 +213,9 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodDelete {
 		which = r.URL.Query().Get("id")
 	}
-	if err := v.endWhich(r.Context(), w, which); err != nil {
+	// A button may be pressed twice, or on a page from before the session ended:
+	// the list says what has become of it, where a 404 would say that there is no page.
+	if err := v.endWhich(r.Context(), w, which); err != nil && !(v.page && errors.Is(err, errNotYours)) {
 		return err
 	}
 	if v.json {
@@ -236,21 +239,22 @@ func (v deviceVisit) endWhich(ctx context.Context, w http.ResponseWriter, which 
 	}
 	rec, found, err := v.h.backend.store.Current(ctx, which)
 	if err != nil {
-		return v.unavailable(w, "loading", err)
+		return v.unavailable(w, doingLoad, err)
 	}
 	if _, kept := describe(v.h.lease, rec); !found || v.h.principalIn(kept) != v.owner {
 		return caddyhttp.Error(http.StatusNotFound, errNotYours)
 	}
-	if _, _, err := v.h.backend.revoke(ctx, which); err != nil {
-		return v.unavailable(w, "ending", err)
+	if err := v.h.backend.destroy(ctx, rec); err != nil {
+		return v.unavailable(w, doingEnd, err)
 	}
 	v.noteDestroyed(which, v.owner)
 	return nil
 }
 
 func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error) error {
-	w.Header().Set("Retry-After", retryAfter)
-	return v.httpError(v.storeFailed(doing, err))
+	err = v.storeFailed(doing, err)
+	w.Header().Set("Retry-After", retryAfterOf(http.StatusServiceUnavailable, err))
+	return v.httpError(err)
 }
 
 // sameAddress leads back to where the request was sent, whatever was rewritten

@@ -183,6 +183,9 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		"somebody else's, DELETE": {func() *answer {
 			return mallory.do(http.MethodDelete, "/account/sessions?id="+laptopID, "X-CSRF-Token", token)
 		}, http.StatusNotFound},
+		"somebody else's, on a page": {func() *answer {
+			return mallory.submit("/account/sessions", url.Values{"end": {laptopID}, "csrf_token": {token}}, "Accept", "text/html,*/*;q=0.8")
+		}, http.StatusSeeOther},
 		"one that is not there": {func() *answer {
 			return mallory.submit("/account/sessions", url.Values{"end": {"none"}, "csrf_token": {token}})
 		}, http.StatusNotFound},
@@ -397,8 +400,12 @@ func TestBrowser_devices(t *testing.T) {
 	if fits := tab.eval(`String(document.documentElement.scrollWidth <= innerWidth)`); fits != "true" {
 		t.Error("the page is wider than a narrow screen")
 	}
+	stale := tab.another()
+	stale.open()
 	tab.click(`button[aria-label^="End the session: Safari on iPhone"]`)
 	count("2")
+	stale.click(`button[aria-label^="End the session: Safari on iPhone"]`) // as whoever presses it twice
+	stale.want("h1", "Your sessions")
 	phone.get("$TLS/who").want(t, http.StatusOK, "")
 	another.get("$TLS/who").want(t, http.StatusOK, "alice")
 	tab.click("#others")
@@ -411,4 +418,40 @@ func TestBrowser_devices(t *testing.T) {
 	if c := tab.cookies(); len(c) != 0 {
 		t.Errorf("after signing out the browser has %d cookies", len(c))
 	}
+}
+
+// The session has ended when the button was pressed, so the browser must show
+// where that leads, be it another site.
+func TestBrowser_devicesLeadToSignInElsewhere(t *testing.T) {
+	browser := startBrowser(t)
+	s := start(t, `
+$TLS {
+	session {
+		principal user
+	}
+	handle /login {
+		session_edit put user alice
+		respond ok
+	}
+	handle {
+		session_devices
+	}
+	handle_errors 401 {
+		redir $TLS2/
+	}
+}
+$TLS2 {
+	header Content-Type text/html
+	respond "<!doctype html><h1>Sign in</h1>"
+}`)
+	s.visitor().handshake("$TLS/")
+	tab := &tab{t, browser, s.url("$TLS/login")}
+	tab.open()
+	tab.site = s.url("$TLS/")
+	tab.open()
+	tab.do("signing out", chromedp.Click(chromedp.CSS(`button[aria-label="Sign out here"]`)))
+	eventually(t, "the page of the other site", func() bool {
+		return tab.eval(`document.querySelector("h1")?.textContent ?? ""`) == "Sign in"
+	})
+	s.table().wantRows(0)
 }

@@ -45,16 +45,20 @@ $SITE2 {
 	respond "{http.session.data.user} {http.session.data.n} {http.session.data.logins}"
 }`
 
-// What a slow request did in one user's session does not land in that of another.
-func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
-	wait, waiting, goOn := newWait(t)
-	late := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+// newLateLogin registers code that signs a user in once the header is out.
+func newLateLogin(t testing.TB) (name string) {
+	return inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 		session := caddysession.FromContext(r.Context())
 		session.Get("user")
 		w.WriteHeader(http.StatusOK)
 		return errors.Join(session.Put("user", r.URL.Query().Get("user")), session.Increment("logins", 1))
 	})
-	s := start(t, ownersSites, "WAIT", wait, "LATE", late, "METRICS", "http://"+freeAddress(t))
+}
+
+// What a slow request did in one user's session does not land in that of another.
+func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
+	wait, waiting, goOn := newWait(t)
+	s := start(t, ownersSites, "WAIT", wait, "LATE", newLateLogin(t), "METRICS", "http://"+freeAddress(t))
 	for name, c := range map[string]struct {
 		slow, change string
 		dropped      float64
@@ -80,6 +84,29 @@ func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
 			v.get("/").want(t, http.StatusOK, c.want)
 			s.counts(before, c.dropped, "dropped_changes_total", `reason="principal"`)
 			s.counts(before, c.dropped, "dropped_changes_total")
+		})
+	}
+}
+
+// A session that was stored without a principal is given it by the first handler
+// that knows it. That is no other owner.
+func TestDropped_notWhatWasMeantForAnOwnerNamedMeanwhile(t *testing.T) {
+	wait, waiting, goOn := newWait(t)
+	s := start(t, ownersSites, "WAIT", wait, "LATE", newLateLogin(t), "METRICS", "http://"+freeAddress(t))
+	for name, c := range map[string]struct{ first, second, want string }{
+		"the owner is the same": {"alice", "alice", "alice 1 2"},
+		"there was none":        {"", "bob", "bob  2"},
+		"it was another":        {"alice", "bob", "bob  2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := s.visitor()
+			v.get("$SITE2/login?user=" + c.first)
+			waited := s.whileWaiting(v, "$SITE2/wait", waiting, goOn, func() {
+				v.get("/late?user=" + c.second)
+				eventually(t, "the change to be stored", func() bool { return strings.HasSuffix(v.get("/").body, " 2") })
+			})
+			waited.want(t, http.StatusOK, "waited")
+			v.get("/").want(t, http.StatusOK, c.want)
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -88,8 +87,8 @@ func (e *Edit) Validate() error {
 // parse checks one operation and prepares it.
 func (o *Operation) parse() (err error) {
 	for _, key := range append([]string{o.Key}, o.Keys...) {
-		if strings.HasPrefix(key, reserved) {
-			return fmt.Errorf("%s %q: keys that begin with %s are the session's own", o.Action, key, reserved)
+		if err := checkKey(key); err != nil {
+			return fmt.Errorf("%s %w", o.Action, err)
 		}
 	}
 	switch o.Action {

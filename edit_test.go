@@ -2,7 +2,9 @@ package caddysession_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestEdit_operations(t *testing.T) {
@@ -149,6 +151,7 @@ $SITE {
 	session {
 		persist off
 		lifetime 1h
+		idle_timeout 10m
 		remember_lifetime 30d
 	}
 	handle /login {
@@ -163,16 +166,60 @@ $SITE {
 	handle /forget {
 		session_edit remember off
 	}
+	handle /renew {
+		session_edit renew
+	}
 }`)
 	v := s.visitor()
+	lasts := func(what string, want time.Duration) {
+		t.Helper()
+		expires := time.Duration((s.table().only().expiry - julian(time.Now())) * float64(24*time.Hour))
+		if d := (expires - want).Abs(); d > time.Minute {
+			t.Errorf("%s the session lasts for another %v without use, want %v", what, expires, want)
+		}
+	}
 	if c := v.get("/login").cookie(t); c.MaxAge != 0 || !c.Expires.IsZero() {
 		t.Errorf("without remember the cookie is %v", c)
 	}
+	lasts("without remember", 10*time.Minute)
 	if c := v.get("/remember").cookie(t); c.MaxAge < 29*86400 {
 		t.Errorf("with remember the cookie is %v", c)
 	}
+	lasts("with remember", 30*24*time.Hour)
+	if c := v.get("/renew").cookie(t); c.MaxAge < 29*86400 {
+		t.Errorf("renewed with remember the cookie is %v", c)
+	}
+	lasts("renewed with remember", 30*24*time.Hour)
 	if c := v.get("/forget").cookie(t); c.MaxAge != 0 {
 		t.Errorf("when forgotten the cookie is %v", c)
+	}
+	lasts("when forgotten", 10*time.Minute)
+}
+
+// That another request stored something first takes nothing of the time away.
+func TestEdit_rememberHoldsAfterALostRace(t *testing.T) {
+	wait, waiting, goOn := newWait(t)
+	s := start(t, `
+$SITE {
+	session
+	handle /put {
+		session_edit put user {query.user}
+	}
+	handle /remember {
+		session_edit remember on
+		in_go $WAIT
+	}
+	respond "{http.session.data.user} {http.session.expires}"
+}`, "WAIT", wait)
+	v := s.visitor()
+	v.get("/put?user=alice")
+	a := s.whileWaiting(v, "/remember", waiting, goOn, func() { v.get("/put?user=bob") })
+	if c := a.cookie(t); c.MaxAge < 29*86400 {
+		t.Errorf("the cookie is %v", c)
+	}
+	user, expires, _ := strings.Cut(v.get("/").body, " ")
+	if ends, err := time.Parse(time.RFC3339, expires); user != "bob" || err != nil || time.Until(ends) < 29*24*time.Hour {
+		t.Errorf("the session of %s ends %s (%v)", user, expires, err)
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // retryAfter is what a client is told to wait, in seconds, when the store is down.
@@ -28,12 +31,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// A request within the request: its response is no response of its own, so
 		// the session is the outer one's to store. That of httpInclude is none: it
 		// has nothing of the outer one but its headers, and these have no cookie.
-		sessions.enter(FromContext(r.Context()))
+		outer := FromContext(r.Context())
+		h.join(outer.h)
+		sessions.enter(outer)
 		return h.upstream.within(sessions, w, r, next)
 	case session != nil && session.serving: // enclosed by one like it
+		h.join(session.h)
 		defer sessions.leave(sessions.enter(session))
 		return h.upstream.within(sessions, w, r, next)
 	case session != nil: // within an error route
+		h.join(session.h)
 		return (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
 	}
 	if err := sessions.checkCookie(h, r); err != nil {
@@ -74,8 +81,26 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 				zap.String("cookie", h.cookie.name(s.secure)))
 		})
 	}
+	if cookie.plain && cookie.token == "" {
+		h.plainCookie.Do(func(requests int64) {
+			h.logger.Warn("session cookies from before there were keys arrive: they are no sessions here, for plain_until of keys is not set or has passed",
+				zap.String("cookie", h.cookie.name(s.secure)), zap.Int64("requests", requests))
+		})
+	}
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
+}
+
+// countedTimes does something now and then, and says how many times there was a
+// reason to since it was last done.
+type countedTimes struct {
+	rate.Sometimes
+	waiting atomic.Int64
+}
+
+func (c *countedTimes) Do(do func(times int64)) {
+	c.waiting.Add(1)
+	c.Sometimes.Do(func() { do(c.waiting.Swap(0)) })
 }
 
 // serve runs next within the session.
@@ -108,10 +133,14 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 		err = s.answerFailure(w.Header(), entry, rw.failed)
 	}()
 
-	v.context = requestContext{ctx, s}
-	err = upstream.within(sessions, rw, r.WithContext(&v.context), next)
+	v.context.enter(r, ctx, s)
+	defer v.context.leave()
+	err = upstream.within(sessions, rw, r, next)
 	if rw.wroteHeader {
 		s.commitLate()
+		if rw.cut.Load() { // what was cut short must not look whole
+			panic(http.ErrAbortHandler)
+		}
 		return err
 	}
 	_ = rw.commit() // kept in rw.failed
@@ -168,11 +197,38 @@ func (s *Session) httpError(failure error) caddyhttp.HandlerError {
 // requestContext finds the session, and loads it when code written against scs
 // asks for scs's data: scs itself would panic where it has not been loaded.
 type requestContext struct {
-	context.Context
-	session *Session
+	outer, inner context.Context
+	session      *Session
+	left         atomic.Bool
 }
 
+// enter makes c the context of the request itself, not of a copy: Caddy's
+// placeholders have this one, and what they make of its body, or a handler of its
+// method, is to be seen by all.
+func (c *requestContext) enter(r *http.Request, inner context.Context, s *Session) {
+	c.outer, c.inner, c.session = r.Context(), inner, s
+	*r = *r.WithContext(c)
+}
+
+// leave makes c what the request's context was before, for the error routes. The
+// request is not touched again: a transport may still be reading it.
+func (c *requestContext) leave() { c.left.Store(true) }
+
+func (c *requestContext) now() context.Context {
+	if c.left.Load() {
+		return c.outer
+	}
+	return c.inner
+}
+
+func (c *requestContext) Deadline() (time.Time, bool) { return c.now().Deadline() }
+func (c *requestContext) Done() <-chan struct{}       { return c.now().Done() }
+func (c *requestContext) Err() error                  { return c.now().Err() }
+
 func (c *requestContext) Value(key any) any {
+	if c.left.Load() {
+		return c.outer.Value(key)
+	}
 	switch key {
 	case sessionKey{}:
 		return c.session
@@ -182,7 +238,7 @@ func (c *requestContext) Value(key any) any {
 		c.session.noteHandedOut()
 		return c.session.scs.Value(key)
 	}
-	return c.Context.Value(key)
+	return c.inner.Value(key)
 }
 
 // sharesRequest reports whether the request is part of another one that has this session.

@@ -241,8 +241,8 @@ func (r refused) Error() string { return string(r) }
 // open returns the values of a row that a token with this hash led to, encoded.
 func (r *keyring) open(rec rqlitestore.Record, hash string) ([]byte, error) {
 	data, err := r.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
-	if err != nil || !rec.Alias || !isSealed(rec.Data) {
-		return data, err
+	if err != nil || rec.Token == hash || !isSealed(rec.Data) {
+		return data, err // whether it is an older token, the database does not decide
 	}
 	_, values, err := codec.JSON{}.Decode(data)
 	if err != nil {

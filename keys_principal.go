@@ -49,6 +49,28 @@ func (r *keyring) samePrincipal(older, newer string, values map[string]any) bool
 	return older == newer || r.underFirstKey(older, values) == r.underFirstKey(newer, values)
 }
 
+// countNaming counts the values that may name a principal, and those of them that
+// did not before.
+func (r *keyring) countNaming(principal string, values, before map[string]any) (named, fresh int) {
+	for key, value := range values {
+		if object, ok := value.(map[string]any); ok {
+			objectBefore, _ := before[key].(map[string]any)
+			n, f := r.countNaming(principal, object, objectBefore)
+			named, fresh = named+n, fresh+f
+			continue
+		}
+		name := nameIn(value)
+		if name == "" || !slices.Contains(r.principalHashes(name), principal) {
+			continue
+		}
+		named++
+		if nameIn(before[key]) != name {
+			fresh++
+		}
+	}
+	return named, fresh
+}
+
 // underFirstKey returns the hash under the first key of a principal whose hash
 // is under any. The name is the value that gives the hash at hand; where no value
 // does, the hash stays as it is.

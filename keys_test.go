@@ -203,17 +203,42 @@ func TestKeys_takeOverPlainSessions(t *testing.T) {
 	}
 }
 
+// Keys that end everybody's session say so: once, with how many requests it was
+// about, and with nothing of their cookies.
+func TestKeys_tellOfPlainCookies(t *testing.T) {
+	withSecrets(t)
+	s := start(t, keysConfig(""))
+	v := s.visitor()
+	cookie := v.get("/login?user=alice").cookie(t).Value
+
+	s.reload(keysConfig("keys {env.SESSION_TEST_FIRST}"))
+	for range 3 {
+		v.get("/").want(t, http.StatusOK, "user= visits=")
+	}
+	s.logged("session cookies from before there were keys arrive")
+	s.logged(`"cookie":"session","requests":1}`)
+	log := s.readLog()
+	if n := strings.Count(log, "from before there were keys arrive"); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+	if strings.Contains(log, cookie) {
+		t.Error("the log shows a cookie")
+	}
+}
+
 // Whoever can write to the database can move no row to another session.
 func TestKeys_refuseRowsThatWereMoved(t *testing.T) {
 	withSecrets(t)
 	config := keysConfig("keys {env.SESSION_TEST_FIRST}")
 	for name, change := range map[string]string{
-		"data swapped": `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET data=(SELECT o.data FROM o WHERE o.id<>sessions.id)`,
-		"ids swapped":  `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET id=(SELECT o.id FROM o WHERE o.id<>sessions.id)`,
-		"version":      `UPDATE sessions SET version=version+1`,
-		"made plain":   `UPDATE sessions SET data=CAST('{"deadline":"2099-01-01T00:00:00Z","values":{"user":"root"}}' AS BLOB)`,
-		"truncated":    `UPDATE sessions SET data=substr(data,1,30)`,
-		"alias":        `UPDATE sessions SET superseded=expiry-1,data=x'',alias=(SELECT o.token FROM sessions o WHERE o.id<>sessions.id) WHERE id=(SELECT min(id) FROM sessions)`,
+		"data swapped":         `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET data=(SELECT o.data FROM o WHERE o.id<>sessions.id)`,
+		"ids swapped":          `CREATE TEMP TABLE o AS SELECT * FROM sessions; UPDATE sessions SET id=(SELECT o.id FROM o WHERE o.id<>sessions.id)`,
+		"version":              `UPDATE sessions SET version=version+1`,
+		"made plain":           `UPDATE sessions SET data=CAST('{"deadline":"2099-01-01T00:00:00Z","values":{"user":"root"}}' AS BLOB)`,
+		"truncated":            `UPDATE sessions SET data=substr(data,1,30)`,
+		"alias":                `UPDATE sessions SET superseded=expiry-1,data=x'',alias=(SELECT o.token FROM sessions o WHERE o.id<>sessions.id) WHERE id=(SELECT min(id) FROM sessions)`,
+		"alias without a time": `UPDATE sessions SET data=x'',alias=(SELECT o.token FROM sessions o WHERE o.id<>sessions.id) WHERE id=(SELECT min(id) FROM sessions)`,
+		"alias of the year 1":  `UPDATE sessions SET superseded=1721425.5,data=x'',alias=(SELECT o.token FROM sessions o WHERE o.id<>sessions.id) WHERE id=(SELECT min(id) FROM sessions)`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, config)
@@ -235,11 +260,83 @@ func TestKeys_refuseRowsThatWereMoved(t *testing.T) {
 			for who, v := range map[string]*visitor{"alice": a, "bob": b} {
 				switch body := v.get("/").body; {
 				case body == "user= visits=":
-				case name == "alias" && body == "user="+who+" visits=": // one of them is whole
+				case strings.HasPrefix(name, "alias") && body == "user="+who+" visits=": // one of them is whole
 				default:
 					t.Errorf("%s sees %s", who, body)
 				}
 			}
 		})
 	}
+}
+
+// What a token was good for before a login it is not good for afterwards, even
+// if whoever can write to the database has it lead there.
+func TestKeys_olderTokensEndWithALogin(t *testing.T) {
+	withSecrets(t)
+	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}"))
+	v := s.visitor()
+	before := v.get("/visit").cookie(t).Value
+	s.reload(keysConfig("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"))
+	v.get("/visit").cookie(t) // another token, to which the older one leads
+	v.get("/login?user=alice").cookie(t)
+	s.alter("UPDATE sessions SET alias=(SELECT token FROM sessions WHERE superseded IS NULL),expiry=9e6 WHERE alias<>''")
+	s.visitor().withoutJar().get("/", "Cookie", "session="+before).want(t, http.StatusOK, "user= visits=")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=2")
+}
+
+// Nor does a change that is made with an older token find its way into what the
+// session became, if the database says that the older row is still good.
+func TestKeys_olderTokensMergeIntoNothing(t *testing.T) {
+	withSecrets(t)
+	s := start(t, `
+$SITE {
+	session {
+		keys {env.SESSION_TEST_FIRST}
+	}
+	handle /visit {
+		session_edit increment visits
+	}
+	handle /login {
+		session_edit {
+			renew
+			put user alice
+		}
+	}
+	handle /renew {
+		session_edit renew
+	}
+	handle {
+		respond "user={http.session.data.user} visits={http.session.data.visits}"
+	}
+}`)
+	v, mallory := s.visitor(), s.visitor()
+	before := v.get("/visit").cookie(t).Value
+	v.get("/login").cookie(t)
+	s.alter("UPDATE sessions SET superseded=NULL,rights=0,expiry=9e6")
+	s.alter("CREATE TRIGGER stays BEFORE UPDATE ON sessions WHEN NEW.superseded IS NOT NULL AND OLD.version=1 BEGIN SELECT RAISE(IGNORE); END")
+	s.alter("CREATE TRIGGER goes AFTER UPDATE ON sessions WHEN NEW.superseded IS NOT NULL AND OLD.version=2 BEGIN DELETE FROM sessions WHERE version=1; END")
+	mallory.get("/renew", "Cookie", "session="+before).want(t, http.StatusOK, "")
+	mallory.get("/").want(t, http.StatusOK, "user= visits=1") // a session of her own, of what she could read
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+}
+
+// When a session ends at the latest, and whose it is, are sealed with it: whoever
+// can write to the database changes neither.
+func TestKeys_winOverTheColumns(t *testing.T) {
+	withSecrets(t)
+	s := start(t, strings.NewReplacer(
+		"handle /others {", "handle /sessions {\n\t\tsession_devices\n\t}\n\thandle /others {",
+		"session_edit put user {query.user}", "session_edit put user {query.user}\n\t\trespond {http.session.id}",
+	).Replace(keysConfig("keys {env.SESSION_TEST_FIRST}\n\t\tlifetime 2s")))
+	v, mallory := s.visitor(), s.visitor().withoutJar() // no browser that forgets the cookie
+	v.get("/login?user=alice")
+	login := mallory.get("/login?user=mallory")
+	id, cookie := login.body, login.cookie(t)
+	s.alter("UPDATE sessions SET expiry=9e6,principal=(SELECT max(principal) FROM sessions WHERE id<>?) WHERE id=?", id, id)
+	if a := v.get("/sessions", "Accept", "application/json"); strings.Contains(a.body, id) || strings.Count(a.body, `"id"`) != 1 {
+		t.Errorf("the sessions of alice are %d %s", a.StatusCode, a.body)
+	}
+	eventually(t, "the lifetime to end", func() bool {
+		return mallory.get("/", "Cookie", cookie.Name+"="+cookie.Value).body == "user= visits="
+	})
 }

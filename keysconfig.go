@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,9 @@ func (c *KeysConfig) check() error {
 		if isPlaceholder(secret) {
 			continue // resolved, and checked again, when the config is loaded
 		}
+		if _, err := os.Stat(secret); err == nil { // or a name that can be guessed would be the secret
+			return fmt.Errorf("a secret of keys is the name of a file, %s: write {file./the/whole/path} for what is in it", secret)
+		}
 		if err := checkSecret(secret); err != nil {
 			return err
 		}
@@ -53,7 +57,11 @@ func (c *KeysConfig) check() error {
 	return nil
 }
 
-func isPlaceholder(option string) bool { return strings.Contains(option, "{") }
+// isPlaceholder reports whether an option has a placeholder, and not only braces
+// of its own.
+func isPlaceholder(option string) bool {
+	return strings.Contains(strings.ReplaceAll(option, `\{`, ""), "{")
+}
 
 func checkSecret(secret string) error {
 	if len(secret) < minSecret {
@@ -102,7 +110,7 @@ func resolveSecret(option string, logger *zap.Logger) (string, error) {
 	secret, err := caddy.NewReplacer().ReplaceOrErr(option, true, true)
 	if err != nil {
 		// The option may hold a part of the secret beside its placeholder.
-		return "", errors.New("a secret of keys resolves to nothing: is the variable set, the file there?")
+		return "", unresolved("a secret of keys", option)
 	}
 	secret = strings.TrimSpace(secret)
 	return secret, checkSecret(secret)

@@ -44,11 +44,26 @@ $SITE {
 			table $TABLE
 			max_calls $MAX
 			cookie remembered
+			principal user
 			cache 1m
 			idle_timeout 1h
 			touch_interval 1ms
 		}
 		session_edit /remembered/put put user alice
+		session_devices /remembered/devices
+		respond "user {http.session.data.user}"
+	}
+	handle /open/* {
+		session {
+			rqlite $STORE {
+				timeout 10s
+			}
+			table $TABLE
+			max_calls $MAX
+			cookie open
+			on_store_error anonymous
+		}
+		session_edit /open/put put user alice
 		respond "user {http.session.data.user}"
 	}
 	respond "user {http.session.data.user}"
@@ -145,6 +160,24 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		s.grows(before, "touches_total", `result="dropped"`)
 		release()
 		s.counts(before, 0, "rejected_total")
+	})
+	t.Run("a list of one's own sessions is one", func(t *testing.T) {
+		v.get("/remembered/put")
+		if a := v.get("/remembered/devices"); a.StatusCode != http.StatusOK {
+			t.Errorf("got %d %q", a.StatusCode, a.body)
+		}
+		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+		release := hold(2)
+		turnedAway(v.get("/remembered/devices"))
+		release()
+	})
+	t.Run("those who only read are anonymous where that is the policy", func(t *testing.T) {
+		v.get("/open/put").want(t, http.StatusOK, "user alice")
+		release := hold(2)
+		v.get("/open/").want(t, http.StatusOK, "user ")
+		turnedAway(v.get("/open/put"))
+		release()
+		v.get("/open/").want(t, http.StatusOK, "user alice")
 	})
 	t.Run("the admin API needs none", func(t *testing.T) {
 		other := s.visitor()

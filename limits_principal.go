@@ -66,7 +66,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	if s.h.limit.Policy != rejectLogin {
 		return nil
 	}
-	others, err := s.othersOf(ctx, principal)
+	others, err := s.othersOf(ctx, s.h.backend.store, principal)
 	if err != nil {
 		return s.storeFailed(doingCount, err)
 	}
@@ -87,7 +87,7 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 	if s.h.limit.Policy == rejectLogin {
 		return s.giveWay(ctx, principal)
 	}
-	others, err := s.othersOf(ctx, principal)
+	others, err := s.othersOf(ctx, s.h.backend.store.RqliteStore, principal)
 	if err == nil && len(others) >= s.h.limit.Max {
 		err = s.endOldest(ctx, principal, others)
 	}
@@ -170,10 +170,10 @@ type ownedRow struct {
 }
 
 // othersOf returns the sessions of a principal but this one.
-func (s *Session) othersOf(ctx context.Context, principal string) (others []ownedRow, err error) {
+func (s *Session) othersOf(ctx context.Context, from lister, principal string) (others []ownedRow, err error) {
 	own := s.row().ID
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
-	err = s.h.lease.pages(ctx, options, func(recs []rqlitestore.Record) error {
+	err = pages(ctx, from, options, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			if rec.ID != own {
 				_, values, _ := s.h.keys.values(rec) // of one that cannot be read there are none

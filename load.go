@@ -56,7 +56,9 @@ func (s *Session) find(cookie ticket) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	s.h.backend.noteError(nil)
+	if !rec.cached {
+		s.h.backend.noteRead(nil)
+	}
 	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) || !s.isHere(loaded, rec.ID) {
 		s.scs = s.empty()
 		return nil
@@ -77,7 +79,9 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 			s.scs = s.empty()
 			return nil
 		}
-		loaded = s.restrict(loaded, common)
+		if loaded, err = s.restricted(loaded, cookie.token, common); err != nil {
+			return s.fail(err)
+		}
 	}
 	remembered := s.h.manager.GetBool(loaded, rememberKey)
 	owner := s.h.principal(loaded)

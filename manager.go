@@ -100,6 +100,7 @@ type foundRow struct {
 	key *key // that the token was issued under
 	rqlitestore.Record
 	values []byte // the row's data, opened
+	given  []byte // values to find without asking the store
 	cached bool   // it may be older than what is stored
 }
 
@@ -125,6 +126,9 @@ func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok 
 
 func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	if found, _ := ctx.Value(foundKey{}).(*foundRow); found != nil {
+		if found.given != nil {
+			return found.given, true, nil
+		}
 		ok, err := s.h.load(ctx, found, tokenHash(found.key, token))
 		return found.values, ok, err
 	}
@@ -177,7 +181,7 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	err := s.h.lease.pages(ctx, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err := pages(ctx, s.h.backend.store, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			data, err := s.h.keys.open(rec, rec.Token)
 			if err != nil {

@@ -44,8 +44,8 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.Err("the session matcher takes a key, and the values it may have")
 		}
 		key := d.Val()
-		if strings.HasPrefix(key, reserved) {
-			return d.Errf("%q: keys that begin with %s are the session's own", key, reserved)
+		if err := checkKey(key); err != nil {
+			return d.WrapErr(err)
 		}
 		if _, twice := m.Values[key]; twice {
 			return d.Errf("%s is given twice: name all the values it may have on one line", key)
@@ -54,9 +54,20 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			m.Values = make(map[string][]string)
 		}
 		m.Values[key] = d.RemainingArgs()
+		if name, value, ok := strings.Cut(key, "="); ok && len(m.Values[key]) == 0 {
+			return d.Errf("the session matcher takes a key and its values one after the other: session %s %s", name, value)
+		}
 		if d.NextBlock(0) {
 			return d.Err("the session matcher takes no block")
 		}
+	}
+	return nil
+}
+
+// Validate reports a matcher that would match everybody.
+func (m *Match) Validate() error {
+	if len(m.Values) == 0 {
+		return errors.New("the session matcher takes a key, and the values it may have")
 	}
 	return nil
 }
@@ -116,6 +127,7 @@ func (*Match) CELLibrary(caddy.Context) (cel.Library, error) {
 }
 
 var (
+	_ caddy.Validator                   = (*Match)(nil)
 	_ caddyfile.Unmarshaler             = (*Match)(nil)
 	_ caddyhttp.RequestMatcherWithError = (*Match)(nil)
 	_ caddyhttp.CELLibraryProducer      = (*Match)(nil)

@@ -163,3 +163,12 @@ $SITE2 {
 	}
 	s.logged(noSession("session matcher"))
 }
+
+func TestMatcher_ofJSONThatMatchesEverybodyIsRefused(t *testing.T) {
+	for _, matcher := range []string{`{}`, `{"values":{}}`, `{"values":null}`} {
+		err := validate(t, `{"handler":"subroute","routes":[{"match":[{"session":`+matcher+`}],"handle":[{"handler":"static_response"}]}]}`)
+		if err == nil || !strings.Contains(err.Error(), "the session matcher takes a key") {
+			t.Errorf("%s: the error is %v", matcher, err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -11,25 +12,51 @@ import (
 
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
-func (s *Session) merge(read, current rqlitestore.Record, mine []byte) ([]byte, time.Time, error) {
-	until, theirs, err := s.h.keys.values(current)
+func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) ([]byte, time.Time, error) {
+	data, err := s.h.keys.open(current, read.Token)
+	if errors.Is(err, errAlias) {
+		return nil, time.Time{}, rqlitestore.ErrSuperseded // whatever the database says
+	}
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	until, theirs, err := codec.JSON{}.Decode(data)
 	if err != nil {
 		return nil, until, err
 	}
 	s.mu.Lock()
-	owner, rotation := s.owner, s.rotate
+	owner, rotation := s.owner, s.rotating != ""
 	s.mu.Unlock()
 	same := s.h.principalIn(theirs) == owner
 	if s.h.owner == "" {
-		same = s.h.keys.samePrincipal(read.Principal, current.Principal, theirs)
+		same = s.h.keys.samePrincipal(read.Principal, current.Principal, theirs) ||
+			read.Principal == "" && s.wasNamed(current.Principal, theirs)
 	}
 	if !same {
 		return nil, until, errDropped
 	}
-	if rotation {
+	switch {
+	case rotation:
 		s.h.keys.noteBefore(theirs, current.Token)
+	case renewal:
+		delete(theirs, beforeKey) // see renewSecret
 	}
 	return s.replay(until, theirs, mine)
+}
+
+// wasNamed reports whether a row without a principal, as it was read, has been
+// given one meanwhile that its values named already: by a handler with the option
+// principal, which came with a reload, or stands on another site.
+func (s *Session) wasNamed(principal string, theirs map[string]any) bool {
+	s.mu.Lock()
+	base := s.base
+	s.mu.Unlock()
+	_, before, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return false
+	}
+	named, fresh := s.h.keys.countNaming(principal, theirs, before)
+	return named > 0 && fresh == 0
 }
 
 // replay makes the request's edits on their values in order, then whatever else
@@ -92,12 +119,18 @@ func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
 	return before, nil
 }
 
-// restrict takes from scs's data what is not among the common values.
-func (s *Session) restrict(loaded context.Context, common map[string]any) context.Context {
-	for _, key := range s.h.manager.Keys(loaded) {
-		if _, ok := common[key]; !ok {
-			s.h.manager.Remove(loaded, key)
-		}
+// restricted is scs's data of a session of which only some values are to be seen:
+// loaded anew, for to remove the others would be a change.
+func (s *Session) restricted(loaded context.Context, token string, to map[string]any) (context.Context, error) {
+	values, err := codec.JSON{}.Encode(s.h.manager.Deadline(loaded), to)
+	if err != nil {
+		return nil, err
 	}
-	return loaded
+	kept := s.newDataContext()
+	kept.found = &foundRow{given: values}
+	if loaded, err = s.h.manager.Load(kept, token); err != nil {
+		return nil, err
+	}
+	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
+	return kept, nil
 }

@@ -19,7 +19,7 @@ var (
 	touchesTotal         = counters("touches_total", "Times that the use of a session was noted, by what came of it.", "result")
 	renewalsTotal        = counters("renewals_total", "Sessions given a new token at a change of rights.")
 	rotationsTotal       = counters("rotations_total", "Sessions given a new token because the old one was old.")
-	destroyedTotal       = counters("destroyed_total", "Sessions ended by a request.")
+	destroyedTotal       = counters("destroyed_total", "Sessions ended by a request, but for those that destroy_others ended.")
 	conflictsTotal       = counters("conflicts_total", "Changes made again because another request had changed the session first.")
 	droppedTotal         = counters("dropped_changes_total", "Requests whose changes were dropped because they came too late, by why.", "reason")
 	refusedCookiesTotal  = counters("refused_cookies_total", "Session cookies that were taken for none, by why.", "reason")
@@ -190,6 +190,7 @@ const (
 	doingTrack      = "tracking the use of"
 	doingEndAliases = "retiring the older tokens of"
 	doingCount      = "counting the sessions of a principal for"
+	doingList       = "listing the sessions of a principal for"
 )
 
 var operations = map[string]string{
@@ -201,6 +202,7 @@ var operations = map[string]string{
 	doingTrack:      "track",
 	doingEndAliases: "retire_tokens",
 	doingCount:      "count",
+	doingList:       "list",
 }
 
 // countFailure counts a failure of the store.

@@ -8,11 +8,11 @@ func ForgetStores() {
 	there := live.byLabel()
 	storeLabels.mu.Lock()
 	defer storeLabels.mu.Unlock()
-	for identity, label := range storeLabels.byIdentity {
+	for place, label := range storeLabels.byPlace {
 		if there[label] != nil {
 			continue
 		}
-		delete(storeLabels.byIdentity, identity)
+		delete(storeLabels.byPlace, place)
 		delete(storeLabels.given, label)
 		for _, c := range collectors {
 			if vec, ok := c.(interface {

@@ -1,8 +1,6 @@
 package caddysession
 
 import (
-	"errors"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -12,7 +10,7 @@ import (
 )
 
 // label is what metrics and events call the store: short, and the same as long
-// as the store is where it is. It has no address and no path, which may be
+// as one node of it is where it was. It has no address and no path, which may be
 // private.
 func (r *resolvedStore) label() string {
 	kind := "rqlite"
@@ -22,77 +20,45 @@ func (r *resolvedStore) label() string {
 	if r.table != defaultTable {
 		kind += "/" + r.table
 	}
-	return storeLabels.of(r.identity(), kind)
+	return storeLabels.of(r.places(), kind)
 }
 
 // storeLabels are the labels given out so far. A process has few stores, and
 // each keeps its label.
-var storeLabels = labels{byIdentity: make(map[string]string), given: make(map[string]bool)}
+var storeLabels = labels{byPlace: make(map[string]string), given: make(map[string]bool)}
 
 type labels struct {
-	mu         sync.Mutex
-	byIdentity map[string]string
-	given      map[string]bool
+	mu      sync.Mutex
+	byPlace map[string]string
+	given   map[string]bool
 }
 
-// of returns the label of a store. The second one of a kind gets a number.
-func (l *labels) of(identity, kind string) string {
+// of returns the label of the store that is in these places. The second store of
+// a kind gets a number.
+func (l *labels) of(places []string, kind string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if label, ok := l.byIdentity[identity]; ok {
-		return label
+	label := l.known(places)
+	if label == "" {
+		label = kind
+		for n := 2; l.given[label]; n++ {
+			label = kind + "-" + strconv.Itoa(n)
+		}
+		l.given[label] = true
 	}
-	label := kind
-	for n := 2; l.given[label]; n++ {
-		label = kind + "-" + strconv.Itoa(n)
+	for _, place := range places {
+		l.byPlace[place] = label
 	}
-	l.byIdentity[identity], l.given[label] = label, true
 	return label
 }
 
-// live are the stores that are in use. Of two with the same label, while a
-// reload changes how one store is reached, the newer one is shown.
-var live liveBackends
-
-type liveBackends struct {
-	mu  sync.Mutex
-	all []*backend
-}
-
-func (l *liveBackends) add(b *backend) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, b)
-}
-
-func (l *liveBackends) remove(b *backend) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = slices.DeleteFunc(l.all, func(other *backend) bool { return other == b })
-}
-
-// closeAbandoned closes the stores that only requests of earlier configs use.
-func (l *liveBackends) closeAbandoned() error {
-	l.mu.Lock()
-	all := slices.Clone(l.all)
-	l.mu.Unlock()
-	var errs []error
-	for _, b := range all {
-		if b.abandoned.Load() {
-			errs = append(errs, b.close())
+func (l *labels) known(places []string) string {
+	for _, place := range places {
+		if label, ok := l.byPlace[place]; ok {
+			return label
 		}
 	}
-	return errors.Join(errs...)
-}
-
-func (l *liveBackends) byLabel() map[string]*backend {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := make(map[string]*backend, len(l.all))
-	for _, b := range l.all {
-		all[b.metrics.store] = b
-	}
-	return all
+	return ""
 }
 
 // storeGauges tells how the stores are when somebody asks.

@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"io"
 	"maps"
 	"net/http"
@@ -126,6 +127,9 @@ $METRICS {
 	handle /plain {
 		respond plain
 	}
+	handle /devices {
+		session_devices
+	}
 	respond "{http.session.data.user}"
 }
 `
@@ -178,6 +182,12 @@ $LIMITED {
 	s.counts(before, 1, "loads_total", `result="unknown"`)
 	v.withoutJar().get("/", "Cookie", "session="+unknownCookie()+"; session="+unknownCookie())
 	s.counts(before, 1, "refused_cookies_total", `reason="ambiguous"`)
+	for reason, value := range map[string]string{"malformed": "garbage", "unknown_key": strings.Repeat("A", 70)} {
+		if a := v.withoutJar().get("/", "Cookie", "session="+value); a.StatusCode != http.StatusOK || a.body != "" || a.Header["Set-Cookie"] != nil {
+			t.Errorf("with a cookie that is %s: %d %q, cookies %q", reason, a.StatusCode, a.body, a.Header["Set-Cookie"])
+		}
+		s.counts(before, 1, "refused_cookies_total", `reason="`+reason+`"`)
+	}
 
 	v.get("/put?user=alice").want(t, http.StatusOK, "ok")
 	s.counts(before, 1, "created_total")
@@ -200,6 +210,8 @@ $LIMITED {
 		before := s.scrape()
 		s.whileWaiting(v, "/wait", waiting, goOn, func() { v.get("/renew") })
 		s.counts(before, 1, "dropped_changes_total", `reason="renewed"`)
+		v.withoutJar().get("/", "Cookie", "session="+old.Value)
+		s.counts(before, 0, "dropped_changes_total", `reason="grace"`)
 		v.withoutJar().get("/cart?cart=late", "Cookie", "session="+old.Value)
 		s.counts(before, 1, "dropped_changes_total", `reason="grace"`)
 	})
@@ -233,6 +245,37 @@ $LIMITED {
 		eventually(t, "a new token", func() bool { return len(v.get("$ROTATING/").Cookies()) > 0 })
 		s.counts(before, 1, "rotations_total")
 		s.counts(before, 0, "renewals_total")
+	})
+	t.Run("a row that cannot be read", func(t *testing.T) {
+		before, v := s.scrape(), s.visitor()
+		v.get("/put?user=frank")
+		alterFile(t, store.file, "UPDATE sessions SET data=x'7b' WHERE principal='frank'")
+		if a := v.get("/"); a.StatusCode != http.StatusOK || a.body != "" || a.Header["Set-Cookie"] != nil {
+			t.Errorf("its visitor got %d %q, cookies %q", a.StatusCode, a.body, a.Header["Set-Cookie"])
+		}
+		s.counts(before, 1, "unreadable_rows_total")
+		s.logged("a session's row cannot be read")
+		var left int // it is left for the operator
+		if err := openTable(t, store.file).db.QueryRow("SELECT count(*) FROM sessions WHERE principal='frank'").Scan(&left); err != nil || left != 1 {
+			t.Errorf("there are %d rows of it (%v)", left, err)
+		}
+	})
+	t.Run("a list that the store does not give", func(t *testing.T) {
+		v := s.visitor()
+		v.get("/put?user=grace")
+		before := s.scrape()
+		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+			if bytes.Contains(bodyOf(r), []byte("principal IN")) {
+				_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+				return
+			}
+			node.ServeHTTP(w, r)
+		}))
+		if a := v.get("/devices"); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("got %d %q, want 503", a.StatusCode, a.body)
+		}
+		s.counts(before, 1, "store_errors_total", `operation="list"`)
+		store.works()
 	})
 	t.Run("a store that is down", func(t *testing.T) {
 		v := s.visitor()
@@ -400,5 +443,24 @@ $SITE3 {
 	s.visitor().insist("$SITE2/").want(t, http.StatusOK, "ok")
 	if up := s.scrape().sum("store_up"); up != 3 {
 		t.Errorf("%v stores are up, want 3", up)
+	}
+}
+
+func TestMetrics_labelStaysWhereANodeDoes(t *testing.T) {
+	config := func(nodes ...string) string {
+		return "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession {\nrqlite " + strings.Join(nodes, " ") + "\n}\nrespond ok\n}"
+	}
+	one, two, three := "http://"+freeAddress(t), "http://"+freeAddress(t), "http://"+freeAddress(t)
+	s := start(t, config(one), "METRICS", "http://"+freeAddress(t))
+	label := func() string { return s.label(s.scrape()) }
+	first := label()
+	s.reload(config(one, two))
+	s.reload(config(two))
+	if got := label(); got != first {
+		t.Errorf("a cluster that was extended is %q, and was %q", got, first)
+	}
+	s.reload(config(three))
+	if got := label(); got == first {
+		t.Errorf("another cluster is %q as well", got)
 	}
 }

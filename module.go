@@ -9,7 +9,7 @@ package caddysession
 
 import (
 	"fmt"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -172,9 +172,12 @@ type Handler struct {
 	upstream   *upstream
 	logger     *zap.Logger
 
-	unknownKey *rate.Sometimes // logs cookies under unknown keys
-	strayed    *rate.Sometimes // logs sessions for another audience
-	foreign    *rate.Sometimes // logs cookies of the application under our name
+	unknownKey  *rate.Sometimes // logs cookies under unknown keys
+	plainCookie *countedTimes   // logs cookies from before there were keys
+	strayed     *rate.Sometimes // logs sessions for another audience
+	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
+	foreign     *rate.Sometimes // logs cookies of the application under our name
+	joined      *sync.Map       // *Handler that enclose this one with the same session
 }
 
 const (
@@ -218,15 +221,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
+	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
+	h.misplaced = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
+	h.joined = new(sync.Map)
 	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
 	h.useCache()
 	h.owner = settings.Principal
-	h.lease = app.lease(h.backend, h.owner)
+	h.lease = app.lease(h.backend, h.owner, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
@@ -318,8 +324,8 @@ func (h *Handler) check() error {
 	if h.MaxSize > codec.MaxSize {
 		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(codec.MaxSize))
 	}
-	if strings.HasPrefix(h.Principal, reserved) {
-		return fmt.Errorf("principal %q: keys that begin with %s are the session's own", h.Principal, reserved)
+	if err := checkKey(h.Principal); err != nil {
+		return fmt.Errorf("principal %w", err)
 	}
 	if err := h.Cookie.check(); err != nil {
 		return err

@@ -89,6 +89,102 @@ $SITE {
 	}
 }
 
+// A session that joins has the settings of the outer one; whoever wrote others is told.
+func TestNested_settingsThatAreIgnoredAreNamed(t *testing.T) {
+	const inner = `
+		session {
+			cookie {
+				same_site strict
+			}
+			lifetime 2h
+			idle_timeout 1m
+			touch_interval 2s
+			renew_interval 1h
+			persist off
+			remember_lifetime 1d
+			max_size 1KiB
+			cache 2s
+			principal user
+			max_per_principal 1
+			bind {http.request.header.User-Agent}
+			audience staff
+			track on
+			on_store_error anonymous
+			revalidate 1m
+			max_new_per_client 1 1m
+			cross_origin deny https://example.com
+		}
+		respond ok`
+	const sentence = "what it sets itself is ignored"
+	named := func(s *server) string {
+		s.visitor().get("/").want(t, http.StatusOK, "ok")
+		s.visitor().get("/").want(t, http.StatusOK, "ok")
+		var lines []string
+		for line := range strings.SplitSeq(s.readLog(), "\n") {
+			if strings.Contains(line, sentence) {
+				_, ignored, _ := strings.Cut(line, `"ignored":`)
+				lines = append(lines, ignored)
+			}
+		}
+		return strings.Join(lines, "\n")
+	}
+	t.Run("all", func(t *testing.T) {
+		got := named(start(t, "$SITE {\nsession\nroute {"+inner+"\n}\n}"))
+		const want = `["cookie","lifetime","idle_timeout","touch_interval","renew_interval","persist","remember_lifetime","max_size","cache","principal","max_per_principal","bind","audience","track","on_store_error","revalidate","max_new_per_client","cross_origin"]}`
+		if got != want {
+			t.Errorf("the log names\n%s\nwant\n%s", got, want)
+		}
+	})
+	t.Run("in an error page", func(t *testing.T) {
+		got := named(start(t, `
+$SITE {
+	session {
+		lifetime 1h
+	}
+	session_edit put user alice
+	error 500
+	handle_errors {
+		session {
+			lifetime 2h
+		}
+		respond ok 200
+	}
+}`))
+		if got != `["lifetime"]}` {
+			t.Errorf("the log names %s", got)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		got := named(start(t, `
+{
+	session {
+		revalidate 1m
+		cross_origin deny https://example.com
+	}
+}
+$SITE {
+	session {
+		lifetime 1h
+	}
+	route {
+		session {
+			lifetime 1h
+			max_size 64KiB
+			revalidate 1m
+			cross_origin deny https://example.com
+			upstream {
+				send *
+			}
+		}
+		respond ok
+	}
+}`))
+		if got != "" {
+			t.Errorf("the log names %s though all is the same", got)
+		}
+	})
+}
+
 // Two stores behind one cookie would take each other's sessions for none.
 func TestNested_sessionOfAnotherStoreNeedsAnotherCookie(t *testing.T) {
 	s := start(t, `

@@ -82,6 +82,13 @@ $SITE2 {
 		two.get("/").want(t, http.StatusOK, "user=")
 		three.get("/").want(t, http.StatusOK, "user=")
 	})
+	t.Run("with a token from before a renewal", func(t *testing.T) {
+		one, two := login("alice"), s.visitor()
+		before := two.get("/login?user=alice").cookie(t).Value
+		two.get("/app?Session-Action=renew").cookie(t)
+		s.visitor().withoutJar().get("/alone", "Cookie", "session="+before).want(t, http.StatusOK, "")
+		one.get("/").want(t, http.StatusOK, "user=alice")
+	})
 	t.Run("by nobody", func(t *testing.T) {
 		s.visitor().get("/alone").want(t, http.StatusOK, "")
 		bob.get("/").want(t, http.StatusOK, "user=bob")

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	caddysession "github.com/caddy-session/caddy-session"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
@@ -75,6 +77,10 @@ $SITE, $TLS {
 		encode gzip
 		session_edit increment visits
 		reverse_proxy $APP
+	}
+	handle /logout {
+		session_edit destroy
+		respond "out"
 	}
 	handle /untouched* {
 		reverse_proxy $APP
@@ -271,6 +277,7 @@ func TestOutage_whenStoringNothingOfTheResponseGetsOut(t *testing.T) {
 		requests := map[string]func() (*answer, error){}
 		for site, member := range members {
 			requests[strings.Trim(site, "$")+"/member"] = func() (*answer, error) { return member.try(http.MethodGet, site+"/encoded", "Way", "events") }
+			requests[strings.Trim(site, "$")+"/logout"] = func() (*answer, error) { return member.try(http.MethodGet, site+"/logout") }
 			requests[strings.Trim(site, "$")+"/guest"] = func() (*answer, error) { return guest.try(http.MethodGet, site+"/edit", "Way", "200") }
 		}
 		together(t, requests, (*answer).wantUnavailable)
@@ -372,4 +379,84 @@ $SITE {
 		store.works()
 		v.get("/").want(t, http.StatusOK, "2")
 	})
+}
+
+// A Caddy whose clock is wrong ends sessions for all: it does not do so without a word.
+func TestOutage_aClockThatIsWrongIsLogged(t *testing.T) {
+	store := newStandIn(t)
+	later := func(by time.Duration) {
+		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+			w.Header().Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
+			node.ServeHTTP(w, r)
+		}))
+	}
+	later(-10 * time.Minute)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit put user alice
+	respond "user {http.session.data.user}"
+}`, "STORE", store.URL)
+	s.visitor().get("/").want(t, http.StatusOK, "user alice")
+	s.logged("ahead of the node's")
+	later(0)
+	s.logged("agree again")
+	if n := strings.Count(s.readLog(), "clocks of this machine"); n != 2 {
+		t.Errorf("the clocks are logged %d times, want 2", n)
+	}
+}
+
+// While nothing can be stored, answers to reads are no sign that all is well.
+func TestOutage_ofWritesAloneIsOneOutage(t *testing.T) {
+	store := newStandIn(t)
+	s := startWithAdmin(t, `
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit /put put user {query.user}
+	respond "user {http.session.data.user}"
+}
+$METRICS {
+	metrics /metrics
+}`, "STORE", store.URL, "METRICS", "http://"+freeAddress(t))
+	v := s.visitor()
+	v.get("/put?user=alice").want(t, http.StatusOK, "user alice")
+	status := func() caddysession.StoreStatus {
+		return adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]
+	}
+	logs := func(text string) int { return strings.Count(s.readLog(), text) }
+
+	store.isFull()
+	for range 3 {
+		if a := v.get("/put?user=bob"); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("on a full disk: %d, want 503", a.StatusCode)
+		}
+		v.get("/").want(t, http.StatusOK, "user alice")
+		if up := s.scrape().sum("store_up"); up != 0 {
+			t.Errorf("store_up is %v while nothing can be stored", up)
+		}
+	}
+	if now := status(); !now.Reachable || !strings.Contains(now.WritesFail, "database or disk is full") {
+		t.Errorf("on a full disk the store is %+v", now)
+	}
+	out, notes, err := s.cli("stats")
+	if err == nil || !strings.Contains(out, "writes fail") || !strings.Contains(notes, "database or disk is full") {
+		t.Errorf("stats: %v: %s\n%s", err, notes, out)
+	}
+	if down, up := logs("the session store is unavailable"), logs("the session store is available"); down != 1 || up != 0 {
+		t.Errorf("logged %d times that the store is down and %d times that it is back", down, up)
+	}
+
+	store.works()
+	v.get("/put?user=carol").want(t, http.StatusOK, "user carol")
+	s.logged("the session store is available")
+	if now := status(); now.WritesFail != "" {
+		t.Errorf("with room the store is %+v", now)
+	}
+	if up := s.scrape().sum("store_up"); up != 1 {
+		t.Errorf("store_up is %v with room", up)
+	}
 }

@@ -41,6 +41,7 @@ func TestOverTime(t *testing.T) {
 		respond "{http.session.id}"
 	}
 `
+	store := newStandIn(t)
 	s := start(t, `
 $SITERENEW {
 	session`+paths+`
@@ -58,6 +59,14 @@ $SITEIDLE {
 		touch_interval 500ms
 	}`+paths+`
 }
+$SITECACHED {
+	session {
+		rqlite $STORE
+		idle_timeout 2s
+		touch_interval 500ms
+		cache 1m
+	}`+paths+`
+}
 $SITELIFE {
 	session {
 		embedded $DIR/life.db
@@ -65,7 +74,7 @@ $SITELIFE {
 		idle_timeout 2s
 		touch_interval 200ms
 	}`+paths+`
-}`)
+}`, "STORE", store.URL)
 	t.Run("renewal", func(t *testing.T) {
 		t.Parallel()
 		testRenewal(t, holder{s.visitorWith(t).withoutJar(), "$SITERENEW"})
@@ -77,6 +86,10 @@ $SITELIFE {
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
 		testIdle(t, holder{s.visitorWith(t).withoutJar(), "$SITEIDLE"}, openTable(t, s.expand("$DIR/idle.db")))
+	})
+	t.Run("idle, from memory", func(t *testing.T) {
+		t.Parallel()
+		testIdle(t, holder{s.visitorWith(t).withoutJar(), "$SITECACHED"}, openTable(t, store.file))
 	})
 	t.Run("lifetime", func(t *testing.T) {
 		t.Parallel()

@@ -31,14 +31,20 @@ func (s *Session) completeOwn(ctx context.Context) {
 }
 
 // renewSecret gives a stored session that scs's own RenewToken renewed another
-// secret for its forms, as Renew does.
+// secret for its forms, as Renew does. However it was renewed, the tokens from
+// before are none of those that lead here any more.
 func (s *Session) renewSecret(ctx context.Context) {
 	s.mu.Lock()
-	stored, token := s.rec.ID != "", s.token
+	stored, token, rotation := s.rec.ID != "", s.token, s.rotating != ""
 	s.mu.Unlock()
-	renewed := stored && s.h.manager.Token(ctx) != token
-	if renewed && s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
+	if !stored || s.h.manager.Token(ctx) == token {
+		return
+	}
+	if s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
 		s.h.manager.Put(ctx, csrfKey, newID())
+	}
+	if !rotation {
+		s.h.manager.Remove(ctx, beforeKey)
 	}
 }
 

@@ -118,3 +118,77 @@ func (v *visitor) exchange(t *testing.T, method, path string) string {
 	headers := strings.ReplaceAll(fmt.Sprint(res.Header), r.URL.Host, "host")
 	return fmt.Sprintf("%d %d %x %v\n%s\n%d %v\n%v", res.StatusCode, n, sum.Sum(nil), err, headers, res.ContentLength, res.TransferEncoding, res.Trailer)
 }
+
+// Caddy's placeholders read the request that Caddy began with, and
+// {http.request.body} puts back what it has read there: nobody may be working on a copy.
+func TestPassthrough_placeholdersAreThoseOfTheRequest(t *testing.T) {
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s got %s, announced %s", r.Method, body, r.Header.Get("X-Body"))
+	})
+	s := start(t, `
+$SITE {
+	session
+	handle /login {
+		session_edit put user alice
+		respond {http.session.csrf_token}
+	}
+	handle /body {
+		request_header X-Body {http.request.body}
+		reverse_proxy $APP
+	}
+	handle /inner {
+		route {
+			session {
+				cookie inner
+				table inner
+			}
+			session_csrf
+			session_edit increment n
+			request_header X-Body {http.request.body}
+			reverse_proxy $APP
+		}
+	}
+	handle /csrf {
+		session_csrf
+		request_header X-Body {http.request.body}
+		reverse_proxy $APP
+	}
+	handle /limited {
+		request_body {
+			max_size 5
+		}
+		respond "[{http.request.body}]"
+	}
+	handle /method {
+		method PUT
+		respond {method}
+	}
+	handle /error {
+		session_edit increment n
+		error 418
+	}
+	handle_errors {
+		reverse_proxy $APP
+	}
+}`, "APP", app.address())
+	v := s.visitor()
+	v.get("/login")
+	token := v.get("/login").body // is stored by now
+	form := "csrf_token=" + token
+	for path, want := range map[string]string{
+		"/body":    "POST got " + form + ", announced " + form,
+		"/inner":   "POST got " + form + ", announced " + form,
+		"/csrf":    "POST got " + form + ", announced " + form,
+		"/limited": "", // of an error of its size the error page reads no more
+		"/method":  "PUT",
+		"/error":   "POST got " + form + ", announced ",
+	} {
+		t.Run(path[1:], func(t *testing.T) {
+			a := v.postBody(path, "application/x-www-form-urlencoded", []byte(form))
+			if a.body != want {
+				t.Errorf("the answer is %d %q, want %q", a.StatusCode, a.body, want)
+			}
+		})
+	}
+}

@@ -37,15 +37,19 @@ func (s *Session) placeholder(name string) (any, bool) {
 	return nil, false
 }
 
-// placeholderValue leaves what Caddy's replacer prints well and makes JSON of the rest.
+// placeholderValue leaves what Caddy's replacer prints well, so that numbers are
+// numbers in expressions, and makes JSON of the rest. What is absent is the empty
+// string: in an expression a nil would be unlike it.
 func placeholderValue(value any) any {
 	switch value.(type) {
-	case nil, string, bool, int:
+	case nil:
+		return ""
+	case string, bool, int, float64:
 		return value
 	}
 	encoded, err := codec.EncodeValue(value)
 	if err != nil {
-		return nil
+		return ""
 	}
 	return strings.Trim(string(encoded), `"`)
 }

@@ -112,6 +112,43 @@ $SITE {
 	})
 }
 
+// In CEL a value has a type: what is absent is as empty as an absent header, or
+// `!= ”` would let guests in, and a number compares whether it is whole or not.
+func TestPlaceholders_inExpressions(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /put {
+		in_go $CODE
+	}
+	handle /user {
+		@member expression `+"`{http.session.data.user} != ''`"+`
+		@guest expression `+"`{http.session.data.user} == ''`"+`
+		respond @member member
+		respond @guest guest
+		respond neither
+	}
+	handle /score {
+		@good expression `+"`{http.session.data.score} >= 5`"+`
+		@poor expression `+"`{http.session.data.score} < 5.0`"+`
+		respond @good good
+		respond @poor poor
+	}
+}`, "CODE", puts(t))
+	v := s.visitor()
+	v.get("/user").want(t, http.StatusOK, "guest")
+	for values, want := range map[string][2]string{
+		`{"user":"alice","score":6}`:   {"member", "good"},
+		`{"user":null,"score":5.5}`:    {"guest", "good"},
+		`{"user":"alice","score":4.5}`: {"member", "poor"},
+		`{"user":"","score":4}`:        {"guest", "poor"},
+	} {
+		v.put(values)
+		v.get("/user").want(t, http.StatusOK, want[0])
+		v.get("/score").want(t, http.StatusOK, want[1])
+	}
+}
+
 // Caddy's templates put values into a page as they are; html escapes them.
 func TestPlaceholders_areEscapedInTemplates(t *testing.T) {
 	s := start(t, `

@@ -50,7 +50,7 @@ func (s *Session) renewForOwner(ctx context.Context) error {
 	s.mu.Lock()
 	rec, token, owner, grace, closed := s.rec, s.token, s.owner, s.grace, s.closed
 	s.mu.Unlock()
-	if s.h.owner == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token {
+	if s.h.owner == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token && !s.isRotation() {
 		return nil
 	}
 	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {

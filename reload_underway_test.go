@@ -1,8 +1,12 @@
 package caddysession_test
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptrace"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
@@ -49,4 +53,69 @@ func TestReload_toAnotherStoreLetsRequestsUnderWayFinish(t *testing.T) {
 	})
 	s.reload(site(""))
 	s.visitor().withoutJar().get("/", "Cookie", "session="+token).want(t, http.StatusOK, "alice")
+}
+
+// An operator's request goes on in the store in which it began.
+func TestReload_toAnotherStoreLetsAnImportFinish(t *testing.T) {
+	site := func(options string) string {
+		return "$SITE {\nsession {\n" + options + "\n}\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}"
+	}
+	s := startWithAdmin(t, site(""))
+	v := s.visitor()
+	v.get("/put")
+	rows := s.admin(http.MethodGet, "/session/export", "").body
+
+	reading := make(chan struct{})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reading) }})
+	body, write := io.Pipe()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.names["ADMIN"]+"/session/import", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Expect", "100-continue")
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	defer client.CloseIdleConnections()
+	go func() {
+		<-reading
+		if err := s.load(site("embedded $DIR/other.db")); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.WriteString(write, rows)
+		write.Close()
+	}()
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(answer), `"received":1`) {
+		t.Fatalf("the import got %d %s (%v)", res.StatusCode, answer, err)
+	}
+}
+
+// A request of the config before cannot read what one of the new config has
+// sealed with a key of its own. That is not the store's failure.
+func TestReload_toOtherKeysDoesNotTakeTheStoreForUnavailable(t *testing.T) {
+	withSecrets(t)
+	wait, waiting, goOn := newWait(t)
+	site := func(keys string) string {
+		return "$SITE {\nsession {\nkeys " + keys + "\n}\nhandle /wait {\nin_go " + wait + "\n}\n" +
+			"session_edit /count increment count\nrespond \"{http.session.data.count}\"\n}"
+	}
+	s := start(t, site("{env.SESSION_TEST_FIRST}"))
+	v := s.visitor()
+	v.get("/count")
+	waited := s.whileWaiting(v, "/wait", waiting, goOn, func() {
+		s.reload(site("{env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"))
+		v.get("/count").want(t, http.StatusOK, "2")
+	})
+	if waited.StatusCode != http.StatusServiceUnavailable || waited.Header.Get("Retry-After") == "" {
+		t.Errorf("the request that waited got %d, %v", waited.StatusCode, waited.Header)
+	}
+	s.logged("it is sealed with a key that is not configured")
+	if strings.Contains(s.readLog(), "the session store is unavailable") {
+		t.Error("the store is taken for unavailable")
+	}
+	v.get("/").want(t, http.StatusOK, "2")
 }

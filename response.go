@@ -25,6 +25,7 @@ type responseWriter struct {
 	failed      error
 	watch       *watch      // while the response goes on, see revalidate
 	over        atomic.Bool // the session has ended meanwhile
+	cut         atomic.Bool // and some of the response was not sent for it
 }
 
 // WriteHeader passes informational headers on, without our cookie, and stores the session for the final one.
@@ -54,6 +55,24 @@ func (w *responseWriter) WriteHeader(status int) {
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now()) // a writer without deadlines has none to give
 	})
 	w.ResponseWriter.WriteHeader(status)
+	w.hasten()
+}
+
+// hasten sends a header that sets the cookie at once, where the body may take its
+// time: one that waited for it would reach the browser after that of a login made
+// meanwhile, and take its place. Where the length is not known, reverse_proxy
+// flushes by itself, and to flush would make chunks of a short body.
+func (w *responseWriter) hasten() {
+	if w.session.setsCookie() && w.Header().Get("Content-Length") != "" {
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // a writer that cannot sends it with the body
+	}
+}
+
+// setsCookie reports whether the response's header has our cookie.
+func (s *Session) setsCookie() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written != ""
 }
 
 // commit stores the session and writes what the response says of it into the header.
@@ -70,12 +89,13 @@ func (w *responseWriter) commit() error {
 	return nil
 }
 
-// begin writes the header if it is not out yet.
+// begin writes the header if it is not out yet, and says why nothing may follow it.
 func (w *responseWriter) begin() error {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.over.Load() {
+		w.cut.Store(true)
 		return errSessionEnded
 	}
 	return w.failed
@@ -88,13 +108,22 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// ReadFrom keeps sendfile.
-func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
-	if err := w.begin(); err != nil {
-		return 0, err
+// ReadFrom keeps sendfile, by pieces where the session may end meanwhile.
+func (w *responseWriter) ReadFrom(r io.Reader) (sent int64, err error) {
+	for err = w.begin(); err == nil; err = w.begin() {
+		if w.watch == nil {
+			return w.ResponseWriterWrapper.ReadFrom(r)
+		}
+		n, err := w.ResponseWriterWrapper.ReadFrom(io.LimitReader(r, watchedPiece))
+		if sent += n; err != nil || n < watchedPiece {
+			return sent, err
+		}
 	}
-	return w.ResponseWriterWrapper.ReadFrom(r)
+	return sent, err
 }
+
+// watchedPiece is how many bytes are sent before the next look whether the session has ended.
+const watchedPiece = 64 << 10
 
 // FlushError sends the header, and with it the cookie, at the latest now.
 func (w *responseWriter) FlushError() error {
@@ -144,6 +173,7 @@ func (s *Session) writeHeader(header http.Header) {
 		return
 	}
 	header.Add("Set-Cookie", cookie)
+	s.checkDomain()
 	s.mu.Lock()
 	s.written = cookie
 	s.mu.Unlock()

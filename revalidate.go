@@ -75,7 +75,7 @@ func (s *Session) isOver() bool {
 	defer cancel()
 	rec, found, err := s.h.backend.store.Current(ctx, id)
 	if err != nil || !found {
-		s.h.backend.noteError(err)
+		s.h.backend.noteRead(err)
 		return err == nil
 	}
 	if s.h.owner == "" {

@@ -2,10 +2,16 @@ package caddysession_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -109,6 +115,74 @@ $SITE, $TLS {
 	s.logged("the session has ended")
 }
 
+// A download is cut short, and does not look whole.
+func TestRevalidate_cutsDownloadsShort(t *testing.T) {
+	const size = 1 << 40 // so much that none comes to its end
+	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = io.Copy(w, endless{})
+	})
+	s := start(t, `
+$SITE, $TLS {
+	session {
+		revalidate 20ms
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /logout {
+		session_edit destroy
+	}
+	handle {
+		session_auth user
+		reverse_proxy /proxied $APP
+		in_go /direct $DIRECT
+		root $DIR
+		file_server
+	}
+}`, "APP", app.address(), "DIRECT", inGo(t, func(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
+		_, _ = io.CopyN(w, endless{}, size) // it looks at no error
+		return nil
+	}))
+	file := filepath.Join(s.names["DIR"], "file")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, size)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/file", "/direct", "/proxied"} {
+		for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
+			t.Run(strings.Trim(path, "/")+"/"+protocol, func(t *testing.T) {
+				v := s.visitorWith(t)
+				v.handshake(site + "/login")
+				v.get(site + "/login")
+				over := *v
+				if protocol == "HTTP3" {
+					over = *v.overHTTP3()
+				}
+				over.http.Timeout = 0
+				res, err := over.http.Do(over.request(http.MethodGet, site+path))
+				if err != nil || res.StatusCode != http.StatusOK {
+					t.Fatalf("the download begins with %v %v", res, err)
+				}
+				defer res.Body.Close()
+				ended := make(chan error, 1)
+				go func() {
+					_, err := io.Copy(io.Discard, res.Body)
+					ended <- err
+				}()
+				v.get(site + "/logout")
+				select {
+				case err := <-ended:
+					if err == nil {
+						t.Error("what the client got looks whole")
+					}
+				case <-time.After(10 * time.Second):
+					t.Error("the download goes on")
+				}
+			})
+		}
+	}
+}
+
 // openStream reads the beginning of a stream.
 func openStream(t *testing.T, v *visitor, path string) io.ReadCloser {
 	t.Helper()
@@ -164,4 +238,44 @@ func openSocket(t *testing.T, v *visitor) io.ReadCloser {
 		t.Fatalf("the echo: %q %v", line, err)
 	}
 	return conn
+}
+
+// That the store does not answer is no sign that a session has ended.
+func TestRevalidate_closesNothingWhileTheStoreIsDown(t *testing.T) {
+	store := newStandIn(t)
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "data: hello\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		revalidate 20ms
+	}
+	session_edit /login put user alice
+	session_edit /logout destroy
+	@member session user
+	reverse_proxy @member $APP
+}`, "STORE", store.URL, "APP", app.address())
+	v := s.visitor()
+	stream := openStream(t, v, "/login")
+	defer stream.Close()
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, stream)
+		close(ended)
+	}()
+	store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+	}))
+	before := store.calls.Load()
+	eventually(t, "the store to be asked", func() bool { return store.calls.Load() > before+5 })
+	if closed(ended) {
+		t.Error("the stream has ended")
+	}
+	store.works()
+	v.get("/logout")
+	eventually(t, "the stream to end", func() bool { return closed(ended) })
 }

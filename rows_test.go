@@ -91,6 +91,24 @@ func (s *table) current() (found []row, err error) {
 	return found, rows.Err()
 }
 
+// alter changes the file of the embedded node as whoever can write to it may.
+func (s *server) alter(change string, args ...any) {
+	s.t.Helper()
+	alterFile(s.t, s.file(), change, args...)
+}
+
+func alterFile(t testing.TB, file, change string, args ...any) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(2000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(change, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // hashOf is what the table holds of a token.
 func hashOf(token string) string {
 	sum := sha256.Sum256([]byte(token))

@@ -26,9 +26,8 @@ const ownBytes = 1 << 10
 // save is scs's commit within a request: the encoded values are to be stored
 // under the token. It runs while scs holds its data.
 func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
-	if int64(len(data)) > s.h.maxSize+ownBytes {
-		s.h.backend.metrics.tooLarge.Inc()
-		return fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)
+	if err := s.checkSize(data); err != nil {
+		return err
 	}
 	owner, err := s.h.principalOf(data)
 	if err != nil {
@@ -37,7 +36,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	s.mu.Lock()
 	rec, edits := s.rec, s.edits
 	renewal := s.token != "" && token != s.token
-	unchanged := !renewal && bytes.Equal(data, s.base) && (s.h.backend.strict && !s.cached || len(edits) == 0)
+	unchanged := !renewal && bytes.Equal(data, s.base) && (s.isSure() || len(edits) == 0)
 	grace, closed := s.grace, s.closed
 	s.mu.Unlock()
 
@@ -69,8 +68,25 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		}
 		s.dropped(err)
 		return nil
+	case errors.As(err, &tooLarge{}):
+		return err
 	}
 	return s.storeFailed(doingStore, err)
+}
+
+// isSure reports whether the values as read or last written are what was stored
+// then, so that to set one to what it was changes nothing. s.mu is held.
+func (s *Session) isSure() bool { return s.h.backend.strict && !s.cached && !s.merged }
+
+// tooLarge is why values are not stored: they are more than a session may have.
+type tooLarge struct{ error }
+
+func (s *Session) checkSize(data []byte) error {
+	if int64(len(data)) <= s.h.maxSize+ownBytes {
+		return nil
+	}
+	s.h.backend.metrics.tooLarge.Inc()
+	return tooLarge{fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)}
 }
 
 // create stores a session that has no row. An insert whose outcome is unknown
@@ -93,7 +109,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 		return s.storeFailed(doingStore, err)
 	}
 	s.noteCreated(id, owner)
-	s.stored(rec, token, data, owner)
+	s.stored(rec, token, data, owner, false)
 	s.h.backend.wrote(rec, data, began)
 	s.logID(id)
 	return nil
@@ -102,7 +118,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 // update stores what this request did to a row that others may have changed since it was read.
 func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	keys, began := s.h.keys, time.Now()
-	renewed := renewal
+	renewed, behind := renewal, s.isMerged()
 	var sealed, values []byte
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
@@ -113,8 +129,14 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 		}
 		if current.Version != read.Version {
 			s.h.backend.metrics.conflicts.Inc()
-			merged, until, err := s.merge(read, current, data)
+			behind = true
+		}
+		if behind {
+			merged, until, err := s.merge(read, current, data, renewal)
 			if err != nil {
+				return current, err
+			}
+			if err := s.checkSize(merged); err != nil { // each may fit, and all together not
 				return current, err
 			}
 			values, next.Expiry = merged, s.expiry(until)
@@ -138,10 +160,10 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 		return err
 	}
 	s.noteSaved(saved.ID, owner, renewed)
-	s.stored(saved, token, data, owner)
 	if !bytes.Equal(saved.Data, sealed) {
 		values = nil // another change of this process was stored with it
 	}
+	s.stored(saved, token, data, owner, !bytes.Equal(values, data))
 	s.h.backend.wrote(saved, values, began)
 	if renewal && !renewed {
 		s.mu.Lock()
@@ -151,19 +173,26 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	return nil
 }
 
+// isMerged reports whether the row has changes that this request knows nothing of.
+func (s *Session) isMerged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.merged
+}
+
 // wasRotated reports whether another request has replaced the token meanwhile,
 // so that this one need not. Otherwise all the requests of a page would get a
 // token of their own, more than a sealed session knows (see noteBefore).
 func (s *Session) wasRotated(read, current rqlitestore.Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rotate && !s.issue && current.Token != read.Token
+	return s.rotating != "" && !s.issue && current.Token != read.Token
 }
 
 // stored notes what the row is now. The base for later changes is what this
-// request wrote, not what it was merged with.
-func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string) {
-	s.h.backend.noteError(nil)
+// request wrote, not what it was merged with: later changes are merged, too.
+func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string, merged bool) {
+	s.h.backend.noteWrite(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rec.Token != "" && s.rec.Token != rec.Token {
@@ -173,8 +202,8 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owne
 	if token != s.token {
 		s.issue, s.token, s.key, s.unnamed = true, token, s.h.keys.first(), false
 	}
-	s.rec, s.owner, s.base, s.edits = rec, owner, data, nil
-	s.grace, s.deleted, s.rotate = false, false, false
+	s.rec, s.owner, s.base, s.merged, s.edits = rec, owner, data, merged, nil
+	s.grace, s.deleted, s.rotating = false, false, ""
 }
 
 // dropped notes that a request came too late to change its session, or to say
@@ -189,7 +218,11 @@ func (s *Session) dropped(why error) {
 
 func (s *Session) storeFailed(doing string, err error) error {
 	err = s.h.backend.unavailable(doing, err)
-	s.h.backend.noteError(err)
+	if doing == doingLoad {
+		s.h.backend.noteRead(err)
+	} else {
+		s.h.backend.noteWrite(err)
+	}
 	return storeError{err}
 }
 

@@ -321,3 +321,160 @@ func TestSession_changesFromSeveralGoroutines(t *testing.T) {
 	v.get("/").want(t, http.StatusOK, "")
 	v.get("/count").want(t, http.StatusOK, fmt.Sprint(workers*each+1, " ", workers*each))
 }
+
+// What a handler does after the header is added to what is stored, also where the
+// commit before it was merged with what another request had stored meanwhile.
+func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	for name, late := range map[string]func(*caddysession.Session, *http.Request){
+		"Put":        func(s *caddysession.Session, _ *http.Request) { _ = s.Put("late", "yes") },
+		"Put of scs": func(s *caddysession.Session, r *http.Request) { s.Manager().Put(r.Context(), "late", "yes") },
+		"a value as it was": func(s *caddysession.Session, _ *http.Request) {
+			_ = s.Put("late", "yes")
+			_ = s.Put("theme", "light")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scsSite(t, map[string]http.HandlerFunc{
+				"/login": func(_ http.ResponseWriter, r *http.Request) {
+					_ = caddysession.FromContext(r.Context()).Put("theme", "light")
+				},
+				"/other": func(_ http.ResponseWriter, r *http.Request) {
+					session := caddysession.FromContext(r.Context())
+					_ = errors.Join(session.Put("other", "yes"), session.Put("theme", "dark"))
+				},
+				"/slow": func(w http.ResponseWriter, r *http.Request) {
+					session := caddysession.FromContext(r.Context())
+					_ = session.Put("slow", "yes")
+					waiting <- struct{}{}
+					<-goOn
+					w.WriteHeader(http.StatusOK)
+					late(session, r)
+				},
+			})
+			v := s.visitor()
+			v.get("/login").cookie(t)
+			s.whileWaiting(v, "/slow", waiting, goOn, func() { v.get("/other") })
+			want := []string{`"late":"yes"`, `"other":"yes"`, `"slow":"yes"`, `"theme":"dark"`}
+			if strings.HasPrefix(name, "a value") {
+				want[3] = `"theme":"light"`
+			}
+			row := s.table().only()
+			for _, part := range want {
+				if !strings.Contains(row.data, part) {
+					t.Errorf("%s is not in what is stored: %s", part, row.data)
+				}
+			}
+		})
+	}
+}
+
+// After the header there is nobody to give the cookie of a new session to.
+func TestManager_beginsNoSessionAfterTheHeader(t *testing.T) {
+	for name, change := range map[string]func(*http.Request) error{
+		"Put": func(r *http.Request) error {
+			session := caddysession.FromContext(r.Context())
+			if err := session.Destroy(); err != nil {
+				return nil
+			}
+			return session.Put("late", "yes")
+		},
+		"Put of scs": func(r *http.Request) error {
+			m := caddysession.FromContext(r.Context()).Manager()
+			_ = m.Destroy(r.Context())
+			m.Put(r.Context(), "late", "yes")
+			return errors.New("scs has no error for it")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scsSite(t, map[string]http.HandlerFunc{
+				"/login": func(_ http.ResponseWriter, r *http.Request) {
+					_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+				},
+				"/late": func(w http.ResponseWriter, r *http.Request) {
+					_ = caddysession.FromContext(r.Context()).Load()
+					w.WriteHeader(http.StatusOK)
+					if change(r) == nil {
+						t.Error("what is lost is no error")
+					}
+				},
+			})
+			v := s.visitor()
+			v.get("/login").cookie(t)
+			v.get("/late")
+			s.table().wantRows(0)
+			if name == "Put of scs" {
+				s.logged("what a handler changed after the response's header is lost")
+			}
+		})
+	}
+}
+
+// What is changed while the session is being stored is neither lost nor made twice.
+func TestSession_changesWhileItIsStored(t *testing.T) {
+	const requests, workers, each, rounds = 3, 4, 10, 15
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/begin": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("n", 0)
+		},
+		"/change": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			if err := session.Increment("n", 1); err != nil {
+				t.Error(err)
+			}
+			var all sync.WaitGroup
+			for range workers {
+				all.Go(func() {
+					for range each {
+						if err := session.Increment("n", 1); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			w.WriteHeader(http.StatusOK)
+			all.Wait()
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).Get("n"))
+		},
+	})
+	for range rounds {
+		v := s.visitor()
+		v.get("/begin").cookie(t)
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() { _, _ = v.try(http.MethodGet, "/change") })
+		}
+		all.Wait()
+		v.get("/read").want(t, http.StatusOK, fmt.Sprint(requests*(1+workers*each)))
+	}
+}
+
+// Whatever type of integer a Go module has put there, it is a whole number.
+func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/put": func(_ http.ResponseWriter, r *http.Request) {
+			for name, value := range map[string]any{
+				"int": 5, "int64": int64(5), "int32": int32(5), "int8": int8(5), "uint": uint(5), "uint64": uint64(5), "uint8": uint8(5),
+				"below": uint(1), "text": "5",
+			} {
+				_ = caddysession.FromContext(r.Context()).Put(name, value)
+			}
+		},
+		"/increment": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			for _, name := range session.Keys() {
+				n := 2
+				if name == "below" {
+					n = -2
+				}
+				_ = session.Increment(name, n)
+				fmt.Fprintf(w, "%s %v %T, ", name, session.Get(name), session.Get(name))
+			}
+		},
+	})
+	v := s.visitor()
+	v.get("/put").cookie(t)
+	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, ")
+}

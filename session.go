@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +43,7 @@ type Session struct {
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
 
-	changing sync.Mutex // held while an edit is made, so that edits have an order
+	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
 
 	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
 	err        error              // why it could not be loaded or stored
@@ -57,6 +58,7 @@ type Session struct {
 	key        *key               // that the token was issued under
 	owner      string             // the principal's name as it was read or last written
 	base       []byte             // the values as read or last written, encoded
+	merged     bool               // the row has more than these: what others had stored meanwhile
 	edits      []edit             // what was done since, in order
 	grace      bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
 	trying     string             // the token of an insert whose outcome is not known
@@ -65,12 +67,12 @@ type Session struct {
 	endOthers  bool               // the other sessions of its principal are to be destroyed
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
-	untouched  bool               // nobody changed it since its upkeep failed
+	untouched  []byte             // what scs held when its upkeep failed
 	handedOut  bool               // scs's data was: what is done to it is not seen here
 	changes    int                // how often it was changed by its own methods
 	committed  int                // changes when it was last committed, and one
 	allowed    bool               // its client may begin it
-	rotate     bool               // the renewal under way changes the token only
+	rotating   string             // the token of a renewal that changes nothing else
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
 	issue      bool               // the cookie is to be written
 	cookie     string             // the Set-Cookie of the response
@@ -208,16 +210,26 @@ func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
 	}
-	return s.change(func(values map[string]any) {
-		switch number := values[key].(type) {
-		case int64:
-			values[key] = number + int64(n)
-		case int:
-			values[key] = number + n
-		default:
-			values[key] = n
-		}
-	})
+	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) })
+}
+
+// plus adds n to an integer, which keeps its type unless it would be an unsigned
+// one below 0.
+func plus(value any, n int) any {
+	number := reflect.ValueOf(value)
+	if !number.CanInt() && !number.CanUint() {
+		return n
+	}
+	sum := reflect.New(number.Type()).Elem()
+	switch {
+	case number.CanInt():
+		sum.SetInt(number.Int() + int64(n))
+	case n < 0 && number.Uint() < uint64(-n):
+		return int(number.Uint()) + n
+	default:
+		sum.SetUint(number.Uint() + uint64(n))
+	}
+	return sum.Interface()
 }
 
 // change makes an edit on scs's values and remembers it for a lost race.
@@ -228,11 +240,11 @@ func (s *Session) change(e edit) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && s.rec.ID == "" {
+	if s.closed && (s.rec.ID == "" || s.ended) {
 		s.mu.Unlock()
 		return errAfterHeader
 	}
-	s.edits, s.untouched = append(s.edits, e), false
+	s.edits, s.untouched = append(s.edits, e), nil
 	s.mu.Unlock()
 	s.apply(e)
 	s.nameFresh()
@@ -306,6 +318,7 @@ func (s *Session) Renew() error {
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
+	s.noteRenewal(s.scs)
 	if !s.isUnstored() {
 		s.h.manager.Put(s.scs, csrfKey, newID()) // whoever knew the old one must not know this
 	}
@@ -387,7 +400,7 @@ func (s *Session) Created() time.Time {
 }
 
 // Expires returns when the session ends at the latest, however busy it is; zero
-// for one that is not stored.
+// for one that is neither stored nor going to be.
 func (s *Session) Expires() time.Time {
 	if s.ID() == "" {
 		return time.Time{}

@@ -15,6 +15,7 @@ import (
 
 // standIn is an rqlite node that can be made to fail: an embedded node behind HTTP.
 type standIn struct {
+	t testing.TB
 	*httptest.Server
 	node  *embedded.Node
 	file  string
@@ -27,7 +28,7 @@ type serveMode func(w http.ResponseWriter, r *http.Request, node http.Handler)
 
 func newStandIn(t testing.TB) *standIn {
 	t.Helper()
-	s := &standIn{file: filepath.Join(t.TempDir(), "rqlite.db"), done: make(chan struct{})}
+	s := &standIn{t: t, file: filepath.Join(t.TempDir(), "rqlite.db"), done: make(chan struct{})}
 	s.node = embedded.New(s.file, embedded.Options{})
 	if err := s.node.Open(); err != nil {
 		t.Fatal(err)
@@ -126,4 +127,15 @@ func (s *standIn) losesReplies(n int64) {
 		node.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	}))
+}
+
+// executes changes its database, as another program or another Caddy does.
+func (s *standIn) executes(sql string) {
+	s.t.Helper()
+	body := strings.NewReader(`["` + sql + `"]`)
+	answer := httptest.NewRecorder()
+	s.node.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "http://127.0.0.1/db/execute", body))
+	if text := answer.Body.String(); strings.Contains(text, "error") || answer.Code != http.StatusOK {
+		s.t.Fatalf("%s: %d %s", sql, answer.Code, text)
+	}
 }

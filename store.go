@@ -32,10 +32,11 @@ type backend struct {
 	making  sync.Once                 // of the cache
 	strict  bool                      // a read sees every acknowledged write
 	name    string
-	logger  *zap.Logger
+	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
 
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
+	failing atomic.Pointer[writeFailure]
 	touches sync.WaitGroup
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
@@ -68,7 +69,8 @@ func takeBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 }
 
 func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
-	b := &backend{file: r.file, name: r.name(), logger: logger, metrics: newStoreMetrics(r.label())}
+	b := &backend{file: r.file, name: r.name(), metrics: newStoreMetrics(r.label())}
+	b.logger.Store(logger)
 	conn, err := b.connect(r)
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 		Table:   r.table,
 		Observe: b.metrics.observe,
 		OnCleanupError: func(err error) {
-			logger.Warn("removing expired sessions failed; the next round tries again", zap.String("store", b.name), zap.Error(err))
+			b.log().Warn("removing expired sessions failed; the next round tries again", zap.String("store", b.name), zap.Error(err))
 		},
 	})
 	b.store = newBoundedStore(store, b.metrics)
@@ -89,7 +91,7 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 	if r.file != "" {
 		n, _, err := nodes.LoadOrNew(r.file, func() (caddy.Destructor, error) {
-			return node{embedded.New(r.file, embedded.Options{Synchronous: r.live.synchronous})}, nil
+			return node{embedded.New(r.file, embedded.Options{Synchronous: r.live.synchronous, Replaced: func() { noteReplaced(r.file) }})}, nil
 		})
 		if err != nil {
 			return nil, err
@@ -115,18 +117,31 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 }
 
 // start opens the store in the background and applies what may change while it is in use.
-func (b *backend) start(settings liveSettings) {
-	b.store.StartCleanup(settings.cleanup)
-	b.store.limit.Store(settings.maxCalls)
+func (b *backend) start(settings liveSettings, logger *zap.Logger) {
+	b.apply(settings, logger)
 	if b.cluster != nil {
 		b.cluster.Start()
+		return
+	}
+	b.noteError(b.node.Open())
+}
+
+// apply changes what may change while the store is in use.
+func (b *backend) apply(settings liveSettings, logger *zap.Logger) {
+	b.logger.Store(logger)
+	b.store.StartCleanup(settings.cleanup)
+	b.store.limit.Store(settings.maxCalls)
+	if b.node == nil {
 		return
 	}
 	if err := b.node.SetSynchronous(settings.synchronous); err != nil {
 		b.noteError(err)
 	}
-	b.noteError(b.node.Open())
 }
+
+// log is that of the newest config which has the store: Caddy closes the log of
+// the one that made it when that ends.
+func (b *backend) log() *zap.Logger { return b.logger.Load() }
 
 // release gives the store back to the pool.
 func (b *backend) release(key string) error {
@@ -147,7 +162,7 @@ func (b *backend) letGo() {
 // closeLate closes a store that no config has any more.
 func (b *backend) closeLate() {
 	if err := b.close(); err != nil {
-		b.logger.Error("closing the session store of an earlier config", zap.String("store", b.name), zap.Error(err))
+		b.log().Error("closing the session store of an earlier config", zap.String("store", b.name), zap.Error(err))
 	}
 }
 
@@ -183,46 +198,6 @@ func (b *backend) close() (err error) {
 		_, err = nodes.Delete(b.file)
 	})
 	return err
-}
-
-// noteError logs when the store becomes unavailable, and when it is back:
-// once each, however many requests notice.
-func (b *backend) noteError(err error) {
-	if errors.Is(err, errBusy) {
-		return // the store itself was not asked
-	}
-	if b.down.Load() == (err != nil) {
-		return
-	}
-	b.noting.Lock()
-	defer b.noting.Unlock()
-	if b.down.Load() == (err != nil) {
-		return
-	}
-	b.down.Store(err != nil)
-	if err != nil {
-		b.tell(event{name: storeUnavailable})
-	}
-	switch {
-	case errors.Is(err, embedded.ErrLocked):
-		b.logger.Error("another process has the session store open; requests that need a session get a 503 until it lets go",
-			zap.String("store", b.name), zap.Error(err))
-	case err != nil:
-		b.logger.Error("the session store is unavailable", zap.String("store", b.name), zap.Error(err))
-	default:
-		b.logger.Info("the session store is available", zap.String("store", b.name))
-	}
-}
-
-// noteNode logs when a node of the cluster ceases to answer, and when it is
-// back: the store may go on without it, and would not with one less.
-func (b *backend) noteNode(e cluster.Event) {
-	switch e.Kind {
-	case cluster.BreakerOpened:
-		b.logger.Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.String("node", e.Node), zap.Error(e.Err))
-	case cluster.BreakerClosed:
-		b.logger.Info("a node of the rqlite cluster answers again", zap.String("node", e.Node))
-	}
 }
 
 // unavailable wraps what went wrong with the store for the request's error.

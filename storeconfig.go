@@ -283,7 +283,7 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 		}
 		c.Addresses[i] = strings.TrimSuffix(address, "/")
 	}
-	if c.Password != "" && !strings.Contains(c.Password, "{") {
+	if c.Password != "" && !isPlaceholder(c.Password) {
 		logger.Warn("the rqlite password stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
 	}
 	for option, value := range map[string]*string{
@@ -305,10 +305,23 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 // resolveOption replaces the placeholders of an option that must not come out empty.
 func resolveOption(option, value string) (string, error) {
 	resolved, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
-	if err != nil {
-		return "", fmt.Errorf("%s resolves to nothing: is the variable set, the file there? (%s)", option, value)
+	resolved = strings.TrimSpace(resolved)
+	if err == nil && (resolved != "" || value == "") {
+		return resolved, nil
 	}
-	return strings.TrimSpace(resolved), nil
+	if option == "password" { // a part of which may stand beside its placeholder
+		return "", fmt.Errorf(`%w (a brace that belongs to it is written \{)`, unresolved(option, value))
+	}
+	return "", fmt.Errorf("%w (%s)", unresolved(option, value), value)
+}
+
+// unresolved is the error for an option of which nothing is left.
+func unresolved(option, value string) error {
+	if strings.Contains(value, "{http.") {
+		return fmt.Errorf("%s has a placeholder of requests, and there is none when the config is loaded; "+
+			"a Caddyfile takes {file.NAME} for one unless it is a whole path: {file./etc/caddy/NAME}", option)
+	}
+	return fmt.Errorf("%s resolves to nothing: is the variable set, is the file there, and may Caddy's user read it?", option)
 }
 
 // loadTLS reads the certificates; their content is part of what the store is,
@@ -352,6 +365,18 @@ func (r *resolvedStore) identity() string {
 	}
 	addresses := slices.Sorted(slices.Values(r.rqlite.Addresses))
 	return strings.Join(addresses, " ") + " " + r.table
+}
+
+// places are where the rows are found: on each node of a cluster are all of them.
+func (r *resolvedStore) places() []string {
+	if r.file != "" {
+		return []string{r.identity()}
+	}
+	places := make([]string, 0, len(r.rqlite.Addresses))
+	for _, address := range r.rqlite.Addresses {
+		places = append(places, address+" "+r.table)
+	}
+	return places
 }
 
 // key names the connection in the pool: what cannot be changed on a live one.

@@ -28,6 +28,7 @@ const (
 	forged                    // with a tag that does not fit
 	genuine                   // issued here
 	unknownKey                // issued under a key that is not configured
+	plain                     // issued without a key, which is no longer accepted
 )
 
 // write makes the cookie's value for a token.
@@ -51,8 +52,11 @@ func (r *keyring) read(value string) (ticket, verdict) {
 	switch {
 	case len(value) == tokenLength:
 		var raw [tokenBytes + 1]byte
-		if n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(value)); err != nil || n != tokenBytes || !r.acceptsPlain() {
+		if n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(value)); err != nil || n != tokenBytes {
 			return ticket{}, malformed
+		}
+		if !r.acceptsPlain() {
+			return ticket{}, plain
 		}
 		return ticket{token: value}, genuine
 	case len(value) == signedLength:

@@ -1,12 +1,14 @@
 package caddysession
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -43,12 +45,13 @@ func (s *Session) giveToken(ctx context.Context) {
 	defer cancel()
 	s.startRotation(ctx)
 	s.noteUse(ctx)
-	if _, _, err := s.h.manager.Commit(ctx); err != nil {
+	if err := s.commitThrough(ctx); err != nil {
 		if errors.As(err, &storeError{}) { // and not something about this one session
 			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
 		}
+		held := s.held(ctx)
 		s.mu.Lock()
-		s.untouched = true
+		s.untouched = held
 		s.mu.Unlock()
 		s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
 		return
@@ -58,16 +61,29 @@ func (s *Session) giveToken(ctx context.Context) {
 
 // isUntouched reports whether the session has nothing to store but upkeep that
 // was tried in vain.
-func (s *Session) isUntouched() bool {
+func (s *Session) isUntouched(ctx context.Context) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.untouched
+	untouched := s.untouched
+	s.mu.Unlock()
+	return untouched != nil && bytes.Equal(untouched, s.held(ctx))
+}
+
+// held is what scs holds: the token and the values; nil where those cannot be encoded.
+func (s *Session) held(ctx context.Context) []byte {
+	values, err := codec.JSON{}.Encode(s.h.manager.Deadline(ctx), s.h.values(ctx))
+	if err != nil {
+		return nil
+	}
+	return append(values, s.h.manager.Token(ctx)...)
 }
 
 // touch moves the expiry of a session in use, at most once in touch_interval,
 // and off the request's path: a touch that gets lost is made up for by the next.
+// Without an idle_timeout there is something to move only where there was one
+// when the session was stored; if another handler has it still, that is not to be
+// undone by a visit elsewhere.
 func (s *Session) touch(deadline time.Time) {
-	if s.h.idle == 0 || !s.touchDue(deadline) {
+	if s.h.idle == 0 && s.h.lease.idle || !s.touchDue(deadline) {
 		return
 	}
 	rec, expiry := s.row(), s.expiry(deadline)
@@ -129,9 +145,12 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 		defer s.h.backend.upkeep.Delete(what)
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
-		if err := work(ctx); err != nil {
+		err := work(ctx)
+		if err != nil {
 			err = s.h.backend.unavailable(doing, err)
-			s.h.backend.noteError(err)
+		}
+		s.h.backend.noteWrite(err)
+		if err != nil {
 			s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
 		}
 	})
@@ -176,7 +195,7 @@ func (s *Session) startRotation(ctx context.Context) {
 		return
 	}
 	s.h.manager.SetDeadline(ctx, deadline)
-	now := int(time.Now().Unix())
+	token, now := s.h.manager.Token(ctx), int(time.Now().Unix())
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()
@@ -187,7 +206,7 @@ func (s *Session) startRotation(ctx context.Context) {
 		s.h.keys.noteBefore(values, current)
 	}
 	s.edits = append(s.edits, rotated)
-	s.rotate = true
+	s.rotating = token
 	s.mu.Unlock()
 	s.apply(rotated)
 }
@@ -195,5 +214,16 @@ func (s *Session) startRotation(ctx context.Context) {
 func (s *Session) isRotation() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rotate
+	return s.rotating != ""
+}
+
+// noteRenewal finds out whether the session was renewed since a rotation began
+// that was not stored. Whoever renews it wants more than another token.
+func (s *Session) noteRenewal(ctx context.Context) {
+	token := s.h.manager.Token(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token != s.rotating {
+		s.rotating = ""
+	}
 }

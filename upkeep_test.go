@@ -1,10 +1,15 @@
 package caddysession_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 // Upkeep that the store does not do costs a request little, and is nothing that
@@ -95,4 +100,87 @@ $SITE {
 		return strings.Contains(s.readLog(), failed)
 	})
 	other.get("/").cookie(t)
+}
+
+// A visit to a site without an idle_timeout is no use of the session on one that has it.
+func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
+	const routes = "\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}\n"
+	s := start(t, "$SITE {\nsession {\nidle_timeout 2s\n}"+routes+"$SITE2 {\nsession"+routes)
+	v := s.visitor()
+	v.get("/put")
+	v.get("$SITE2/").want(t, http.StatusOK, "alice")
+	eventually(t, "the session to end", func() bool { return v.get("$SITE2/").body == "" })
+	v.get("/").want(t, http.StatusOK, "")
+}
+
+// A session that could not be given a new token is stored all the same when an
+// error route changes it afterwards, and renewed when that is a login.
+func TestUpkeep_thatFailedIsInTheWayOfNothing(t *testing.T) {
+	const site = `
+$SITE {
+	session {
+		rqlite $STORE
+		principal user
+		$OPTION
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /error {
+		@member session user alice
+		error @member 404
+	}
+	handle_errors {
+		session {
+			rqlite $STORE
+			principal user
+			$OPTION
+		}
+		in_go $CHANGE
+	}
+	respond "{http.session.data.user} {http.session.data.late}"
+}`
+	withSecrets(t)
+	for name, c := range map[string]struct {
+		change   func(*caddysession.Session, *http.Request) error
+		new, old string // what is read with the new token, and with the one before
+	}{
+		"Put": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("late", "yes") }, "alice yes", "alice yes"},
+		"Put of scs": {func(s *caddysession.Session, r *http.Request) error {
+			s.Manager().Put(r.Context(), "late", "yes")
+			return nil
+		}, "alice yes", "alice yes"},
+		"a renewal": {func(s *caddysession.Session, _ *http.Request) error {
+			return errors.Join(s.Renew(), s.Put("late", "yes"))
+		}, "alice yes", "alice "},
+		"a renewal of scs": {func(s *caddysession.Session, r *http.Request) error {
+			s.Manager().Put(r.Context(), "late", "yes")
+			return s.Manager().RenewToken(r.Context())
+		}, "alice yes", "alice "},
+		"a logout of scs": {func(s *caddysession.Session, r *http.Request) error {
+			return s.Manager().Destroy(r.Context())
+		}, " ", " "},
+		"a login": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("user", "bob") }, "bob ", " "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newStandIn(t)
+			s := start(t, site, "STORE", store.URL, "OPTION", "persist on", "CHANGE", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+				store.works()
+				if err := c.change(caddysession.FromContext(r.Context()), r); err != nil {
+					return err
+				}
+				w.WriteHeader(http.StatusOK)
+				return nil
+			}))
+			v := s.visitor()
+			old := v.get("/login").cookie(t)
+			s.names["OPTION"] = "keys {env.SESSION_TEST_FIRST} {\n plain_until " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + "\n}"
+			s.reload(site)
+			store.failsWrites()
+			v.get("/error").want(t, http.StatusOK, "")
+			s.logged("a session could not be given a new token")
+			v.get("/").want(t, http.StatusOK, c.new)
+			v.withoutJar().get("/", "Cookie", "session="+old.Value).want(t, http.StatusOK, c.old)
+		})
+	}
 }

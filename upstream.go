@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
@@ -58,8 +57,8 @@ func (c *UpstreamConfig) check() error {
 		return errors.New("send * sends all keys: leave the others out")
 	}
 	for _, key := range append(slices.Collect(maps.Values(c.Headers)), c.Send...) {
-		if strings.HasPrefix(key, reserved) {
-			return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
+		if err := checkKey(key); err != nil {
+			return err
 		}
 	}
 	folded := make(map[string]bool)
@@ -105,13 +104,21 @@ func newUpstream(c *UpstreamConfig) *upstream {
 }
 
 // fold makes one name of all spellings that CGI and its kin take for the same.
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r == '.' {
-			return '-'
+func fold(name string) string { return string(appendFolded(nil, name)) }
+
+// appendFolded is fold into a buffer: it is asked of every header of a request
+// and its response. Names are ASCII (RFC 9110 section 5.1).
+func appendFolded(b []byte, name string) []byte {
+	for _, c := range []byte(name) {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_', c == '.':
+			c = '-'
 		}
-		return unicode.ToLower(r)
-	}, name)
+		b = append(b, c)
+	}
+	return b
 }
 
 // within runs next with the headers of the session in the request, and those
@@ -154,7 +161,10 @@ func (u *upstream) stripRequest(r *http.Request) {
 }
 
 // owns reports whether a request's header is ours.
-func (u *upstream) owns(name string, _ []string) bool { return u.names[fold(name)] }
+func (u *upstream) owns(name string, _ []string) bool {
+	var b [64]byte
+	return u.names[string(appendFolded(b[:0], name))]
+}
 
 // trailerGuard removes our names from a request's trailers when they arrive:
 // net/http adds them at the end of the body, those that were not announced too.

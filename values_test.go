@@ -216,3 +216,34 @@ $SITE {
 		t.Errorf("the row holds %s", row.data)
 	}
 }
+
+// What is as it was in the cache may be something else in the store by now.
+func TestValues_unchangedOnesAreWrittenWhereOthersMayHaveChangedThem(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		cache 1m
+	}
+	session_edit /light put theme light
+	session_edit /more {
+		put theme light
+		increment n
+	}
+	respond "{http.session.data.theme}"
+}`, "STORE", store.URL)
+	for _, path := range []string{"/light", "/more"} {
+		t.Run(path, func(t *testing.T) {
+			v := s.visitor()
+			v.get("/light").cookie(t)
+			v.get("/").want(t, http.StatusOK, "light")
+			store.executes(`UPDATE sessions SET version=version+1,data=CAST(replace(CAST(data AS TEXT),'light','dark') AS BLOB)`)
+			v.get(path).want(t, http.StatusOK, "light")
+			if row := openTable(t, store.file).only(); !strings.Contains(row.data, "light") {
+				t.Errorf("stored is %+v", row)
+			}
+			store.executes("DELETE FROM sessions")
+		})
+	}
+}

@@ -1,0 +1,85 @@
+package caddysession
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
+)
+
+// However many sessions are read, that those of a user have ended is not forgotten
+// while one of them could still be answered from memory.
+func TestReadCache_forgetsNoEnd(t *testing.T) {
+	for name, key := range map[string]string{"of a principal": principalKey("alice"), "of an id": "id of alice"} {
+		t.Run(name, func(t *testing.T) {
+			c := filledCache(t, time.Minute)
+			c.end(key)
+			c.fill("newer", "bob")
+			if _, ok := c.get("token of alice", time.Minute); ok {
+				t.Error("a session that has ended is answered from memory")
+			}
+		})
+	}
+}
+
+// What has ended is not remembered for longer than it has to be, so a handler for
+// which answers may be older has none from before.
+func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
+	c := newTestCache(t, time.Nanosecond)
+	c.store("alice", 0)
+	c.end(principalKey("alice"))
+	c.entries.CleanUp()
+	c.allow(time.Minute)
+	if _, ok := c.get("token of alice", time.Minute); ok {
+		t.Error("a session that has ended is answered from memory")
+	}
+	c.allow(time.Second)
+	c.store("bob", 0)
+	if _, ok := c.get("token of bob", time.Minute); !ok {
+		t.Error("what was read since is not answered from memory")
+	}
+}
+
+type testCache struct{ *readCache }
+
+func newTestCache(t testing.TB, age time.Duration) testCache {
+	c := testCache{newReadCache()}
+	t.Cleanup(func() { c.entries.StopAllGoroutines() })
+	c.allow(age)
+	return c
+}
+
+// filledCache has had more sessions than there is room for, and has alice's.
+func filledCache(t testing.TB, age time.Duration) testCache {
+	c := newTestCache(t, age)
+	c.store("alice", 0)
+	c.fill("older", "alice")
+	for range 100 { // a full cache need not take what it is given
+		if _, ok := c.get("token of alice", time.Minute); ok {
+			return c
+		}
+		c.store("alice", 0)
+	}
+	t.Fatal("a session that is read often is not answered from memory")
+	return c
+}
+
+// fill reads twice as many sessions as there is room for, and one beside each.
+func (c testCache) fill(names, often string) {
+	for n := range 2 * cacheWeight / (8 << 10) {
+		c.store(fmt.Sprint(names, " ", n), 4<<10)
+		c.get("token of "+often, time.Minute)
+	}
+	c.entries.CleanUp()
+}
+
+func (c testCache) store(name string, size int) {
+	now := time.Now()
+	c.put("token of "+name, rqlitestore.Record{
+		ID: "id of " + name, Principal: name, Version: 1, Data: make([]byte, size), Expiry: now.Add(time.Hour),
+	}, nil, now)
+	for range 3 {
+		c.get("token of "+name, time.Minute)
+	}
+}

@@ -1,0 +1,101 @@
+package caddysession_test
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The apps of a config start in no particular order: the stores may have their
+// new settings already when another app fails.
+func TestReload_thatFailsToStartLeavesTheSettings(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	site := func(options string) string {
+		return "$METRICS {\nmetrics /metrics\n}\n$SITE {\nsession {\n" + options + "\n}\nsession_edit /put put user alice\nrespond ok\n}\n"
+	}
+	s := start(t, site("max_calls 321"), "METRICS", "http://"+freeAddress(t))
+	s.visitor().get("/put")
+	fails := site("max_calls 7") + "http://" + taken.Addr().String() + " {\nbind 127.0.0.1\nrespond taken\n}"
+	for range 12 {
+		if err := s.load(fails); err == nil {
+			t.Fatal("a config with an address that is in use was taken")
+		}
+		if got := s.scrape().sum("store_max_calls"); got != 321 {
+			t.Fatalf("after a reload that failed, max_calls is %v", got)
+		}
+	}
+}
+
+// A session that was stored under an idle_timeout must not end by it while it is
+// used, once there is none any more.
+func TestReload_withoutIdleTimeoutKeepsSessionsInUse(t *testing.T) {
+	site := func(options string) string {
+		return "$SITE {\nsession {\n" + options + "\n}\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}"
+	}
+	const idle = 2 * time.Second
+	s := start(t, site("idle_timeout 2s"))
+	v := s.visitor()
+	v.get("/put")
+	stored := time.Now()
+	s.reload(site(""))
+	eventually(t, "the idle time to be over", func() bool {
+		v.get("/").want(t, http.StatusOK, "alice")
+		return time.Since(stored) > idle+idle/2
+	})
+}
+
+// A store outlives a reload, and what there is to say of it is in the log of the
+// config that runs.
+func TestReload_storesLogWhereTheNewConfigSays(t *testing.T) {
+	store := newStandIn(t)
+	site := func(log string) string {
+		return `
+{
+	log other {
+		output file $DIR/` + log + `.log
+		include http.handlers.session session
+	}
+}
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 300ms
+		}
+	}
+	session_edit /login put user alice
+	respond "{http.session.data.user}"
+}`
+	}
+	s := start(t, site("first"), "STORE", store.URL)
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	s.reload(site("second"))
+	store.fails()
+	if a := v.get("/"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	log, err := os.ReadFile(s.expand("$DIR/second.log"))
+	if err != nil || !strings.Contains(string(log), "the session store is unavailable") {
+		t.Errorf("the new log has\n%s%v", log, err)
+	}
+}
+
+// What has expired is removed as often as the config that runs says.
+func TestReload_beginsTheCleanup(t *testing.T) {
+	site := func(cleanup string) string {
+		return "$SITE {\nsession {\nlifetime 100ms\ncleanup_interval " + cleanup + "\n}\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}"
+	}
+	s := start(t, site("0"))
+	s.visitor().get("/put").want(t, http.StatusOK, "alice")
+	table := s.table()
+	table.wantRows(1)
+	s.reload(site("50ms"))
+	eventually(t, "the row to be removed", func() bool { return table.count() == 0 })
+}

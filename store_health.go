@@ -1,0 +1,118 @@
+package caddysession
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+)
+
+// writeFailure is that a write failed while reads went on, as on a full disk.
+type writeFailure struct {
+	at  time.Time // of the last one
+	why error
+}
+
+// failureHolds is for how long after such a failure that a read is answered is
+// no news: it says nothing of the writes. Each later failure begins that anew.
+const failureHolds = 30 * time.Second
+
+// writesFail returns the last failure of a write, unless that is over; or nil.
+func (b *backend) writesFail() *writeFailure {
+	if f := b.failing.Load(); f != nil && time.Since(f.at) < failureHolds {
+		return f
+	}
+	return nil
+}
+
+// noteRead is noteError for what came of a read.
+func (b *backend) noteRead(err error) {
+	if isNoNews(err) || err == nil && b.writesFail() != nil {
+		return
+	}
+	if b.failing.Load() != nil {
+		b.failing.Store(nil)
+	}
+	b.noteError(err)
+}
+
+// noteWrite is noteError for what came of a write.
+func (b *backend) noteWrite(err error) {
+	switch {
+	case isNoNews(err):
+		return
+	case err == nil && b.failing.Load() != nil:
+		b.failing.Store(nil)
+	case err != nil && (!b.down.Load() || b.writesFail() != nil):
+		b.failing.Store(&writeFailure{time.Now(), err})
+	}
+	b.noteError(err)
+}
+
+// isNoNews reports whether an error says nothing of the store: it was not asked,
+// or has answered with a row that the keys do not open.
+func isNoNews(err error) bool {
+	return err != nil && (errors.Is(err, errBusy) || errors.As(err, new(refused)))
+}
+
+// noteError logs when the store becomes unavailable, and when it is back:
+// once each, however many requests notice.
+func (b *backend) noteError(err error) {
+	if isNoNews(err) || b.down.Load() == (err != nil) {
+		return
+	}
+	b.noting.Lock()
+	defer b.noting.Unlock()
+	if b.down.Load() == (err != nil) {
+		return
+	}
+	b.down.Store(err != nil)
+	if err != nil {
+		b.tell(event{name: storeUnavailable})
+	}
+	switch {
+	case errors.Is(err, embedded.ErrLocked):
+		b.log().Error("another process has the session store open; requests that need a session get a 503 until it lets go",
+			zap.String("store", b.name), zap.Error(err))
+	case err != nil:
+		b.log().Error("the session store is unavailable", zap.String("store", b.name), zap.Error(err))
+	default:
+		b.log().Info("the session store is available", zap.String("store", b.name))
+	}
+}
+
+// noteReplaced logs that a file went away under the running Caddy, and the
+// sessions with it, whatever table they are in.
+func noteReplaced(file string) {
+	var newest *backend
+	for _, b := range live.ofFile(file) {
+		b.endedAll()
+		if newest == nil || !b.abandoned.Load() {
+			newest = b
+		}
+	}
+	if newest == nil {
+		return // it has just been closed
+	}
+	newest.log().Error("the session file was removed or replaced while Caddy had it open: what lies there now is opened, and sessions that it does not have have ended",
+		zap.String("store", newest.name), zap.String("file", file))
+}
+
+// noteNode logs when a node of the cluster ceases to answer, and when it is
+// back: the store may go on without it, and would not with one less.
+func (b *backend) noteNode(e cluster.Event) {
+	switch e.Kind {
+	case cluster.BreakerOpened:
+		b.log().Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.String("node", e.Node), zap.Error(e.Err))
+	case cluster.BreakerClosed:
+		b.log().Info("a node of the rqlite cluster answers again", zap.String("node", e.Node))
+	case cluster.ClockDiffers:
+		b.log().Warn("the clocks of this machine and of a node of the rqlite cluster differ: a Caddy whose clock is wrong ends sessions too early or too late, for other Caddys too; set the clock, and let all machines take their time from one source",
+			zap.String("node", e.Node), zap.Error(e.Err))
+	case cluster.ClockAgrees:
+		b.log().Info("the clocks of this machine and of a node of the rqlite cluster agree again", zap.String("node", e.Node))
+	}
+}
