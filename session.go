@@ -166,6 +166,16 @@ func (s *Session) Keys() []string {
 	})
 }
 
+// hasKeys reports whether any of the values is the application's.
+func hasKeys(values map[string]any) bool {
+	for key := range values {
+		if !strings.HasPrefix(key, reserved) {
+			return true
+		}
+	}
+	return false
+}
+
 // Put stores a value under a key, which must not begin with __: such keys are
 // the session's own. That the value has no form in a session, as a channel has
 // none, comes out when the session is stored: the response is a 500 then.
