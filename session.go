@@ -38,7 +38,7 @@ type Session struct {
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
-	answered  bool // its failure is being answered by an error route
+	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
