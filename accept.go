@@ -162,7 +162,7 @@ func (s *Session) MergePatch(patch map[string]any) error {
 			return errReservedKey
 		}
 	}
-	return s.change(func(values map[string]any) { merge(values, patch) })
+	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)
 }
 
 // patch makes the changes of a Session-Set.

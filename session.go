@@ -174,7 +174,7 @@ func (s *Session) Put(key string, value any) error {
 		return errReservedKey
 	}
 	value = codec.Clone(value)
-	return s.change(func(values map[string]any) { values[key] = value })
+	return s.change(func(values map[string]any) { values[key] = value }, key)
 }
 
 // Remove deletes keys. Those that begin with __ are the session's own.
@@ -188,7 +188,7 @@ func (s *Session) Remove(keys ...string) error {
 		for _, key := range keys {
 			delete(values, key)
 		}
-	})
+	}, keys...)
 }
 
 // Clear deletes all of the application's keys. The session itself goes on.
@@ -210,7 +210,7 @@ func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
 	}
-	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) })
+	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
 }
 
 // plus adds n to an integer, which keeps its type unless it would be an unsigned
@@ -232,8 +232,9 @@ func plus(value any, n int) any {
 	return sum.Interface()
 }
 
-// change makes an edit on scs's values and remembers it for a lost race.
-func (s *Session) change(e edit) error {
+// change makes an edit on scs's values and remembers it for a lost race. It
+// concerns these keys, or all where none are given.
+func (s *Session) change(e edit, keys ...string) error {
 	if err := s.Load(); err != nil {
 		return err
 	}
@@ -246,7 +247,7 @@ func (s *Session) change(e edit) error {
 	}
 	s.edits, s.untouched = append(s.edits, e), nil
 	s.mu.Unlock()
-	s.apply(e)
+	s.apply(e, keys...)
 	s.nameFresh()
 	s.noteChange()
 	return nil
@@ -272,9 +273,10 @@ func (s *Session) nameFresh() {
 	}
 }
 
-// apply makes an edit on the values that scs holds.
-func (s *Session) apply(e edit) {
-	before := s.values()
+// apply makes an edit on the values that scs holds: of these keys alone, which is
+// quicker, or of all.
+func (s *Session) apply(e edit, keys ...string) {
+	before := s.values(keys...)
 	after := maps.Clone(before)
 	e(after)
 	for key, value := range before {
@@ -291,14 +293,19 @@ func (s *Session) apply(e edit) {
 	}
 }
 
-// values is a copy of all that scs holds, reserved keys included.
-func (s *Session) values() map[string]any { return s.h.values(s.scs) }
+// values is a copy of what scs holds under these keys, or of all, reserved keys
+// included.
+func (s *Session) values(keys ...string) map[string]any { return s.h.values(s.scs, keys...) }
 
-func (h *Handler) values(ctx context.Context) map[string]any {
-	keys := h.manager.Keys(ctx)
+func (h *Handler) values(ctx context.Context, keys ...string) map[string]any {
+	if len(keys) == 0 {
+		keys = h.manager.Keys(ctx)
+	}
 	values := make(map[string]any, len(keys))
 	for _, key := range keys {
-		values[key] = h.manager.Get(ctx, key)
+		if value := h.manager.Get(ctx, key); value != nil || h.manager.Exists(ctx, key) {
+			values[key] = value
+		}
 	}
 	return values
 }
@@ -353,7 +360,7 @@ func (s *Session) Remember(on bool) error {
 		} else {
 			delete(values, rememberKey)
 		}
-	})
+	}, rememberKey)
 	if err != nil {
 		return err
 	}
