@@ -49,10 +49,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v := new(visit)
 	v.session = &v.begun
 	h.begin(v.session, r)
-	if err := v.session.checkOrigin(r); err != nil {
+	err := v.session.checkOrigin(r)
+	sessions.add(v.session)
+	if err != nil {
+		v.session.refuse()
+		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
-	sessions.add(v.session)
 	return v.serve(w, r, next, sessions, h.upstream)
 }
 
@@ -109,7 +112,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer sessions.leave(sessions.enter(s))
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
-	s.answered = s.failure() != nil
+	s.answered = s.answered || s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
 	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load

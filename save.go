@@ -43,8 +43,10 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	switch {
 	case closed && renewal:
 		return errAfterHeader
-	case rec.ID == "", grace && renewal:
-		return s.create(ctx, token, data, deadline, owner)
+	case rec.ID == "":
+		return s.create(ctx, token, data, deadline, owner, "")
+	case grace && renewal:
+		return s.createBeside(ctx, rec, token, data, deadline)
 	case grace:
 		s.dropped(errInGrace)
 		return nil
@@ -64,7 +66,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.Is(err, rqlitestore.ErrSuperseded):
 		if renewal && !s.isRotation() {
-			return s.create(ctx, token, data, deadline, owner) // the login button pressed twice
+			return s.createBeside(ctx, rec, token, data, deadline)
 		}
 		s.dropped(err)
 		return nil
@@ -91,7 +93,8 @@ func (s *Session) checkSize(data []byte) error {
 
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
-func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string) error {
+// One that is made beside another, which has that id, is made only if that lasts.
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner, beside string) error {
 	if err := s.mayBegin(); err != nil {
 		return err
 	}
@@ -107,6 +110,11 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed(doingStore, err)
+	}
+	if beside != "" {
+		if err := s.keepBeside(ctx, beside, rec); err != nil {
+			return err
+		}
 	}
 	s.noteCreated(id, owner)
 	s.stored(rec, token, data, owner, false)

@@ -38,7 +38,7 @@ type Session struct {
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored
-	answered  bool // its failure is being answered by an error route
+	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
@@ -164,6 +164,16 @@ func (s *Session) Keys() []string {
 	return slices.DeleteFunc(s.h.manager.Keys(s.scs), func(key string) bool {
 		return strings.HasPrefix(key, reserved)
 	})
+}
+
+// hasKeys reports whether any of the values is the application's.
+func hasKeys(values map[string]any) bool {
+	for key := range values {
+		if !strings.HasPrefix(key, reserved) {
+			return true
+		}
+	}
+	return false
 }
 
 // Put stores a value under a key, which must not begin with __: such keys are
