@@ -46,7 +46,7 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.startRotation(ctx)
 	s.noteUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
-		if errors.As(err, &storeError{}) { // and not something about this one session
+		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
 			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
 		}
 		held := s.held(ctx)
