@@ -199,6 +199,54 @@ $SITE {
 	})
 }
 
+// What the inner session stored stays stored when the outer one's store fails: its
+// cookie is on the 503 as well, or whoever was renewed would be signed out by that.
+func TestNested_failureOfTheOuterKeepsTheCookieOfTheInner(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit increment visits
+	route /shop/* {
+		session {
+			cookie shop
+		}
+		session_edit /shop/cart put cart book
+		session_edit /shop/login {
+			renew
+			put user alice
+		}
+		session_edit /shop/logout destroy
+		respond "{http.session.data.cart} {http.session.data.user}"
+	}
+	handle_errors {
+		respond "sorry: {err.status_code}"
+	}
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/shop/cart").want(t, http.StatusOK, "book ")
+	store.failsWrites()
+	for _, path := range []string{"/shop/login", "/shop/logout"} {
+		a := v.get(path)
+		a.want(t, http.StatusServiceUnavailable, "sorry: 503")
+		if names := cookieNames(a); names != "shop" {
+			t.Errorf("%s sets %q, want the inner cookie alone", path, names)
+		}
+		if caching := a.Header.Get("Cache-Control"); caching != "private, no-store" {
+			t.Errorf("%s may be cached: %q", path, caching)
+		}
+		if path == "/shop/login" {
+			store.works()
+			v.get("/shop/").want(t, http.StatusOK, "book alice")
+			store.failsWrites()
+		}
+	}
+	store.works()
+	v.get("/shop/").want(t, http.StatusOK, " ")
+}
+
 // Two stores behind one cookie would take each other's sessions for none.
 func TestNested_sessionOfAnotherStoreNeedsAnotherCookie(t *testing.T) {
 	s := start(t, `
