@@ -134,6 +134,19 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 	return s.h.expiry(deadline)
 }
 
+// nextExpiry is expiry for a row that is stored again. As with touch, what another
+// handler's idle_timeout has set is left as it is, unless a new lifetime begins.
+func (s *Session) nextExpiry(current rqlitestore.Record, deadline time.Time, renewal bool) time.Time {
+	expiry := s.expiry(deadline)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begins := renewal && s.rotating == "" || s.remembered
+	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
+		return current.Expiry
+	}
+	return expiry
+}
+
 // background does work off the request's path. Requests of one session that
 // come while another one has it done leave it at that.
 func (s *Session) background(doing, id string, work func(context.Context) error) {
