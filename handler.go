@@ -134,6 +134,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			panic(p)
 		}
 		err = s.answerFailure(w.Header(), entry, rw.failed)
+		sessions.keepCookies(w.Header(), s)
 	}()
 
 	v.context.enter(r, ctx, s)
@@ -313,6 +314,16 @@ func (all *sessions) add(s *Session) {
 		all.all = all.room[:0]
 	}
 	all.all = append(all.all, s)
+}
+
+// keepCookies puts into the header of a failure what the sessions within the one
+// that failed have stored and said already.
+func (all *sessions) keepCookies(header http.Header, failed *Session) {
+	for _, s := range all.all {
+		if s != failed && s.setsCookie() {
+			s.writeHeader(header)
+		}
+	}
 }
 
 // enclosure is what was the case outside of a session.

@@ -131,7 +131,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		values = data
-		next.Expiry = s.expiry(deadline)
+		next.Expiry = s.nextExpiry(current, deadline, renewal)
 		if s.h.owner != "" {
 			next.Principal = keys.principalHash(owner)
 		}
@@ -147,7 +147,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			if err := s.checkSize(merged); err != nil { // each may fit, and all together not
 				return current, err
 			}
-			values, next.Expiry = merged, s.expiry(until)
+			values, next.Expiry = merged, s.nextExpiry(current, until, renewal)
 		}
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
