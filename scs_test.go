@@ -15,11 +15,13 @@ import (
 	caddysession "github.com/caddy-session/caddy-session"
 )
 
-// scsSite runs a function of the test, by the path, on scs's own manager.
-func scsSite(t *testing.T, paths map[string]http.HandlerFunc) *server {
+// scsSite runs a function of the test, by the path, within a session with the options.
+func scsSite(t *testing.T, paths map[string]http.HandlerFunc, options ...string) *server {
 	return start(t, `
 $SITE {
-	session
+	session {
+		`+strings.Join(options, "\n")+`
+	}
 	in_go $RUN
 }`, "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 		run, ok := paths[r.URL.Path]
