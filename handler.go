@@ -140,6 +140,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	v.context.enter(r, ctx, s)
 	defer v.context.leave()
 	err = upstream.within(sessions, rw, r, next)
+	s.setServing(false) // a goroutine that it has left behind is told so
 	if rw.wroteHeader {
 		s.commitLate()
 		if rw.cut.Load() { // what was cut short must not look whole
@@ -231,6 +232,11 @@ func (c *requestContext) Err() error                  { return c.now().Err() }
 
 func (c *requestContext) Value(key any) any {
 	if c.left.Load() {
+		if key == c.session.h.scsKey && c.outer.Value(key) == nil {
+			// In a goroutine that outlives the handlers scs's panic would end Caddy.
+			_ = c.session.Load() // what could not be loaded is empty
+			return c.session.scs.Value(key)
+		}
 		return c.outer.Value(key)
 	}
 	switch key {
@@ -335,13 +341,14 @@ type enclosure struct {
 // enter makes s the current session until leave is called with what it returns.
 func (all *sessions) enter(s *Session) enclosure {
 	e := enclosure{all.current, s, s.serving}
-	all.current, s.serving = s, true
+	all.current = s
+	s.setServing(true)
 	return e
 }
 
 // leave ends what enter began. The outermost session stays, for the error routes.
 func (all *sessions) leave(e enclosure) {
-	e.inner.serving = e.serving
+	e.inner.setServing(e.serving)
 	if e.outer != nil {
 		all.current = e.outer
 	}

@@ -23,7 +23,8 @@ import (
 
 // Session is the session of one request. It is loaded when it is first read or
 // written, and stored before the response's header goes out. Its methods may be
-// called from several goroutines.
+// called from several goroutines. Once the handlers of the request have returned,
+// those that would change it return an error.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -37,7 +38,7 @@ type Session struct {
 	host      string          // that the client asked for
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
-	serving   bool // a handler is running it: what changes will be stored
+	serving   bool // a handler is running it: what changes will be stored; written with changing held
 	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
@@ -101,19 +102,25 @@ const (
 	commitTimeout = 5 * time.Second
 )
 
-var errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+var (
+	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
+)
 
 type sessionKey struct{}
 
 // FromContext returns the session of a request's context, or nil where no
-// `session` encloses the handler that asks.
+// `session` encloses the handler that asks. Ask before the handler returns: a
+// goroutine that outlives it gets nil.
 func FromContext(ctx context.Context) *Session {
 	s, _ := ctx.Value(sessionKey{}).(*Session)
 	return s
 }
 
 // Manager returns the scs SessionManager behind the session, for code that is
-// written against scs: it works on the request's context as usual.
+// written against scs: it works on the request's context as usual. As usual, too,
+// what is put into its data after the handler has returned is not stored, and
+// nobody is told.
 func (s *Session) Manager() *scs.SessionManager { return s.h.manager }
 
 // Get returns the value of a key, or nil.
@@ -248,7 +255,9 @@ func (s *Session) change(e edit, keys ...string) error {
 	if err := s.Load(); err != nil {
 		return err
 	}
-	s.changing.Lock()
+	if err := s.beginChange(); err != nil {
+		return err
+	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
 	if s.closed && (s.rec.ID == "" || s.ended) {
@@ -261,6 +270,24 @@ func (s *Session) change(e edit, keys ...string) error {
 	s.nameFresh()
 	s.noteChange()
 	return nil
+}
+
+// beginChange locks s.changing, unless nobody is left to store a change.
+func (s *Session) beginChange() error {
+	s.changing.Lock()
+	if !s.serving {
+		s.changing.Unlock()
+		return errReturned
+	}
+	return nil
+}
+
+// setServing says whether what changes from now on will be stored. It waits for
+// changes being made, so that the commit that follows has them.
+func (s *Session) setServing(on bool) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.serving = on
 }
 
 // nameFresh gives a session that is not stored yet the id that it will have, and
@@ -328,9 +355,17 @@ func (s *Session) Renew() error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+	defer s.changing.Unlock()
 	if s.isClosed() {
 		return errAfterHeader
 	}
+	return s.renew()
+}
+
+func (s *Session) renew() error {
 	defer s.noteChange()
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
@@ -351,6 +386,10 @@ func (s *Session) Destroy() error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+	defer s.changing.Unlock()
 	if err := s.h.manager.Destroy(s.scs); err != nil {
 		return err
 	}
