@@ -180,8 +180,9 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteUse(ctx)
 	before := s.row().ID
 	err := s.commitValues(ctx, isNew)
-	if beside := s.besideOf(before); beside != "" {
-		principal, login = beside, true // one more of the user's, whoever it was before
+	if err == nil && s.isBeside(before) {
+		principal, login = s.isOneMore()
+		err = s.destroyOthersAgain(ctx)
 	}
 	if err == nil && login {
 		err = s.makeRoom(ctx, principal)

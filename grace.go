@@ -64,3 +64,15 @@ func (s *Session) keepBeside(ctx context.Context, id string, made rqlitestore.Re
 	}
 	return s.storeFailed(doingStore, err) // its token stays unknown to all
 }
+
+// isBeside reports whether a commit made the session beside the one with an id.
+func (s *Session) isBeside(id string) bool { return id != "" && s.row().ID != id }
+
+// destroyOthersAgain makes the session that another was made beside one of those
+// that were to be destroyed: it was spared as the session's own.
+func (s *Session) destroyOthersAgain(ctx context.Context) error {
+	s.mu.Lock()
+	s.endOthers = s.alone
+	s.mu.Unlock()
+	return s.destroyOthers(ctx)
+}

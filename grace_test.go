@@ -63,7 +63,7 @@ func newHeld(t *testing.T) held {
 		case <-h.goOn:
 		case <-t.Context().Done():
 		}
-		w.Header().Set("Session-Action", "renew")
+		w.Header().Set("Session-Action", "renew, "+r.URL.Query().Get("action"))
 		if patch := r.URL.Query().Get("set"); patch != "" {
 			w.Header().Set("Session-Set", patch)
 		}
@@ -129,6 +129,12 @@ $SITE {
 	}
 	handle /others {
 		session_edit destroy_others
+	}
+	handle /secure {
+		session_edit {
+			renew
+			destroy_others
+		}
 	}
 	handle /read {
 		respond "{http.session.data.user}|{http.session.data.role}|{http.session.data.note}"
@@ -226,6 +232,28 @@ func TestGrace_noRightsAreKeptByARenewal(t *testing.T) {
 			}); got != "" {
 				t.Errorf("a session that has nothing is %s", h.with(got, "/read").body)
 			}
+		})
+	})
+}
+
+// To such a session the one that was renewed before is one of the others.
+func TestGrace_destroyOthersEndsTheOneThatWasRenewedBefore(t *testing.T) {
+	onHeldSites(t, func(t *testing.T, app held, h holder) {
+		t.Run("before it", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			var newer string
+			got := app.during(t, h, old, "/held?action=destroy_others", func() { newer = h.with(old, "/renew").cookie(t).Value })
+			h.read(t, newer, "||")
+			h.read(t, got, "alice|admin|")
+		})
+		t.Run("in the grace", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			newer := h.with(old, "/renew").cookie(t).Value
+			bob := h.with("", "/login?user=bob").cookie(t).Value
+			got := h.with(old, "/secure").cookie(t).Value
+			h.read(t, newer, "||")
+			h.read(t, got, "alice|admin|")
+			h.read(t, bob, "bob|admin|")
 		})
 	})
 }

@@ -61,15 +61,12 @@ func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
 	return principal, principal != "" && principal != before
 }
 
-// besideOf names the principal of a session that a commit made beside the one with
-// an id, which counts as a login does; "" where it made none, or nobody counts.
-func (s *Session) besideOf(id string) string {
+// isOneMore is isLogin for a session that was made beside another: it is one more
+// of its user's, whoever that was before.
+func (s *Session) isOneMore() (principal string, login bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.h.limit == nil || id == "" || s.rec.ID == id {
-		return ""
-	}
-	return s.owner
+	return s.owner, s.h.limit != nil && s.owner != ""
 }
 
 // admit refuses a login beyond the limit, where that is the policy.

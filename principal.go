@@ -106,6 +106,9 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if err := s.h.backend.store.DestroyPrincipals(ctx, principals, id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
+	s.mu.Lock()
+	s.alone = true
+	s.mu.Unlock()
 	s.noteOthersDestroyed(id, owner)
 	for _, principal := range principals {
 		s.h.backend.ended(principalKey(principal))

@@ -66,6 +66,7 @@ type Session struct {
 	deleted    bool               // scs asked to delete the token: a destroy or a renewal
 	ended      bool               // it is to be destroyed
 	endOthers  bool               // the other sessions of its principal are to be destroyed
+	alone      bool               // they were, by this request
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
 	untouched  []byte             // what scs held when its upkeep failed
