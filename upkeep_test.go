@@ -2,7 +2,9 @@ package caddysession_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +111,25 @@ $SITE {
 		})
 	}
 	v.get("/put?text="+strings.Repeat("y", size), "User-Agent", agent).want(t, http.StatusOK, "")
+}
+
+// What was noted before the clock was set back lies in the future. It must not take
+// as long until a session gets a new token, and until its use is noted.
+func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
+	times := regexp.MustCompile(`("__created":|"__used":)\d+`)
+	for option, isDone := range map[string]func(s *server, a *answer) bool{
+		"renew_interval 1h": func(_ *server, a *answer) bool { return a.Header.Get("Set-Cookie") != "" },
+		"track on":          func(s *server, _ *answer) bool { return strings.Contains(s.table().only().data, "another browser") },
+	} {
+		t.Run(option, func(t *testing.T) {
+			s := start(t, "$SITE {\nsession {\n"+option+"\n}\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}")
+			v := s.visitor()
+			v.get("/put")
+			later := fmt.Sprint("${1}", time.Now().Add(2*time.Hour).Unix())
+			s.alter("UPDATE sessions SET data=CAST(? AS BLOB)", times.ReplaceAllString(s.table().only().data, later))
+			eventually(t, "upkeep", func() bool { return isDone(s, v.get("/", "User-Agent", "another browser")) })
+		})
+	}
 }
 
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
