@@ -191,7 +191,7 @@ func (w *upstreamWriter) patch(text string) error {
 	if err != nil {
 		return err
 	}
-	if int64(len(encoded)) > s.h.maxSize {
+	if _, fits := s.h.fits(encoded); !fits {
 		return errTooLarge
 	}
 	return s.MergePatch(patch)

@@ -83,7 +83,7 @@ type Handler struct {
 	// `lifetime` where that is longer.
 	RememberLifetime caddy.Duration `json:"remember_lifetime,omitempty"`
 
-	// The largest a session may grow, in bytes as stored; up to 1KiB more is for
+	// The largest a session may grow, in bytes as stored; up to 2KiB more is for
 	// what the session keeps of its own, like a User-Agent. A write that would
 	// exceed it is an error of the request and stores nothing. Default: 64KiB,
 	// at most 16MiB.

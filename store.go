@@ -43,8 +43,8 @@ type backend struct {
 	closing   sync.Once
 	abandoned atomic.Bool // no config has it any more, requests do
 
-	rotateFrom atomic.Int64 // Unix time in nanoseconds before which no reader's token is rotated
-	upkeep     sync.Map     // what is being done in the background
+	rotateFrom atomic.Pointer[time.Time] // before which no reader's token is rotated
+	upkeep     sync.Map                  // what is being done in the background
 
 	metrics   *storeMetrics
 	listeners listeners // whom events are told

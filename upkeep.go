@@ -35,7 +35,8 @@ func (s *Session) upkeep(ctx context.Context) {
 // takesTokens reports whether the store is worth asking for what no reader has
 // to wait for: one after the other they would wait for one that does not answer.
 func (b *backend) takesTokens() bool {
-	return !b.down.Load() && time.Now().UnixNano() > b.rotateFrom.Load()
+	from := b.rotateFrom.Load()
+	return !b.down.Load() && (from == nil || time.Now().After(*from))
 }
 
 // giveToken stores a new token, and the use of the session with it. When that
@@ -47,7 +48,8 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.noteUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
 		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
-			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+			from := time.Now().Add(rotationPause)
+			s.h.backend.rotateFrom.Store(&from)
 		}
 		held := s.held(ctx)
 		s.mu.Lock()
@@ -198,7 +200,7 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	if rotated.Unix() == 0 {
 		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
 	}
-	return time.Since(rotated) >= s.h.renew
+	return time.Since(rotated).Abs() >= s.h.renew // it is yet to come where the clock was set back
 }
 
 // startRotation lets scs make a new token and keeps all else as it was.

@@ -28,7 +28,7 @@ type Transport struct {
 
 	latency latency
 	hedges  allowance
-	lastUse atomic.Int64 // when a request last came, Unix nanoseconds
+	lastUse atomic.Int64 // when a request last came, as sinceEpoch tells it
 	turn    atomic.Uint32
 
 	leaderQuestion, aliveQuestion *question

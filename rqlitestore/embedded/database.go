@@ -128,9 +128,23 @@ func resolve(file string) (string, error) {
 	}
 	real, err := realfile.Of(abs)
 	if err != nil {
-		return "", fmt.Errorf("find the directory of the session database: %w", err)
+		return "", fmt.Errorf("find the directory of the session database %s: %w", abs, err)
 	}
-	return real, nil
+	return real, checkKind(real)
+}
+
+// checkKind reports what can hold no database, before a lock is made beside it.
+func checkKind(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil: // it is not there yet, or opening it will tell
+		return nil
+	case info.IsDir():
+		return fmt.Errorf("session database %s is a directory: name a file in it, like %s", file, filepath.Join(file, "sessions.db"))
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("session database %s is no regular file: name another", file)
+	}
+	return nil
 }
 
 // takeWriter waits for the connection that writes, for work that is no request.
