@@ -73,15 +73,19 @@ func (s *Session) isOver() bool {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
 	defer cancel()
-	rec, found, err := s.h.backend.store.Current(ctx, id)
+	b := s.h.backend.inUse()
+	rec, found, err := b.store.Current(ctx, id)
 	if err != nil || !found {
-		s.h.backend.noteRead(err)
+		b.noteRead(err)
 		return err == nil
 	}
 	if s.h.owner == "" {
 		return false
 	}
 	_, values, err := s.h.keys.values(rec)
+	if err != nil { // a newer config may have moved the row to a key of its own
+		_, values, err = b.keys.Load().values(rec)
+	}
 	return err != nil || s.h.principalIn(values) != owner
 }
 

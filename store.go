@@ -33,6 +33,7 @@ type backend struct {
 	strict  bool                      // a read sees every acknowledged write
 	name    string
 	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
+	keys    atomic.Pointer[keyring]    // of that config, nil where it has none
 
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
@@ -71,6 +72,9 @@ func takeBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 	b := &backend{file: r.file, name: r.name(), metrics: newStoreMetrics(r.label())}
 	b.logger.Store(logger)
+	if before := live.newest(b.metrics.store); before != nil {
+		b.down.Store(before.down.Load()) // a reload that brings it back is worth a word too
+	}
 	conn, err := b.connect(r)
 	if err != nil {
 		return nil, err
@@ -117,8 +121,8 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 }
 
 // start opens the store in the background and applies what may change while it is in use.
-func (b *backend) start(settings liveSettings, logger *zap.Logger) {
-	b.apply(settings, logger)
+func (b *backend) start(settings liveSettings, keys *keyring, logger *zap.Logger) {
+	b.apply(settings, keys, logger)
 	if b.cluster != nil {
 		b.cluster.Start()
 		return
@@ -127,8 +131,9 @@ func (b *backend) start(settings liveSettings, logger *zap.Logger) {
 }
 
 // apply changes what may change while the store is in use.
-func (b *backend) apply(settings liveSettings, logger *zap.Logger) {
+func (b *backend) apply(settings liveSettings, keys *keyring, logger *zap.Logger) {
 	b.logger.Store(logger)
+	b.keys.Store(keys)
 	b.store.StartCleanup(settings.cleanup)
 	b.store.limit.Store(settings.maxCalls)
 	if b.node == nil {
@@ -142,6 +147,17 @@ func (b *backend) apply(settings liveSettings, logger *zap.Logger) {
 // log is that of the newest config which has the store: Caddy closes the log of
 // the one that made it when that ends.
 func (b *backend) log() *zap.Logger { return b.logger.Load() }
+
+// inUse is this store as the newest config reaches it: the password with which an
+// earlier one did may be good no longer.
+func (b *backend) inUse() *backend {
+	if b.abandoned.Load() {
+		if newest := live.newest(b.metrics.store); newest != nil {
+			return newest
+		}
+	}
+	return b
+}
 
 // release gives the store back to the pool.
 func (b *backend) release(key string) error {
