@@ -42,6 +42,7 @@ type backend struct {
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
+	closed    atomic.Bool
 	abandoned atomic.Bool // no config has it any more, requests do
 
 	rotateFrom atomic.Int64 // Unix time in nanoseconds before which no reader's token is rotated
@@ -200,6 +201,7 @@ func (b *backend) Destruct() error {
 // close ends the upkeep and closes the connection; what comes later fails.
 func (b *backend) close() (err error) {
 	b.closing.Do(func() {
+		b.closed.Store(true)
 		b.store.StopCleanup()
 		b.touches.Wait()
 		b.forgetClients()
