@@ -23,8 +23,12 @@ import (
 
 // Session is the session of one request. It is loaded when it is first read or
 // written, and stored before the response's header goes out. Its methods may be
-// called from several goroutines. Once the handlers of the request have returned,
-// those that would change it return an error.
+// called from several goroutines.
+//
+// What is changed after the header is stored when the handler returns, however
+// long it streams, and only the log is told if that fails. What needs the cookie
+// is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
+// of the request have returned, every change is an error.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed

@@ -44,6 +44,13 @@
 // again to what is there now, so none is lost, and none is applied twice even
 // when replies get lost.
 //
+// # Contexts
+//
+// A call ends with its context. One without a deadline ends after 3 s where it
+// reads and after 5 s where it writes; calls that work in portions have as long for
+// each. The requests of Find, Load, Current and of all writes end then whatever the
+// deadline. A commit, create or delete that was given up may be done all the same.
+//
 // # Running it
 //
 // [RqliteStore.List], [RqliteStore.Count] and [RqliteStore.CountByPrefix] show
