@@ -163,7 +163,7 @@ func (s *Session) MergePatch(patch map[string]any) error {
 		}
 	}
 	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
-	return s.change(func(values map[string]any) { merge(values, patch) })
+	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)
 }
 
 // patch makes the changes of a Session-Set.

@@ -178,7 +178,11 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteBinding(ctx)
 	s.noteAudience(ctx)
 	s.noteUse(ctx)
+	before := s.row().ID
 	err := s.commitValues(ctx, isNew)
+	if beside := s.besideOf(before); beside != "" {
+		principal, login = beside, true // one more of the user's, whoever it was before
+	}
 	if err == nil && login {
 		err = s.makeRoom(ctx, principal)
 	}

@@ -316,7 +316,7 @@ $SITE {
 		{"cookie, private field", "/put?Cache-Control=private=%22X-A%22", "private, no-store", "Cookie"},
 		{"cookie, Expires", "/put?Expires=Thu,+01+Jan+2099+00:00:00+GMT&Surrogate-Control=max-age=60", "private, no-store", "Cookie"},
 		{"cookie, private and public", "/put?Cache-Control=private&Cache-Control=public,+max-age=60", "private, no-store", "Cookie"},
-		{"cookie, for one cache", "/put?Cloudflare-CDN-Cache-Control=max-age=60&CDN-Cache-Control=max-age=60&Akamai-Cache-Control=max-age=60&X-Accel-Expires=60", "private, no-store", "Cookie"},
+		{"cookie, for one cache", "/put?Cloudflare-CDN-Cache-Control=max-age=60&CDN-Cache-Control=max-age=60&Akamai-Cache-Control=max-age=60&Edge-Control=!no-store,max-age=60&X-Accel-Expires=60", "private, no-store", "Cookie"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := v.get(test.path)
@@ -326,7 +326,7 @@ $SITE {
 			if got := strings.Join(a.Header["Vary"], "|"); got != test.vary {
 				t.Errorf("Vary is %q, want %q", got, test.vary)
 			}
-			for _, name := range []string{"Expires", "Surrogate-Control", "CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Akamai-Cache-Control", "X-Accel-Expires"} {
+			for _, name := range []string{"Expires", "Surrogate-Control", "CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Akamai-Cache-Control", "Edge-Control", "X-Accel-Expires"} {
 				if strings.HasPrefix(test.path, "/put") && a.Header.Get(name) != "" {
 					t.Errorf("the response may be kept: %v", a.Header)
 				}

@@ -122,6 +122,10 @@ func (s *Session) checkOrigin(r *http.Request) error {
 	return nil
 }
 
+// refuse makes the error page of such a request that of a guest, for whom nothing
+// is stored: a session begun there would take the place of the visitor's.
+func (s *Session) refuse() { s.presented, s.answered = ticket{}, true }
+
 // whyForeign is what to do about a request that was refused.
 func whyForeign(r *http.Request) error {
 	switch {

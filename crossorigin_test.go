@@ -60,6 +60,44 @@ func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
 	}
 }
 
+// Its error page is that of a guest for whom nothing is stored: a session that it
+// began would take the place of the visitor's.
+func TestCrossOrigin_theErrorPageLeavesTheVisitorsSession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	session_edit /login put user alice
+	respond "user={http.session.data.user}"
+	handle_errors {
+		session
+		session_edit {
+			increment errors
+			put last {err.status_code}
+		}
+		respond "sorry: {err.status_code} user={http.session.data.user} errors={http.session.data.errors}"
+	}
+}
+$SITE2 {
+	session
+	session_edit /login put user alice
+	respond "user={http.session.data.user}"
+	handle_errors {
+		respond "sorry: {err.status_code} user={http.session.data.user}"
+	}
+}`)
+	for site, page := range map[string]string{"$SITE": "sorry: 403 user= errors=1", "$SITE2": "sorry: 403 user="} {
+		v := s.visitor()
+		v.get(site + "/login")
+		a := v.do(http.MethodPost, site+"/", "Origin", "http://evil.example")
+		a.want(t, http.StatusForbidden, page)
+		if c := a.Header["Set-Cookie"]; len(c) > 0 {
+			t.Errorf("the error page sets %q", c)
+		}
+		v.get(site+"/").want(t, http.StatusOK, "user=alice")
+	}
+	s.table().wantRows(2)
+}
+
 func TestCrossOrigin_unsafeRequestsNeedTheSiteItself(t *testing.T) {
 	app := newApplication(t, nil)
 	s := start(t, originSites, "APP", app.address())

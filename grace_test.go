@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"net/http"
 	"testing"
 )
@@ -44,5 +45,209 @@ func TestGrace_setsNoCookie(t *testing.T) {
 	h.with(guest, "/login?user=alice").cookie(t)
 	if a := h.with(guest, "/remember"); a.Header["Set-Cookie"] != nil {
 		t.Errorf("the cookies are %q", a.Header["Set-Cookie"])
+	}
+}
+
+// held is an application that answers /held only after the test has let it, and
+// asks for a renewal then.
+type held struct {
+	*application
+	asked, goOn chan struct{}
+}
+
+func newHeld(t *testing.T) held {
+	h := held{asked: make(chan struct{}), goOn: make(chan struct{})}
+	h.application = newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		h.asked <- struct{}{}
+		select {
+		case <-h.goOn:
+		case <-t.Context().Done():
+		}
+		w.Header().Set("Session-Action", "renew")
+		if patch := r.URL.Query().Get("set"); patch != "" {
+			w.Header().Set("Session-Set", patch)
+		}
+	})
+	return h
+}
+
+// during sends a request with a token that renews the session, does something
+// while it is under way, and returns the cookie that it was given; "" for none.
+func (h held) during(t *testing.T, with holder, token, path string, do func()) string {
+	t.Helper()
+	var a *answer
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a, err = with.try(http.MethodGet, with.site+path, "Cookie", "session="+token)
+	}()
+	select {
+	case <-h.asked:
+		do()
+		h.goOn <- struct{}{}
+		<-done
+	case <-done:
+		t.Errorf("the application was not asked")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.want(t, http.StatusOK, "")
+	if len(a.Cookies()) == 0 {
+		return ""
+	}
+	return a.cookie(t).Value
+}
+
+const heldSite = `
+$SITE {
+	session {
+		principal user
+		$OPTIONS
+		upstream {
+			accept
+		}
+	}
+	handle /login {
+		session_edit {
+			put user {query.user}
+			put role admin
+		}
+	}
+	handle /renew {
+		session_edit renew
+	}
+	handle /demote {
+		session_edit {
+			remove role
+			renew
+		}
+	}
+	handle /logout {
+		session_edit destroy
+	}
+	handle /others {
+		session_edit destroy_others
+	}
+	handle /read {
+		respond "{http.session.data.user}|{http.session.data.role}|{http.session.data.note}"
+	}
+	handle /held {
+		session_auth user
+		reverse_proxy $APP
+	}
+}`
+
+// A request that renews what was renewed before gets a session of its own, but
+// none where all has ended meanwhile.
+func TestGrace_nothingComesBackByARenewal(t *testing.T) {
+	onHeldSites(t, func(t *testing.T, app held, h holder) {
+		for _, end := range []string{"/logout", "/others"} {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			other := h.with("", "/login?user=alice").cookie(t).Value
+			newer := h.with(old, "/renew").cookie(t).Value
+			by := map[string]string{"/logout": newer, "/others": other}[end]
+			got := app.during(t, h, old, "/held", func() { h.with(by, end) })
+			h.read(t, newer, "||")
+			if got != "" {
+				t.Errorf("after %s a request that was in flight has a session: %s", end, h.with(got, "/read").body)
+			}
+		}
+	})
+}
+
+// onHeldSites runs a test on sites with and without keys.
+func onHeldSites(t *testing.T, test func(*testing.T, held, holder)) {
+	withSecrets(t)
+	for name, options := range map[string]string{"plain": "", "sealed": "keys {env.SESSION_TEST_FIRST}"} {
+		t.Run(name, func(t *testing.T) {
+			app := newHeld(t)
+			s := start(t, heldSite, "APP", app.address(), "OPTIONS", options)
+			test(t, app, holder{s.visitor().withoutJar(), "$SITE"})
+		})
+	}
+}
+
+// Not either where that comes between the last look and the new row.
+func TestGrace_nothingComesBackBesideARenewal(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, heldSite, "APP", "127.0.0.1:1", "OPTIONS", "rqlite "+store.URL+" {\n timeout 20s\n }")
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	old := h.with("", "/login?user=alice").cookie(t).Value
+	other := h.with("", "/login?user=alice").cookie(t).Value
+	h.with(old, "/renew").cookie(t)
+	reached, gate := make(chan struct{}), make(chan struct{})
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if bytes.Contains(bodyOf(r), []byte("ON CONFLICT(token) DO NOTHING")) {
+			close(reached)
+			<-gate
+		}
+		node.ServeHTTP(w, r)
+	}))
+	var a *answer
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a, err = h.try(http.MethodGet, h.site+"/renew", "Cookie", "session="+old)
+	}()
+	<-reached
+	h.with(other, "/others").want(t, http.StatusOK, "")
+	close(gate)
+	if <-done; err != nil {
+		t.Fatal(err)
+	}
+	if a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
+		t.Errorf("a renewal of what has ended answers %d with %q", a.StatusCode, a.Header["Set-Cookie"])
+	}
+	openTable(t, store.file).only()
+}
+
+// Nor does it keep what was taken away meanwhile.
+func TestGrace_noRightsAreKeptByARenewal(t *testing.T) {
+	onHeldSites(t, func(t *testing.T, app held, h holder) {
+		t.Run("before it", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			got := app.during(t, h, old, `/held?set={"note":"mine"}`, func() { h.with(old, "/demote").cookie(t) })
+			h.read(t, got, "alice||mine")
+		})
+		t.Run("in the grace", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			newer := h.with(old, "/renew").cookie(t).Value
+			got := app.during(t, h, old, `/held?set={"note":"mine"}`, func() { h.with(newer, "/demote").cookie(t) })
+			h.read(t, got, "alice||mine")
+		})
+		t.Run("with nothing left", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			if got := app.during(t, h, old, "/held", func() {
+				newer := h.with(old, "/login?user=bob").cookie(t).Value
+				h.with(newer, "/demote").cookie(t)
+			}); got != "" {
+				t.Errorf("a session that has nothing is %s", h.with(got, "/read").body)
+			}
+		})
+	})
+}
+
+// A session that a renewal begins is one more of its user's.
+func TestGrace_renewalsDoNotGetAroundMaxPerPrincipal(t *testing.T) {
+	for policy, status := range map[string]int{"oldest": http.StatusOK, "reject": http.StatusForbidden} {
+		t.Run(policy, func(t *testing.T) {
+			s := start(t, heldSite, "APP", "127.0.0.1:1", "OPTIONS", "max_per_principal 1 "+policy)
+			h := holder{s.visitor().withoutJar(), "$SITE"}
+			first := h.with("", "/login?user=alice").cookie(t).Value
+			second := h.with(first, "/renew").cookie(t).Value
+			third := h.with(first, "/renew")
+			if third.StatusCode != status {
+				t.Errorf("a second renewal of the same session is a %d, want %d", third.StatusCode, status)
+			}
+			left := second
+			if policy == "oldest" {
+				left = third.cookie(t).Value
+			}
+			h.read(t, left, "alice|admin|")
+			s.table().only()
+		})
 	}
 }

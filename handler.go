@@ -49,10 +49,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v := new(visit)
 	v.session = &v.begun
 	h.begin(v.session, r)
-	if err := v.session.checkOrigin(r); err != nil {
+	err := v.session.checkOrigin(r)
+	sessions.add(v.session)
+	if err != nil {
+		v.session.refuse()
+		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
-	sessions.add(v.session)
 	return v.serve(w, r, next, sessions, h.upstream)
 }
 
@@ -109,7 +112,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer sessions.leave(sessions.enter(s))
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
-	s.answered = s.failure() != nil
+	s.answered = s.answered || s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
 	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load
@@ -131,6 +134,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			panic(p)
 		}
 		err = s.answerFailure(w.Header(), entry, rw.failed)
+		sessions.keepCookies(w.Header(), s)
 	}()
 
 	v.context.enter(r, ctx, s)
@@ -316,6 +320,16 @@ func (all *sessions) add(s *Session) {
 		all.all = all.room[:0]
 	}
 	all.all = append(all.all, s)
+}
+
+// keepCookies puts into the header of a failure what the sessions within the one
+// that failed have stored and said already.
+func (all *sessions) keepCookies(header http.Header, failed *Session) {
+	for _, s := range all.all {
+		if s != failed && s.setsCookie() {
+			s.writeHeader(header)
+		}
+	}
 }
 
 // enclosure is what was the case outside of a session.

@@ -61,6 +61,17 @@ func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
 	return principal, principal != "" && principal != before
 }
 
+// besideOf names the principal of a session that a commit made beside the one with
+// an id, which counts as a login does; "" where it made none, or nobody counts.
+func (s *Session) besideOf(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.h.limit == nil || id == "" || s.rec.ID == id {
+		return ""
+	}
+	return s.owner
+}
+
 // admit refuses a login beyond the limit, where that is the policy.
 func (s *Session) admit(ctx context.Context, principal string) error {
 	if s.h.limit.Policy != rejectLogin {

@@ -23,6 +23,8 @@ type Match struct {
 	// may have. No values: it is enough that the session has the key, be its
 	// value empty. Values may contain placeholders. A list matches if one of its elements does.
 	Values map[string][]string `json:"values,omitempty"`
+
+	literal bool // the values are what they are: in CEL their placeholders were replaced before
 }
 
 // CaddyModule returns the Caddy module information.
@@ -86,22 +88,27 @@ func (m *Match) MatchWithError(r *http.Request) (bool, error) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for key, values := range m.Values {
 		have, ok := session.Lookup(key)
-		if !ok || len(values) > 0 && !matches(have, values, repl) {
+		if !ok || len(values) > 0 && !m.matches(have, values, repl) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-func matches(have any, values []string, repl *caddy.Replacer) bool {
+func (m *Match) matches(have any, values []string, repl *caddy.Replacer) bool {
 	switch list := have.(type) {
 	case []any:
-		return slices.ContainsFunc(list, func(element any) bool { return matches(element, values, repl) })
+		return slices.ContainsFunc(list, func(element any) bool { return m.matches(element, values, repl) })
 	case []string:
-		return slices.ContainsFunc(list, func(element string) bool { return matches(element, values, repl) })
+		return slices.ContainsFunc(list, func(element string) bool { return m.matches(element, values, repl) })
 	}
 	text := caddy.ToString(placeholderValue(have))
-	return slices.ContainsFunc(values, func(value string) bool { return repl.ReplaceAll(value, "") == text })
+	return slices.ContainsFunc(values, func(value string) bool {
+		if !m.literal {
+			value = repl.ReplaceAll(value, "")
+		}
+		return value == text
+	})
 }
 
 // CELLibrary makes the matcher a function of CEL expressions:
@@ -121,7 +128,7 @@ func (*Match) CELLibrary(caddy.Context) (cel.Library, error) {
 			if len(words) == 0 {
 				return nil, errors.New("session() takes a key, and the values it may have")
 			}
-			return &Match{Values: map[string][]string{words[0]: words[1:]}}, nil
+			return &Match{Values: map[string][]string{words[0]: words[1:]}, literal: true}, nil
 		},
 	)
 }

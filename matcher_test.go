@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -68,6 +69,40 @@ func TestMatcher_matchesValuesOfTheSession(t *testing.T) {
 		})
 	}
 	s.table().wantRows(1)
+}
+
+// What a visitor sends is a text, with braces too: a name that is asked for must
+// not be whatever the session or the environment has.
+func TestMatcher_takesWhatAVisitorSendsAsItIs(t *testing.T) {
+	t.Setenv("SESSION_TEST_STATE", "secret")
+	s := start(t, `
+$SITE {
+	session
+	session_edit /put put state secret
+	@cel expression session('state', {query.state})
+	@joined expression session('state', 'sec' + {query.state})
+	@matcher session state {query.state}
+	handle /cel {
+		respond @cel yes
+		respond no
+	}
+	handle /joined {
+		respond @joined yes
+		respond no
+	}
+	handle /matcher {
+		respond @matcher yes
+		respond no
+	}
+}`)
+	v := s.visitor()
+	v.get("/put")
+	for path, right := range map[string]string{"/cel": "secret", "/joined": "ret", "/matcher": "secret"} {
+		v.get(path+"?state="+right).want(t, http.StatusOK, "yes")
+		for _, forged := range []string{"{http.session.data.state}", "{env.SESSION_TEST_STATE}", ""} {
+			v.get(path+"?state="+url.QueryEscape(forged)).want(t, http.StatusOK, "no")
+		}
+	}
 }
 
 // noSession is what is wrong with a configuration that asks where there is no session.

@@ -205,7 +205,7 @@ func (s *Session) stripCookie(header http.Header) {
 // Cloudflare-CDN-Cache-Control and Akamai-Cache-Control.
 func outranksCacheControl(name string) bool {
 	switch name = strings.ToLower(name); name {
-	case "expires", "surrogate-control", "x-accel-expires":
+	case "expires", "surrogate-control", "edge-control", "x-accel-expires":
 		return true
 	}
 	return strings.HasSuffix(name, "-cache-control")

@@ -43,8 +43,10 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	switch {
 	case closed && renewal:
 		return errAfterHeader
-	case rec.ID == "", grace && renewal:
-		return s.create(ctx, token, data, deadline, owner)
+	case rec.ID == "":
+		return s.create(ctx, token, data, deadline, owner, "")
+	case grace && renewal:
+		return s.createBeside(ctx, rec, token, data, deadline)
 	case grace:
 		s.dropped(errInGrace)
 		return nil
@@ -64,7 +66,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.Is(err, rqlitestore.ErrSuperseded):
 		if renewal && !s.isRotation() {
-			return s.create(ctx, token, data, deadline, owner) // the login button pressed twice
+			return s.createBeside(ctx, rec, token, data, deadline)
 		}
 		s.dropped(err)
 		return nil
@@ -91,7 +93,8 @@ func (s *Session) checkSize(data []byte) error {
 
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
-func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string) error {
+// One that is made beside another, which has that id, is made only if that lasts.
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner, beside string) error {
 	if err := s.mayBegin(); err != nil {
 		return err
 	}
@@ -108,6 +111,11 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed(doingStore, err)
 	}
+	if beside != "" {
+		if err := s.keepBeside(ctx, beside, rec); err != nil {
+			return err
+		}
+	}
 	s.noteCreated(id, owner)
 	s.stored(rec, token, data, owner, false)
 	s.h.backend.wrote(rec, data, began)
@@ -123,7 +131,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		values = data
-		next.Expiry = s.expiry(deadline)
+		next.Expiry = s.nextExpiry(current, deadline, renewal)
 		if s.h.owner != "" {
 			next.Principal = keys.principalHash(owner)
 		}
@@ -139,7 +147,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			if err := s.checkSize(merged); err != nil { // each may fit, and all together not
 				return current, err
 			}
-			values, next.Expiry = merged, s.expiry(until)
+			values, next.Expiry = merged, s.nextExpiry(current, until, renewal)
 		}
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)

@@ -43,7 +43,7 @@ type Session struct {
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored; written with changing held
-	answered  bool // its failure is being answered by an error route
+	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
@@ -177,6 +177,16 @@ func (s *Session) Keys() []string {
 	})
 }
 
+// hasKeys reports whether any of the values is the application's.
+func hasKeys(values map[string]any) bool {
+	for key := range values {
+		if !strings.HasPrefix(key, reserved) {
+			return true
+		}
+	}
+	return false
+}
+
 // Put stores a value under a key, which must not begin with __: such keys are
 // the session's own. That the value has no form in a session, as a channel has
 // none, comes out when the session is stored: the response is a 500 then.
@@ -185,7 +195,7 @@ func (s *Session) Put(key string, value any) error {
 		return errReservedKey
 	}
 	value = codec.Clone(value)
-	return s.change(func(values map[string]any) { values[key] = value })
+	return s.change(func(values map[string]any) { values[key] = value }, key)
 }
 
 // Remove deletes keys. Those that begin with __ are the session's own.
@@ -199,7 +209,7 @@ func (s *Session) Remove(keys ...string) error {
 		for _, key := range keys {
 			delete(values, key)
 		}
-	})
+	}, keys...)
 }
 
 // Clear deletes all of the application's keys. The session itself goes on.
@@ -221,7 +231,7 @@ func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
 	}
-	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) })
+	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
 }
 
 // plus adds n to an integer, which keeps its type unless it would be an unsigned
@@ -243,8 +253,9 @@ func plus(value any, n int) any {
 	return sum.Interface()
 }
 
-// change makes an edit on scs's values and remembers it for a lost race.
-func (s *Session) change(e edit) error {
+// change makes an edit on scs's values and remembers it for a lost race. It
+// concerns these keys, or all where none are given.
+func (s *Session) change(e edit, keys ...string) error {
 	if err := s.Load(); err != nil {
 		return err
 	}
@@ -259,7 +270,7 @@ func (s *Session) change(e edit) error {
 	}
 	s.edits, s.untouched = append(s.edits, e), nil
 	s.mu.Unlock()
-	s.apply(e)
+	s.apply(e, keys...)
 	s.nameFresh()
 	s.noteChange()
 	return nil
@@ -303,9 +314,10 @@ func (s *Session) nameFresh() {
 	}
 }
 
-// apply makes an edit on the values that scs holds.
-func (s *Session) apply(e edit) {
-	before := s.values()
+// apply makes an edit on the values that scs holds: of these keys alone, which is
+// quicker, or of all.
+func (s *Session) apply(e edit, keys ...string) {
+	before := s.values(keys...)
 	after := maps.Clone(before)
 	e(after)
 	for key, value := range before {
@@ -322,14 +334,19 @@ func (s *Session) apply(e edit) {
 	}
 }
 
-// values is a copy of all that scs holds, reserved keys included.
-func (s *Session) values() map[string]any { return s.h.values(s.scs) }
+// values is a copy of what scs holds under these keys, or of all, reserved keys
+// included.
+func (s *Session) values(keys ...string) map[string]any { return s.h.values(s.scs, keys...) }
 
-func (h *Handler) values(ctx context.Context) map[string]any {
-	keys := h.manager.Keys(ctx)
+func (h *Handler) values(ctx context.Context, keys ...string) map[string]any {
+	if len(keys) == 0 {
+		keys = h.manager.Keys(ctx)
+	}
 	values := make(map[string]any, len(keys))
 	for _, key := range keys {
-		values[key] = h.manager.Get(ctx, key)
+		if value := h.manager.Get(ctx, key); value != nil || h.manager.Exists(ctx, key) {
+			values[key] = value
+		}
 	}
 	return values
 }
@@ -396,7 +413,7 @@ func (s *Session) Remember(on bool) error {
 		} else {
 			delete(values, rememberKey)
 		}
-	})
+	}, rememberKey)
 	if err != nil {
 		return err
 	}

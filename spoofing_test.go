@@ -31,6 +31,10 @@ func attacks(name string) []attack {
 	dot := strings.ReplaceAll(name, "-", ".")
 	mixed := strings.Replace(name, "-", "_", 1)
 	one := func(spelling string) []field { return []field{{spelling, forged}} }
+	var punctuated []field // lighttpd's CGI and FastCGI take all of these for the same
+	for _, c := range "!#$%&'*+^`|~" {
+		punctuated = append(punctuated, field{strings.ReplaceAll(name, "-", string(c)), forged})
+	}
 	return []attack{
 		{name: "plain", header: one(name)},
 		{name: "lower case", header: one(strings.ToLower(name))},
@@ -39,6 +43,9 @@ func attacks(name string) []attack {
 		{name: "lower case underscore", header: one(strings.ToLower(underscore))},
 		{name: "dot", header: one(dot)},
 		{name: "mixed", header: one(strings.ToUpper(mixed))},
+		{name: "punctuated", header: punctuated},
+		{name: "Connection punctuated", header: []field{{"Connection", punctuated[0].name}, punctuated[0]}},
+		{name: "trailer punctuated", trailer: punctuated, declared: punctuated[0].name},
 		{name: "twice", header: []field{{name, forged}, {strings.ToLower(name), forged + "2"}}},
 		{name: "every spelling", header: []field{{name, forged}, {underscore, forged}, {dot, forged}}},
 		{name: "empty", header: []field{{name, ""}}},

@@ -46,7 +46,7 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.startRotation(ctx)
 	s.noteUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
-		if errors.As(err, &storeError{}) { // and not something about this one session
+		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
 			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
 		}
 		held := s.held(ctx)
@@ -132,6 +132,19 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 		return deadline
 	}
 	return s.h.expiry(deadline)
+}
+
+// nextExpiry is expiry for a row that is stored again. As with touch, what another
+// handler's idle_timeout has set is left as it is, unless a new lifetime begins.
+func (s *Session) nextExpiry(current rqlitestore.Record, deadline time.Time, renewal bool) time.Time {
+	expiry := s.expiry(deadline)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begins := renewal && s.rotating == "" || s.remembered
+	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
+		return current.Expiry
+	}
+	return expiry
 }
 
 // background does work off the request's path. Requests of one session that

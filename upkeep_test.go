@@ -113,6 +113,20 @@ func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	v.get("/").want(t, http.StatusOK, "")
 }
 
+// Nor is a change made there: the session would outlive its idle time on the other one.
+func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
+	const routes = "\nsession_edit /put put user {query.user}\nrespond \"{http.session.data.user}\"\n}\n"
+	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes)
+	v := s.visitor()
+	v.get("/put?user=alice")
+	before := s.table().only().expiry
+	v.get("$SITE2/put?user=bob")
+	v.get("$SITE2/").want(t, http.StatusOK, "bob")
+	if row := s.table().only(); row.expiry != before || row.version != 2 {
+		t.Errorf("version %d of the session ends %v later than before", row.version, time.Duration((row.expiry-before)*float64(24*time.Hour)))
+	}
+}
+
 // A session that could not be given a new token is stored all the same when an
 // error route changes it afterwards, and renewed when that is a login.
 func TestUpkeep_thatFailedIsInTheWayOfNothing(t *testing.T) {

@@ -103,7 +103,8 @@ func newUpstream(c *UpstreamConfig) *upstream {
 	return u
 }
 
-// fold makes one name of all spellings that CGI and its kin take for the same.
+// fold makes one name of all spellings that CGI and its kin take for the same:
+// servers differ in which characters become the _ of their variables.
 func fold(name string) string { return string(appendFolded(nil, name)) }
 
 // appendFolded is fold into a buffer: it is asked of every header of a request
@@ -113,7 +114,7 @@ func appendFolded(b []byte, name string) []byte {
 		switch {
 		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
-		case c == '_', c == '.':
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
 			c = '-'
 		}
 		b = append(b, c)

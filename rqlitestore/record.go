@@ -13,7 +13,8 @@ const Grace = 10 * time.Second
 
 // What a caller of the versioned calls can act on.
 var (
-	// ErrConflict: the row kept changing until the deadline.
+	// ErrConflict: the row kept changing until the deadline, which may have cut
+	// the last try short: nobody knows what became of that one.
 	ErrConflict = errors.New("session was changed by others at the same time")
 	// ErrGone: the session was destroyed or has expired. Nothing was stored.
 	ErrGone = errors.New("session is gone")

@@ -132,6 +132,36 @@ var updateCases = []storeCase{
 			}
 		}
 	}},
+	{"Update_thatLosesEveryRaceSaysSo", func(t *testing.T, e *env) {
+		for when := range int64(4) { // the caller leaves during a save, or during a look at what became of it
+			other := e.store(t)
+			rec := mustCreate(t, other, rqlitestore.Record{Token: fmt.Sprint("token", when), ID: fmt.Sprint("id", when)})
+			ctx, leave := context.WithCancel(context.Background())
+			var requests atomic.Int64 // to a table that has been made
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					if ctx.Err() != nil || isQuery(r) {
+						return next.RoundTrip(r)
+					}
+					if strings.HasPrefix(r.URL.Path, "/db/execute") {
+						if _, err := other.Update(context.Background(), rec, increment); err != nil {
+							t.Error(err)
+						}
+					}
+					if requests.Add(1) == 3+when {
+						leave()
+					}
+					return next.RoundTrip(r)
+				})
+			})
+			if _, err := s.Update(ctx, rec, increment); !errors.Is(err, rqlitestore.ErrConflict) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := s.Update(context.Background(), rec, increment); err != nil { // it comes after what was under way
+				t.Error(err)
+			}
+		}
+	}},
 	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {
 		a, b := e.store(t), e.store(t)
 		rec := mustCreate(t, a, rqlitestore.Record{Token: "token", ID: "id"})
