@@ -154,13 +154,28 @@ func lookup(object map[string]any, path string) (any, bool) {
 		if c != '.' {
 			continue
 		}
-		if inner, ok := object[path[:i]].(map[string]any); ok {
+		if inner := objectIn(object[path[:i]]); inner != nil {
 			if value, ok := lookup(inner, path[i+1:]); ok {
 				return value, true
 			}
 		}
 	}
 	return nil, false
+}
+
+// objectIn is a value as an object, nil where it is none.
+func objectIn(value any) map[string]any {
+	switch object := value.(type) {
+	case map[string]any:
+		return object
+	case map[string]string: // as Go modules may have put it
+		values := make(map[string]any, len(object))
+		for key, value := range object {
+			values[key] = value
+		}
+		return values
+	}
+	return nil
 }
 
 // Exists reports whether the session has the key.
