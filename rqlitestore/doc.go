@@ -11,7 +11,9 @@
 //
 // A connection from gorqlite.Open works as well, but gorqlite sends a write that
 // failed on one node again to the next, also one that must not be repeated, and
-// hangs with a node that hangs. The package cluster does neither.
+// hangs with a node that hangs. Unless its URL says level=linearizable it reads at
+// the level weak, which may find a session that was deleted. The package cluster
+// does none of this.
 //
 // # Table
 //
