@@ -205,9 +205,7 @@ func merge(values, patch map[string]any) {
 			delete(values, key)
 		case map[string]any:
 			inner := make(map[string]any)
-			if old, ok := values[key].(map[string]any); ok {
-				maps.Copy(inner, old)
-			}
+			maps.Copy(inner, objectIn(values[key]))
 			merge(inner, value)
 			values[key] = inner
 		default:

@@ -23,8 +23,12 @@ import (
 
 // Session is the session of one request. It is loaded when it is first read or
 // written, and stored before the response's header goes out. Its methods may be
-// called from several goroutines. Once the handlers of the request have returned,
-// those that would change it return an error.
+// called from several goroutines.
+//
+// What is changed after the header is stored when the handler returns, however
+// long it streams, and only the log is told if that fails. What needs the cookie
+// is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
+// of the request have returned, every change is an error.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -151,13 +155,28 @@ func lookup(object map[string]any, path string) (any, bool) {
 		if c != '.' {
 			continue
 		}
-		if inner, ok := object[path[:i]].(map[string]any); ok {
+		if inner := objectIn(object[path[:i]]); inner != nil {
 			if value, ok := lookup(inner, path[i+1:]); ok {
 				return value, true
 			}
 		}
 	}
 	return nil, false
+}
+
+// objectIn is a value as an object, nil where it is none.
+func objectIn(value any) map[string]any {
+	switch object := value.(type) {
+	case map[string]any:
+		return object
+	case map[string]string: // as Go modules may have put it
+		values := make(map[string]any, len(object))
+		for key, value := range object {
+			values[key] = value
+		}
+		return values
+	}
+	return nil
 }
 
 // Exists reports whether the session has the key.

@@ -89,6 +89,9 @@ func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 	if rec.ID == "" {
 		return errors.New("create session: record has no id")
 	}
+	if rec.Token == "" {
+		return errors.New("create session: record has no token")
+	}
 	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: createRow(rec, s.newWriteID())})
 	if err == nil {
 		err = out.err

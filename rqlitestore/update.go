@@ -9,16 +9,19 @@ import (
 	"time"
 )
 
+var errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
+
 var errTooMany = errors.New("too many others saved the session since to tell whether this was stored")
 
-// Update changes a session: apply gets the newest known record and returns what
-// to store. At first that is rec itself, or the result of an update of the same
-// session that went before in this process; after a lost race it is what is
-// there now, and apply is called again, until ctx ends (after 5 s if it has no
-// deadline). The store sets the version of the result to that of the record
-// that apply got plus one, so apply may seal data to it. apply is never running
-// any more when Update has returned. It must not keep or change the Data it
-// got, and must not call the store.
+// Update changes a session: apply gets the newest known record and returns it
+// with its changes; what it returns is stored as a whole, the expiry too. At first
+// that record is rec itself, or the result of an update of the same session that
+// went before in this process; after a lost race it is what is there now, and
+// apply is called again, until ctx ends (after 5 s if it has no deadline). The
+// store sets the version of the result to that of the record that apply got plus
+// one, so apply may seal data to it. apply is never running any more when Update
+// has returned. It must not keep or change the Data it got, and must not call the
+// store.
 //
 // Updates of one session that wait together in this process are applied one
 // after the other and stored as one. An error of apply reaches its own caller
@@ -139,6 +142,9 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 		}
 	}()
 	next, err := c.apply(cur)
+	if err == nil && next.Token == "" {
+		err = errNoToken
+	}
 	if err != nil {
 		c.finishLocked(Record{}, err)
 		return Record{}, false

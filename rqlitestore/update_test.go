@@ -40,6 +40,25 @@ var updateCases = []storeCase{
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
 	}},
+	{"Update_toARecordWithoutATokenIsRefused", func(t *testing.T, e *env) {
+		s := e.store(t)
+		if err := s.Create(context.Background(), rqlitestore.Record{ID: "id", Expiry: inAnHour()}); err == nil {
+			t.Error("Create takes a record without a token")
+		}
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("old")})
+		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			return rqlitestore.Record{Data: []byte("new"), Expiry: cur.Expiry}, nil
+		})
+		if err == nil || !strings.Contains(err.Error(), "the one that it got") {
+			t.Errorf("Update: %v", err)
+		}
+		if got := mustLoad(t, s, "token"); string(got.Data) != "old" || !got.Superseded.IsZero() {
+			t.Errorf("stored is %+v", got)
+		}
+		if found(t, s, "") {
+			t.Error("there is a session for who has no token")
+		}
+	}},
 	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
 		const writers = 50
 		var n counter

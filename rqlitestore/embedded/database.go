@@ -118,6 +118,9 @@ func resolve(file string) (string, error) {
 	if file == "" {
 		return "", errors.New("the file of the session database has no name")
 	}
+	if file == ":memory:" {
+		return "", errors.New("the session database is kept in a file, not in memory: name one in a temporary directory")
+	}
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return "", err

@@ -266,6 +266,10 @@ func TestNode_fileWithoutName(t *testing.T) {
 	if _, err := embedded.Connect(""); err == nil || !strings.Contains(err.Error(), "has no name") {
 		t.Errorf("the error is %v", err)
 	}
+	// It would be a file of this name, and there after the end of the process.
+	if _, err := embedded.Connect(":memory:"); err == nil || !strings.Contains(err.Error(), "temporary directory") {
+		t.Errorf("the error is %v", err)
+	}
 }
 
 func TestNode_directoryThatMustNotBeWritten(t *testing.T) {
