@@ -162,7 +162,8 @@ func (s *Session) MergePatch(patch map[string]any) error {
 			return errReservedKey
 		}
 	}
-	return s.change(func(values map[string]any) { merge(values, patch) })
+	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
+	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)
 }
 
 // patch makes the changes of a Session-Set.
@@ -190,7 +191,7 @@ func (w *upstreamWriter) patch(text string) error {
 	if err != nil {
 		return err
 	}
-	if int64(len(encoded)) > s.h.maxSize {
+	if _, fits := s.h.fits(encoded); !fits {
 		return errTooLarge
 	}
 	return s.MergePatch(patch)
@@ -204,9 +205,7 @@ func merge(values, patch map[string]any) {
 			delete(values, key)
 		case map[string]any:
 			inner := make(map[string]any)
-			if old, ok := values[key].(map[string]any); ok {
-				maps.Copy(inner, old)
-			}
+			maps.Copy(inner, objectIn(values[key]))
 			merge(inner, value)
 			values[key] = inner
 		default:

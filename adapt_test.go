@@ -127,6 +127,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"audience short form":        {`{"handler":"session","audience":"{host}"}`, "write {http.request.host}"},
 		"blank password":             {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{env.SESSION_TEST_BLANK}"}}}`, "password resolves to nothing"},
 		"blank file":                 {`{"handler":"session","store":{"embedded":{"file":"{env.SESSION_TEST_BLANK}"}}}`, "embedded file resolves to nothing"},
+		"file in memory":             {`{"handler":"session","store":{"embedded":{"file":":memory:"}}}`, "name one in a temporary directory"},
 		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
 		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
 		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},

@@ -112,7 +112,7 @@ func isOneFile(a, b string) bool {
 // reached stops nothing: it is tried again by every request that needs it.
 func (a *App) Start() error {
 	for _, l := range a.backends {
-		l.backend.start(l.settings, a.logger)
+		l.backend.start(l.settings, l.keys, a.logger)
 		l.backend.listeners.add(a.events)
 	}
 	a.named = nameStores(a.backends)
@@ -124,7 +124,7 @@ func (a *App) Start() error {
 // those of one that failed to start.
 func (a *App) applySettings() {
 	for _, l := range a.backends {
-		l.backend.apply(l.settings, a.logger)
+		l.backend.apply(l.settings, l.keys, a.logger)
 	}
 }
 

@@ -145,6 +145,24 @@ $SITE {
 	v.get("/").want(t, http.StatusOK, "||")
 }
 
+// To be remembered must not end a session earlier than it would end otherwise.
+func TestEdit_rememberLastsAsLongAsALongLifetime(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		persist off
+		lifetime 60d
+	}
+	session_edit {
+		put user alice
+		remember on
+	}
+}`)
+	if c := s.visitor().get("/").cookie(t); c.MaxAge < 59*86400 {
+		t.Errorf("the cookie is %v", c)
+	}
+}
+
 func TestEdit_rememberOutlivesTheBrowser(t *testing.T) {
 	s := start(t, `
 $SITE {

@@ -134,11 +134,13 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			panic(p)
 		}
 		err = s.answerFailure(w.Header(), entry, rw.failed)
+		sessions.keepCookies(w.Header(), s)
 	}()
 
 	v.context.enter(r, ctx, s)
 	defer v.context.leave()
 	err = upstream.within(sessions, rw, r, next)
+	s.setServing(false) // a goroutine that it has left behind is told so
 	if rw.wroteHeader {
 		s.commitLate()
 		if rw.cut.Load() { // what was cut short must not look whole
@@ -230,6 +232,11 @@ func (c *requestContext) Err() error                  { return c.now().Err() }
 
 func (c *requestContext) Value(key any) any {
 	if c.left.Load() {
+		if key == c.session.h.scsKey && c.outer.Value(key) == nil {
+			// In a goroutine that outlives the handlers scs's panic would end Caddy.
+			_ = c.session.Load() // what could not be loaded is empty
+			return c.session.scs.Value(key)
+		}
 		return c.outer.Value(key)
 	}
 	switch key {
@@ -315,6 +322,16 @@ func (all *sessions) add(s *Session) {
 	all.all = append(all.all, s)
 }
 
+// keepCookies puts into the header of a failure what the sessions within the one
+// that failed have stored and said already.
+func (all *sessions) keepCookies(header http.Header, failed *Session) {
+	for _, s := range all.all {
+		if s != failed && s.setsCookie() {
+			s.writeHeader(header)
+		}
+	}
+}
+
 // enclosure is what was the case outside of a session.
 type enclosure struct {
 	outer, inner *Session
@@ -324,13 +341,14 @@ type enclosure struct {
 // enter makes s the current session until leave is called with what it returns.
 func (all *sessions) enter(s *Session) enclosure {
 	e := enclosure{all.current, s, s.serving}
-	all.current, s.serving = s, true
+	all.current = s
+	s.setServing(true)
 	return e
 }
 
 // leave ends what enter began. The outermost session stays, for the error routes.
 func (all *sessions) leave(e enclosure) {
-	e.inner.serving = e.serving
+	e.inner.setServing(e.serving)
 	if e.outer != nil {
 		all.current = e.outer
 	}

@@ -24,6 +24,7 @@ func (h *Handler) join(outer *Handler) {
 
 // ignoredWithin returns the options that this handler sets and that are something
 // else in the outer one. Those of the store and the keys are the same on any store.
+// A test has it that no option is missing.
 func (h *Handler) ignoredWithin(outer *Handler) (names []string) {
 	for _, option := range []struct {
 		name string

@@ -53,9 +53,8 @@ func (r *keyring) samePrincipal(older, newer string, values map[string]any) bool
 // did not before.
 func (r *keyring) countNaming(principal string, values, before map[string]any) (named, fresh int) {
 	for key, value := range values {
-		if object, ok := value.(map[string]any); ok {
-			objectBefore, _ := before[key].(map[string]any)
-			n, f := r.countNaming(principal, object, objectBefore)
+		if object := objectIn(value); object != nil {
+			n, f := r.countNaming(principal, object, objectIn(before[key]))
 			named, fresh = named+n, fresh+f
 			continue
 		}
@@ -79,7 +78,7 @@ func (r *keyring) underFirstKey(principal string, values map[string]any) string 
 		return principal
 	}
 	for _, value := range values {
-		if object, ok := value.(map[string]any); ok {
+		if object := objectIn(value); object != nil {
 			if moved := r.underFirstKey(principal, object); moved != principal {
 				return moved
 			}

@@ -74,6 +74,15 @@ func (s *boundedStore) Current(ctx context.Context, id string) (rqlitestore.Reco
 	return s.RqliteStore.Current(ctx, id)
 }
 
+// CurrentWatched is Current for a watch, refused where there are many calls: it asks again soon.
+func (s *boundedStore) CurrentWatched(ctx context.Context, id string) (rqlitestore.Record, bool, error) {
+	if err := s.beginUpkeep(); err != nil {
+		return rqlitestore.Record{}, false, err
+	}
+	defer s.end()
+	return s.RqliteStore.Current(ctx, id)
+}
+
 // Create is that of the store.
 func (s *boundedStore) Create(ctx context.Context, rec rqlitestore.Record) error {
 	if err := s.begin(); err != nil {

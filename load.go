@@ -8,8 +8,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// Load asks the store for the session unless that was done already. The error,
-// here and from every other method, is that of the store: answer it with a 503.
+// Load asks the store for the session unless that was done already. The error is
+// that of the store. Return it, and those of the other methods, from the handler:
+// where the store cannot be reached the client gets a 503, whatever the handler
+// makes of it. Methods without an error give what an empty session has then, and
+// end the request's context.
 func (s *Session) Load() error {
 	s.loading.Lock()
 	defer s.loading.Unlock()

@@ -213,7 +213,8 @@ func (s scsStore) Delete(token string) error {
 // expiry is when a session that is used now ends: at its deadline, or earlier when it is left idle.
 func (h *Handler) expiry(deadline time.Time) time.Time {
 	if h.idle > 0 {
-		if idle := time.Now().Add(h.idle); idle.Before(deadline) {
+		// Round takes the monotonic clock off, which stands still while the machine sleeps.
+		if idle := time.Now().Round(0).Add(h.idle); idle.Before(deadline) {
 			return idle
 		}
 	}

@@ -101,6 +101,8 @@ func (m *Match) matches(have any, values []string, repl *caddy.Replacer) bool {
 		return slices.ContainsFunc(list, func(element any) bool { return m.matches(element, values, repl) })
 	case []string:
 		return slices.ContainsFunc(list, func(element string) bool { return m.matches(element, values, repl) })
+	case []int:
+		return slices.ContainsFunc(list, func(element int) bool { return m.matches(element, values, repl) })
 	}
 	text := caddy.ToString(placeholderValue(have))
 	return slices.ContainsFunc(values, func(value string) bool {

@@ -79,10 +79,11 @@ type Handler struct {
 	// were marked with `remember on` do. Default: true.
 	Persist *bool `json:"persist,omitempty"`
 
-	// The lifetime of sessions marked with `remember on`. Default: 30d.
+	// The lifetime of sessions marked with `remember on`. Default: 30d, or
+	// `lifetime` where that is longer.
 	RememberLifetime caddy.Duration `json:"remember_lifetime,omitempty"`
 
-	// The largest a session may grow, in bytes as stored; up to 1KiB more is for
+	// The largest a session may grow, in bytes as stored; up to 2KiB more is for
 	// what the session keeps of its own, like a User-Agent. A write that would
 	// exceed it is an error of the request and stores nothing. Default: 64KiB,
 	// at most 16MiB.
@@ -184,6 +185,7 @@ const (
 	defaultLifetime         = 24 * time.Hour
 	defaultRememberLifetime = 30 * 24 * time.Hour
 	defaultMaxSize          = 64 << 10
+	leastTouch              = time.Second // unless touch_interval says otherwise
 )
 
 const anonymousPolicy = "anonymous"
@@ -312,6 +314,12 @@ func (h *Handler) check() error {
 	if touch > 0 && touch >= idle {
 		return fmt.Errorf("touch_interval %v must be shorter than idle_timeout %v, or sessions in use would end", touch, idle)
 	}
+	if touch == 0 && idle > 0 && idle <= leastTouch {
+		return fmt.Errorf("idle_timeout %v is too short for the touch_interval of %v that it has unless another is set, so sessions in use would end: lengthen it, or set touch_interval", idle, leastTouch)
+	}
+	if remember := time.Duration(h.RememberLifetime); remember > 0 && remember < lifetime && idle == 0 && (h.Persist == nil || *h.Persist) {
+		return fmt.Errorf("remember_lifetime %v is shorter than lifetime %v, so a session would end sooner for being remembered: lengthen it, or leave it out", remember, lifetime)
+	}
 	if renew := time.Duration(h.RenewInterval); renew > lifetime {
 		return fmt.Errorf("renew_interval %v is longer than lifetime %v: it would never apply", renew, lifetime)
 	}
@@ -363,10 +371,10 @@ func (h *Handler) resolve(to *Handler) {
 	inherit(&to.lifetime, defaultLifetime)
 	to.idle = time.Duration(h.IdleTimeout)
 	to.touch = time.Duration(h.TouchInterval)
-	inherit(&to.touch, max(to.idle/10, time.Second))
+	inherit(&to.touch, max(to.idle/10, leastTouch))
 	to.renew = time.Duration(h.RenewInterval)
 	to.remember = time.Duration(h.RememberLifetime)
-	inherit(&to.remember, defaultRememberLifetime)
+	inherit(&to.remember, max(defaultRememberLifetime, to.lifetime))
 	to.maxSize = h.MaxSize
 	inherit(&to.maxSize, defaultMaxSize)
 	to.cacheAge = time.Duration(h.Cache)

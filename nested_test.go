@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -91,8 +92,7 @@ $SITE {
 
 // A session that joins has the settings of the outer one; whoever wrote others is told.
 func TestNested_settingsThatAreIgnoredAreNamed(t *testing.T) {
-	const inner = `
-		session {
+	const options = `
 			cookie {
 				same_site strict
 			}
@@ -112,9 +112,8 @@ func TestNested_settingsThatAreIgnoredAreNamed(t *testing.T) {
 			on_store_error anonymous
 			revalidate 1m
 			max_new_per_client 1 1m
-			cross_origin deny https://example.com
-		}
-		respond ok`
+			cross_origin deny https://example.com`
+	const inner = "\nsession {" + options + "\n}\nrespond ok"
 	const sentence = "what it sets itself is ignored"
 	named := func(s *server) string {
 		s.visitor().get("/").want(t, http.StatusOK, "ok")
@@ -130,9 +129,24 @@ func TestNested_settingsThatAreIgnoredAreNamed(t *testing.T) {
 	}
 	t.Run("all", func(t *testing.T) {
 		got := named(start(t, "$SITE {\nsession\nroute {"+inner+"\n}\n}"))
-		const want = `["cookie","lifetime","idle_timeout","touch_interval","renew_interval","persist","remember_lifetime","max_size","cache","principal","max_per_principal","bind","audience","track","on_store_error","revalidate","max_new_per_client","cross_origin"]}`
-		if got != want {
+		var names []string
+		for field := range reflect.TypeFor[caddysession.Handler]().Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			switch name {
+			case "", "upstream": // which is added
+			case "store", "keys": // which are the same, or else it would not join
+			default:
+				names = append(names, name)
+			}
+		}
+		if want := `["` + strings.Join(names, `","`) + `"]}`; got != want {
 			t.Errorf("the log names\n%s\nwant\n%s", got, want)
+		}
+	})
+	t.Run("none where they are the defaults of both", func(t *testing.T) {
+		got := named(start(t, "{\nsession {"+options+"\n}\n}\n$SITE {\nsession\nroute {"+inner+"\n}\n}"))
+		if got != "" {
+			t.Errorf("the log names %s", got)
 		}
 	})
 	t.Run("in an error page", func(t *testing.T) {
@@ -183,6 +197,54 @@ $SITE {
 			t.Errorf("the log names %s though all is the same", got)
 		}
 	})
+}
+
+// What the inner session stored stays stored when the outer one's store fails: its
+// cookie is on the 503 as well, or whoever was renewed would be signed out by that.
+func TestNested_failureOfTheOuterKeepsTheCookieOfTheInner(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit increment visits
+	route /shop/* {
+		session {
+			cookie shop
+		}
+		session_edit /shop/cart put cart book
+		session_edit /shop/login {
+			renew
+			put user alice
+		}
+		session_edit /shop/logout destroy
+		respond "{http.session.data.cart} {http.session.data.user}"
+	}
+	handle_errors {
+		respond "sorry: {err.status_code}"
+	}
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/shop/cart").want(t, http.StatusOK, "book ")
+	store.failsWrites()
+	for _, path := range []string{"/shop/login", "/shop/logout"} {
+		a := v.get(path)
+		a.want(t, http.StatusServiceUnavailable, "sorry: 503")
+		if names := cookieNames(a); names != "shop" {
+			t.Errorf("%s sets %q, want the inner cookie alone", path, names)
+		}
+		if caching := a.Header.Get("Cache-Control"); caching != "private, no-store" {
+			t.Errorf("%s may be cached: %q", path, caching)
+		}
+		if path == "/shop/login" {
+			store.works()
+			v.get("/shop/").want(t, http.StatusOK, "book alice")
+			store.failsWrites()
+		}
+	}
+	store.works()
+	v.get("/shop/").want(t, http.StatusOK, " ")
 }
 
 // Two stores behind one cookie would take each other's sessions for none.

@@ -410,6 +410,7 @@ $SITE {
 
 // While nothing can be stored, answers to reads are no sign that all is well.
 func TestOutage_ofWritesAloneIsOneOutage(t *testing.T) {
+	caddyBinary(t) // to build it may take longer than a failure of a write holds
 	store := newStandIn(t)
 	s := startWithAdmin(t, `
 $SITE {
@@ -458,5 +459,50 @@ $METRICS {
 	}
 	if up := s.scrape().sum("store_up"); up != 1 {
 		t.Errorf("store_up is %v with room", up)
+	}
+}
+
+// Whoever saves the session each time first makes a save fail in the end. The
+// store is as well as ever then.
+func TestOutage_saveThatLosesEveryRaceIsNone(t *testing.T) {
+	var h heard
+	store := newStandIn(t)
+	s := startWithAdmin(t, `
+{
+	events {
+		on session_store_unavailable in_go $HEAR
+	}
+}
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit /put put user {query.user}
+	respond "user {http.session.data.user}"
+}
+$METRICS {
+	metrics /metrics
+}`, "STORE", store.URL, "HEAR", onEvent(t, h.hear), "METRICS", "http://"+freeAddress(t))
+	v := s.visitor()
+	v.get("/put?user=alice").want(t, http.StatusOK, "user alice")
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path == "/db/execute" {
+			store.executes("UPDATE sessions SET version = version + 1")
+		}
+		node.ServeHTTP(w, r)
+	}))
+	a := v.get("/put?user=bob")
+	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d %v, want 503 with Retry-After", a.StatusCode, a.Header)
+	}
+	s.logged("session was changed by others at the same time")
+	if up := s.scrape().sum("store_up"); up != 1 {
+		t.Errorf("store_up is %v", up)
+	}
+	v.get("/").want(t, http.StatusOK, "user alice")
+	store.works()
+	v.get("/put?user=carol").want(t, http.StatusOK, "user carol")
+	if strings.Contains(s.readLog(), "the session store is") || h.said() != "" {
+		t.Errorf("the store is told to be unavailable: %s", h.said())
 	}
 }

@@ -66,3 +66,17 @@ func (s *Session) ownBefore() map[string]any {
 	})
 	return own
 }
+
+// ownSize is how many bytes of encoded values are not the application's.
+func ownSize(data []byte) int64 {
+	until, own, err := codec.JSON{}.Decode(data)
+	if err != nil {
+		return 0 // it was encoded just now
+	}
+	maps.DeleteFunc(own, func(key string, _ any) bool { return !strings.HasPrefix(key, reserved) })
+	encoded, err := codec.JSON{}.Encode(until, own)
+	if err != nil {
+		return 0
+	}
+	return int64(len(encoded))
+}

@@ -56,7 +56,7 @@ func (s *Session) renewForOwner(ctx context.Context) error {
 	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {
 		return nil
 	}
-	return s.Renew()
+	return s.renew()
 }
 
 var errNoPrincipal = errors.New("destroy_others needs the option principal of `session`: without it nobody knows whose the others are")
@@ -71,6 +71,10 @@ func (s *Session) DestroyOthers() error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+	defer s.changing.Unlock()
 	if s.isClosed() {
 		return errAfterHeader
 	}

@@ -36,11 +36,16 @@ func (s *Session) watchWhileOpen(end func()) *watch {
 }
 
 func (w *watch) look() {
-	if !w.session.isOver() {
+	over, err := w.session.isOver()
+	if !over {
+		again := w.session.h.revalidate
+		if errors.Is(err, errBusy) {
+			again = min(again, busyPause)
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if !w.stopped {
-			w.timer.Reset(w.session.h.revalidate)
+			w.timer.Reset(again)
 		}
 		return
 	}
@@ -52,6 +57,9 @@ func (w *watch) look() {
 		w.end()
 	}
 }
+
+// busyPause is how long a watch waits at most before it asks a busy store anew.
+const busyPause = time.Second
 
 // stop ends the watch: after it returns, end is not called any more and not
 // under way. It may be called more than once, and on nil.
@@ -67,22 +75,26 @@ func (w *watch) stop() {
 
 // isOver reports whether the session has ended, or belongs to somebody else. A
 // store that does not answer ends nothing.
-func (s *Session) isOver() bool {
+func (s *Session) isOver() (over bool, err error) {
 	s.mu.Lock()
 	id, owner := s.rec.ID, s.owner
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
 	defer cancel()
-	rec, found, err := s.h.backend.store.Current(ctx, id)
+	b := s.h.backend.inUse()
+	rec, found, err := b.store.CurrentWatched(ctx, id)
 	if err != nil || !found {
-		s.h.backend.noteRead(err)
-		return err == nil
+		b.noteRead(err)
+		return err == nil, err
 	}
 	if s.h.owner == "" {
-		return false
+		return false, nil
 	}
 	_, values, err := s.h.keys.values(rec)
-	return err != nil || s.h.principalIn(values) != owner
+	if err != nil { // a newer config may have moved the row to a key of its own
+		_, values, err = b.keys.Load().values(rec)
+	}
+	return err != nil || s.h.principalIn(values) != owner, nil
 }
 
 // watchedConn is a connection that was handed over; its watch ends with it.

@@ -279,3 +279,37 @@ $SITE {
 	v.get("/logout")
 	eventually(t, "the stream to end", func() bool { return closed(ended) })
 }
+
+// However many streams ask after their sessions while the store is slow, a request
+// finds a place among its calls.
+func TestRevalidate_turnsAwayNoRequest(t *testing.T) {
+	store, site := newStandIn(t), watchedSite(t)
+	s := start(t, site("rqlite "+store.URL+" {\ntimeout 30s\n}\nmax_calls 4")+"\n$METRICS {\nmetrics\n}", "METRICS", "http://"+freeAddress(t))
+	var streams []*watched
+	for range 8 {
+		streams = append(streams, s.watch(t))
+	}
+	gate := make(chan struct{})
+	store.waitsFor(gate)
+	eventually(t, "streams to ask after their sessions", func() bool { return s.scrape().sum("store_calls") >= 2 })
+	asked := make(chan *answer, 1)
+	go func() {
+		a, _ := streams[0].visitor.try(http.MethodGet, "/")
+		asked <- a
+	}()
+	eventually(t, "the request to wait for the store", func() bool { return s.scrape().sum("store_calls") >= 3 || len(asked) > 0 })
+	close(gate)
+	if a := <-asked; a == nil || a.StatusCode != http.StatusOK || a.body != "alice " {
+		t.Errorf("a request while the store is slow is answered by %v", a)
+	}
+	if n := s.scrape().sum("rejected_total"); n != 0 {
+		t.Errorf("%v requests are counted as turned away", n)
+	}
+	store.works()
+	for _, w := range streams {
+		w.visitor.get("/logout")
+	}
+	for _, w := range streams {
+		eventually(t, "the stream to end", func() bool { return closed(w.ended) })
+	}
+}

@@ -20,8 +20,9 @@ var errInGrace = errors.New("the session was renewed meanwhile")
 // was meant for is over, or is somebody else's by now.
 var errDropped = errors.New("the session has another owner by now")
 
-// ownBytes is what a session may take beside the application's values.
-const ownBytes = 1 << 10
+// ownBytes is what a session may keep of its own, beside max_size: a User-Agent,
+// hashes of older tokens, the host.
+const ownBytes = 2 << 10
 
 // save is scs's commit within a request: the encoded values are to be stored
 // under the token. It runs while scs holds its data.
@@ -84,11 +85,27 @@ func (s *Session) isSure() bool { return s.h.backend.strict && !s.cached && !s.m
 type tooLarge struct{ error }
 
 func (s *Session) checkSize(data []byte) error {
-	if int64(len(data)) <= s.h.maxSize+ownBytes {
+	size, fits := s.h.fits(data)
+	if fits {
 		return nil
 	}
 	s.h.backend.metrics.tooLarge.Inc()
-	return tooLarge{fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", len(data), s.h.maxSize)}
+	return tooLarge{fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", size, s.h.maxSize)}
+}
+
+// fits reports whether encoded values are no more than a session may have. What it
+// keeps of its own counts apart: it grows by itself, where the application's
+// values leave no room too.
+func (h *Handler) fits(data []byte) (size int64, ok bool) {
+	if size = int64(len(data)); size <= h.maxSize {
+		return size, true
+	}
+	own := ownSize(data)
+	if own > ownBytes {
+		return size, false
+	}
+	size -= own
+	return size, size <= h.maxSize
 }
 
 // create stores a session that has no row. An insert whose outcome is unknown
@@ -131,7 +148,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		values = data
-		next.Expiry = s.expiry(deadline)
+		next.Expiry = s.nextExpiry(current, deadline, renewal)
 		if s.h.owner != "" {
 			next.Principal = keys.principalHash(owner)
 		}
@@ -147,7 +164,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			if err := s.checkSize(merged); err != nil { // each may fit, and all together not
 				return current, err
 			}
-			values, next.Expiry = merged, s.expiry(until)
+			values, next.Expiry = merged, s.nextExpiry(current, until, renewal)
 		}
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)

@@ -15,11 +15,13 @@ import (
 	caddysession "github.com/caddy-session/caddy-session"
 )
 
-// scsSite runs a function of the test, by the path, on scs's own manager.
-func scsSite(t *testing.T, paths map[string]http.HandlerFunc) *server {
+// scsSite runs a function of the test, by the path, within a session with the options.
+func scsSite(t *testing.T, paths map[string]http.HandlerFunc, options ...string) *server {
 	return start(t, `
 $SITE {
-	session
+	session {
+		`+strings.Join(options, "\n")+`
+	}
 	in_go $RUN
 }`, "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 		run, ok := paths[r.URL.Path]
@@ -477,4 +479,25 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 	v := s.visitor()
 	v.get("/put").cookie(t)
 	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, ")
+}
+
+// What was given to a change is the caller's to go on with.
+func TestSession_keepsNothingOfWhatItWasGiven(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/": func(_ http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			list := []any{"a"}
+			patch := map[string]any{"patched": list, "within": map[string]any{"list": list}}
+			_ = session.Put("put", list)
+			_ = session.MergePatch(patch)
+			list[0], patch["more"] = "changed", "changed"
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprint(w, session.Get("put"), session.Get("patched"), session.Get("within"), session.Get("more"))
+		},
+	})
+	v := s.visitor()
+	v.get("/").cookie(t)
+	v.get("/read").want(t, http.StatusOK, "[a] [a] map[list:[a]] <nil>")
 }

@@ -25,6 +25,11 @@ import (
 // written, and stored before the response's header goes out. Its methods may be
 // called from several goroutines.
 //
+// What is changed after the header is stored when the handler returns, however
+// long it streams, and only the log is told if that fails. What needs the cookie
+// is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
+// of the request have returned, every change is an error.
+//
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
 // copy is stored with Put.
@@ -37,7 +42,7 @@ type Session struct {
 	host      string          // that the client asked for
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
-	serving   bool // a handler is running it: what changes will be stored
+	serving   bool // a handler is running it: what changes will be stored; written with changing held
 	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
@@ -103,19 +108,25 @@ const (
 	commitTimeout = 5 * time.Second
 )
 
-var errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+var (
+	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
+)
 
 type sessionKey struct{}
 
 // FromContext returns the session of a request's context, or nil where no
-// `session` encloses the handler that asks.
+// `session` encloses the handler that asks. Ask before the handler returns: a
+// goroutine that outlives it gets nil.
 func FromContext(ctx context.Context) *Session {
 	s, _ := ctx.Value(sessionKey{}).(*Session)
 	return s
 }
 
 // Manager returns the scs SessionManager behind the session, for code that is
-// written against scs: it works on the request's context as usual.
+// written against scs: it works on the request's context as usual. As usual, too,
+// what is put into its data after the handler has returned is not stored, and
+// nobody is told.
 func (s *Session) Manager() *scs.SessionManager { return s.h.manager }
 
 // Get returns the value of a key, or nil.
@@ -145,13 +156,28 @@ func lookup(object map[string]any, path string) (any, bool) {
 		if c != '.' {
 			continue
 		}
-		if inner, ok := object[path[:i]].(map[string]any); ok {
+		if inner := objectIn(object[path[:i]]); inner != nil {
 			if value, ok := lookup(inner, path[i+1:]); ok {
 				return value, true
 			}
 		}
 	}
 	return nil, false
+}
+
+// objectIn is a value as an object, nil where it is none.
+func objectIn(value any) map[string]any {
+	switch object := value.(type) {
+	case map[string]any:
+		return object
+	case map[string]string: // as Go modules may have put it
+		values := make(map[string]any, len(object))
+		for key, value := range object {
+			values[key] = value
+		}
+		return values
+	}
+	return nil
 }
 
 // Exists reports whether the session has the key.
@@ -186,7 +212,7 @@ func (s *Session) Put(key string, value any) error {
 		return errReservedKey
 	}
 	value = codec.Clone(value)
-	return s.change(func(values map[string]any) { values[key] = value })
+	return s.change(func(values map[string]any) { values[key] = value }, key)
 }
 
 // Remove deletes keys. Those that begin with __ are the session's own.
@@ -200,7 +226,7 @@ func (s *Session) Remove(keys ...string) error {
 		for _, key := range keys {
 			delete(values, key)
 		}
-	})
+	}, keys...)
 }
 
 // Clear deletes all of the application's keys. The session itself goes on.
@@ -222,7 +248,7 @@ func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
 	}
-	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) })
+	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
 }
 
 // plus adds n to an integer, which keeps its type unless it would be an unsigned
@@ -244,12 +270,15 @@ func plus(value any, n int) any {
 	return sum.Interface()
 }
 
-// change makes an edit on scs's values and remembers it for a lost race.
-func (s *Session) change(e edit) error {
+// change makes an edit on scs's values and remembers it for a lost race. It
+// concerns these keys, or all where none are given.
+func (s *Session) change(e edit, keys ...string) error {
 	if err := s.Load(); err != nil {
 		return err
 	}
-	s.changing.Lock()
+	if err := s.beginChange(); err != nil {
+		return err
+	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
 	if s.closed && (s.rec.ID == "" || s.ended) {
@@ -258,10 +287,28 @@ func (s *Session) change(e edit) error {
 	}
 	s.edits, s.untouched = append(s.edits, e), nil
 	s.mu.Unlock()
-	s.apply(e)
+	s.apply(e, keys...)
 	s.nameFresh()
 	s.noteChange()
 	return nil
+}
+
+// beginChange locks s.changing, unless nobody is left to store a change.
+func (s *Session) beginChange() error {
+	s.changing.Lock()
+	if !s.serving {
+		s.changing.Unlock()
+		return errReturned
+	}
+	return nil
+}
+
+// setServing says whether what changes from now on will be stored. It waits for
+// changes being made, so that the commit that follows has them.
+func (s *Session) setServing(on bool) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.serving = on
 }
 
 // nameFresh gives a session that is not stored yet the id that it will have, and
@@ -284,9 +331,10 @@ func (s *Session) nameFresh() {
 	}
 }
 
-// apply makes an edit on the values that scs holds.
-func (s *Session) apply(e edit) {
-	before := s.values()
+// apply makes an edit on the values that scs holds: of these keys alone, which is
+// quicker, or of all.
+func (s *Session) apply(e edit, keys ...string) {
+	before := s.values(keys...)
 	after := maps.Clone(before)
 	e(after)
 	for key, value := range before {
@@ -303,14 +351,19 @@ func (s *Session) apply(e edit) {
 	}
 }
 
-// values is a copy of all that scs holds, reserved keys included.
-func (s *Session) values() map[string]any { return s.h.values(s.scs) }
+// values is a copy of what scs holds under these keys, or of all, reserved keys
+// included.
+func (s *Session) values(keys ...string) map[string]any { return s.h.values(s.scs, keys...) }
 
-func (h *Handler) values(ctx context.Context) map[string]any {
-	keys := h.manager.Keys(ctx)
+func (h *Handler) values(ctx context.Context, keys ...string) map[string]any {
+	if len(keys) == 0 {
+		keys = h.manager.Keys(ctx)
+	}
 	values := make(map[string]any, len(keys))
 	for _, key := range keys {
-		values[key] = h.manager.Get(ctx, key)
+		if value := h.manager.Get(ctx, key); value != nil || h.manager.Exists(ctx, key) {
+			values[key] = value
+		}
 	}
 	return values
 }
@@ -323,9 +376,17 @@ func (s *Session) Renew() error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+	defer s.changing.Unlock()
 	if s.isClosed() {
 		return errAfterHeader
 	}
+	return s.renew()
+}
+
+func (s *Session) renew() error {
 	defer s.noteChange()
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
@@ -346,6 +407,10 @@ func (s *Session) Destroy() error {
 	if err := s.Load(); err != nil {
 		return err
 	}
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+	defer s.changing.Unlock()
 	if err := s.h.manager.Destroy(s.scs); err != nil {
 		return err
 	}
@@ -365,7 +430,7 @@ func (s *Session) Remember(on bool) error {
 		} else {
 			delete(values, rememberKey)
 		}
-	})
+	}, rememberKey)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type backend struct {
 	strict  bool                      // a read sees every acknowledged write
 	name    string
 	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
+	keys    atomic.Pointer[keyring]    // of that config, nil where it has none
 
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
@@ -41,10 +42,11 @@ type backend struct {
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
+	closed    atomic.Bool
 	abandoned atomic.Bool // no config has it any more, requests do
 
-	rotateFrom atomic.Int64 // Unix time in nanoseconds before which no reader's token is rotated
-	upkeep     sync.Map     // what is being done in the background
+	rotateFrom atomic.Pointer[time.Time] // before which no reader's token is rotated
+	upkeep     sync.Map                  // what is being done in the background
 
 	metrics   *storeMetrics
 	listeners listeners // whom events are told
@@ -71,6 +73,9 @@ func takeBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 	b := &backend{file: r.file, name: r.name(), metrics: newStoreMetrics(r.label())}
 	b.logger.Store(logger)
+	if before := live.newest(b.metrics.store); before != nil {
+		b.down.Store(before.down.Load()) // a reload that brings it back is worth a word too
+	}
 	conn, err := b.connect(r)
 	if err != nil {
 		return nil, err
@@ -117,8 +122,8 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 }
 
 // start opens the store in the background and applies what may change while it is in use.
-func (b *backend) start(settings liveSettings, logger *zap.Logger) {
-	b.apply(settings, logger)
+func (b *backend) start(settings liveSettings, keys *keyring, logger *zap.Logger) {
+	b.apply(settings, keys, logger)
 	if b.cluster != nil {
 		b.cluster.Start()
 		return
@@ -127,8 +132,9 @@ func (b *backend) start(settings liveSettings, logger *zap.Logger) {
 }
 
 // apply changes what may change while the store is in use.
-func (b *backend) apply(settings liveSettings, logger *zap.Logger) {
+func (b *backend) apply(settings liveSettings, keys *keyring, logger *zap.Logger) {
 	b.logger.Store(logger)
+	b.keys.Store(keys)
 	b.store.StartCleanup(settings.cleanup)
 	b.store.limit.Store(settings.maxCalls)
 	if b.node == nil {
@@ -142,6 +148,17 @@ func (b *backend) apply(settings liveSettings, logger *zap.Logger) {
 // log is that of the newest config which has the store: Caddy closes the log of
 // the one that made it when that ends.
 func (b *backend) log() *zap.Logger { return b.logger.Load() }
+
+// inUse is this store as the newest config reaches it: the password with which an
+// earlier one did may be good no longer.
+func (b *backend) inUse() *backend {
+	if b.abandoned.Load() {
+		if newest := live.newest(b.metrics.store); newest != nil {
+			return newest
+		}
+	}
+	return b
+}
 
 // release gives the store back to the pool.
 func (b *backend) release(key string) error {
@@ -184,6 +201,7 @@ func (b *backend) Destruct() error {
 // close ends the upkeep and closes the connection; what comes later fails.
 func (b *backend) close() (err error) {
 	b.closing.Do(func() {
+		b.closed.Store(true)
 		b.store.StopCleanup()
 		b.touches.Wait()
 		b.forgetClients()

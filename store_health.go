@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
@@ -53,15 +54,16 @@ func (b *backend) noteWrite(err error) {
 }
 
 // isNoNews reports whether an error says nothing of the store: it was not asked,
-// or has answered with a row that the keys do not open.
+// or has answered, with a row that the keys do not open or that others changed
+// each time before this process did.
 func isNoNews(err error) bool {
-	return err != nil && (errors.Is(err, errBusy) || errors.As(err, new(refused)))
+	return err != nil && (errors.Is(err, errBusy) || errors.Is(err, rqlitestore.ErrConflict) || errors.As(err, new(refused)))
 }
 
 // noteError logs when the store becomes unavailable, and when it is back:
-// once each, however many requests notice.
+// once each, however many requests notice. That it was closed is neither.
 func (b *backend) noteError(err error) {
-	if isNoNews(err) || b.down.Load() == (err != nil) {
+	if isNoNews(err) || b.closed.Load() || b.down.Load() == (err != nil) {
 		return
 	}
 	b.noting.Lock()

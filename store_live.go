@@ -53,6 +53,18 @@ func (l *liveBackends) ofFile(file string) (all []*backend) {
 	return all
 }
 
+// newest returns the store with this label that the newest config has, or nil.
+func (l *liveBackends) newest(label string) *backend {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range slices.Backward(l.all) {
+		if b.metrics.store == label && !b.abandoned.Load() {
+			return b
+		}
+	}
+	return nil
+}
+
 func (l *liveBackends) byLabel() map[string]*backend {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -259,6 +259,9 @@ func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
 	if err != nil {
 		return nil, err
 	}
+	if file == ":memory:" {
+		return nil, errors.New("embedded file: sessions are kept in a file, not in memory: name one in a temporary directory")
+	}
 	inherit(&file, filepath.Join(caddy.AppDataDir(), "sessions.db"))
 	if r.file, err = filepath.Abs(file); err != nil {
 		return nil, fmt.Errorf("embedded file %s: %w", file, err)

@@ -74,7 +74,7 @@ func (s *Session) trackingDue(ctx context.Context) bool {
 		return false
 	}
 	last, now := s.h.lastUse(ctx), s.thisUse()
-	age := now.at.Sub(last.at)
+	age := now.at.Sub(last.at).Abs() // it is yet to come where the clock was set back
 	return age >= trackInterval || age >= trackAtMost && (last.address != now.address || last.agent != now.agent)
 }
 

@@ -35,7 +35,8 @@ func (s *Session) upkeep(ctx context.Context) {
 // takesTokens reports whether the store is worth asking for what no reader has
 // to wait for: one after the other they would wait for one that does not answer.
 func (b *backend) takesTokens() bool {
-	return !b.down.Load() && time.Now().UnixNano() > b.rotateFrom.Load()
+	from := b.rotateFrom.Load()
+	return !b.down.Load() && (from == nil || time.Now().After(*from))
 }
 
 // giveToken stores a new token, and the use of the session with it. When that
@@ -46,8 +47,9 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.startRotation(ctx)
 	s.noteUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
-		if errors.As(err, &storeError{}) { // and not something about this one session
-			s.h.backend.rotateFrom.Store(time.Now().Add(rotationPause).UnixNano())
+		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
+			from := time.Now().Add(rotationPause)
+			s.h.backend.rotateFrom.Store(&from)
 		}
 		held := s.held(ctx)
 		s.mu.Lock()
@@ -134,6 +136,19 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 	return s.h.expiry(deadline)
 }
 
+// nextExpiry is expiry for a row that is stored again. As with touch, what another
+// handler's idle_timeout has set is left as it is, unless a new lifetime begins.
+func (s *Session) nextExpiry(current rqlitestore.Record, deadline time.Time, renewal bool) time.Time {
+	expiry := s.expiry(deadline)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begins := renewal && s.rotating == "" || s.remembered
+	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
+		return current.Expiry
+	}
+	return expiry
+}
+
 // background does work off the request's path. Requests of one session that
 // come while another one has it done leave it at that.
 func (s *Session) background(doing, id string, work func(context.Context) error) {
@@ -185,7 +200,7 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	if rotated.Unix() == 0 {
 		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
 	}
-	return time.Since(rotated) >= s.h.renew
+	return time.Since(rotated).Abs() >= s.h.renew // it is yet to come where the clock was set back
 }
 
 // startRotation lets scs make a new token and keeps all else as it was.

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 func TestValues_unchangedOnesAreNotWritten(t *testing.T) {
@@ -246,4 +250,41 @@ $SITE {
 			store.executes("DELETE FROM sessions")
 		})
 	}
+}
+
+// Lists and objects of the Go types that are stored as such are what lists and
+// objects are, wherever the session is used.
+func TestValues_ofGoModulesAreListsAndObjects(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /show {
+		@small session sizes 3
+		@large session sizes 35
+		@red session labels.color red
+		header @small Sizes small
+		header @large Sizes large
+		header @red Color red
+		respond "{http.session.data.labels.color} {http.session.data.labels}"
+	}
+	in_go $RUN
+}`, "RUN", inGo(t, func(_ http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		if r.URL.Path == "/patch" {
+			return session.MergePatch(map[string]any{"labels": map[string]any{"size": "L"}})
+		}
+		if err := session.Put("sizes", []int{3, 5}); err != nil {
+			return err
+		}
+		return session.Put("labels", map[string]string{"color": "red"})
+	}))
+	v := s.visitor()
+	v.get("/put").cookie(t)
+	shown := v.get("/show")
+	shown.want(t, http.StatusOK, `red {"color":"red"}`)
+	if sizes, color := shown.Header.Get("Sizes"), shown.Header.Get("Color"); sizes != "small" || color != "red" {
+		t.Errorf("the matchers find sizes %q and color %q", sizes, color)
+	}
+	v.get("/patch")
+	v.get("/show").want(t, http.StatusOK, `red {"color":"red","size":"L"}`)
 }

@@ -23,11 +23,14 @@ func unstorable(format string, args ...any) error {
 // unknownType is the error for a Go type that has no form in JSON.
 func unknownType(v any) error {
 	instead := "only plain values, without it"
-	switch reflect.TypeOf(v).Kind() {
+	switch t := reflect.TypeOf(v); t.Kind() {
 	case reflect.Struct, reflect.Map:
 		instead = "a map[string]any"
 	case reflect.Slice, reflect.Array:
 		instead = "a []any"
+		if t.Elem().Kind() == reflect.Uint8 {
+			instead = "a []byte"
+		}
 	case reflect.Pointer:
 		instead = "what it points to, as a map[string]any or another plain value"
 	case reflect.String:

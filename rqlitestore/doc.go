@@ -11,7 +11,9 @@
 //
 // A connection from gorqlite.Open works as well, but gorqlite sends a write that
 // failed on one node again to the next, also one that must not be repeated, and
-// hangs with a node that hangs. The package cluster does neither.
+// hangs with a node that hangs. Unless its URL says level=linearizable it reads at
+// the level weak, which may find a session that was deleted. The package cluster
+// does none of this.
 //
 // # Table
 //
@@ -43,6 +45,13 @@
 // stays the same when the token changes. An update that lost a race is applied
 // again to what is there now, so none is lost, and none is applied twice even
 // when replies get lost.
+//
+// # Contexts
+//
+// A call ends with its context. One without a deadline ends after 3 s where it
+// reads and after 5 s where it writes; calls that work in portions have as long for
+// each. The requests of Find, Load, Current and of all writes end then whatever the
+// deadline. A commit, create or delete that was given up may be done all the same.
 //
 // # Running it
 //

@@ -1,9 +1,15 @@
 package rqlitestore_test
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"log"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -31,4 +37,54 @@ func Example() {
 		fmt.Fprintln(w, "visits:", sessions.GetInt(r.Context(), "visits"))
 	})
 	log.Fatal(http.ListenAndServe("localhost:8080", sessions.LoadAndSave(mux)))
+}
+
+// Any number of writers, in any number of processes: none of their changes is lost.
+func ExampleRqliteStore_Update() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	node := embedded.New(filepath.Join(dir, "sessions.db"), embedded.Options{})
+	defer node.Close()
+	conn, err := node.Connection()
+	if err != nil {
+		log.Fatal(err)
+	}
+	store := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+
+	ctx := context.Background()
+	token := rand.Text()
+	err = store.Create(ctx, rqlitestore.Record{Token: token, ID: rand.Text(), Data: []byte("0"), Expiry: time.Now().Add(time.Hour)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for range 10 {
+		writers.Go(func() {
+			rec, ok, err := store.Load(ctx, token)
+			if err != nil || !ok {
+				log.Fatal(ok, err)
+			}
+			_, err = store.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				n, err := strconv.Atoi(string(cur.Data))
+				if err != nil {
+					return cur, err // nothing is stored
+				}
+				cur.Data = strconv.AppendInt(nil, int64(n+1), 10)
+				return cur, nil
+			})
+			if err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	writers.Wait()
+	rec, _, err := store.Load(ctx, token)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, version %d\n", rec.Data, rec.Version)
+	// Output: 10, version 11
 }

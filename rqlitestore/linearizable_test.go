@@ -218,8 +218,6 @@ func (c *client) update(s *contested, token string, rotation bool) {
 	case errors.Is(err, rqlitestore.ErrSuperseded):
 		c.note(c.number, call, asked{what: isRenewed, id: s.id, rights: in.rights}, told{})
 		delete(c.known, s.id)
-	case errors.Is(err, rqlitestore.ErrConflict):
-		delete(c.known, s.id)
 	default:
 		c.note(c.number, call, in, told{unknown: true})
 		s.mu.Lock()

@@ -50,7 +50,7 @@ var listCases = []storeCase{
 		if recs, next, err := s.List(context.Background(), rqlitestore.ListOptions{}); len(recs) != 0 || next != "" || err != nil {
 			t.Fatalf("empty table: %d sessions, next %q, %v", len(recs), next, err)
 		}
-		want := hostileTokens()
+		want := slices.DeleteFunc(hostileTokens(), func(token string) bool { return token == "" }) // only scs's calls have it
 		slices.Sort(want)
 		for i, token := range want {
 			mustCreate(t, s, rqlitestore.Record{Token: token, ID: fmt.Sprint("id", i), Data: []byte{byte(i)}, Principal: "p", Expiry: c.In(time.Hour)})

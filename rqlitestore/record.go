@@ -13,7 +13,8 @@ const Grace = 10 * time.Second
 
 // What a caller of the versioned calls can act on.
 var (
-	// ErrConflict: the row kept changing until the deadline.
+	// ErrConflict: the row kept changing until the deadline, which may have cut
+	// the last try short: nobody knows what became of that one.
 	ErrConflict = errors.New("session was changed by others at the same time")
 	// ErrGone: the session was destroyed or has expired. Nothing was stored.
 	ErrGone = errors.New("session is gone")
@@ -87,6 +88,9 @@ func (s *RqliteStore) Current(ctx context.Context, id string) (Record, bool, err
 func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 	if rec.ID == "" {
 		return errors.New("create session: record has no id")
+	}
+	if rec.Token == "" {
+		return errors.New("create session: record has no token")
 	}
 	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: createRow(rec, s.newWriteID())})
 	if err == nil {

@@ -9,16 +9,19 @@ import (
 	"time"
 )
 
+var errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
+
 var errTooMany = errors.New("too many others saved the session since to tell whether this was stored")
 
-// Update changes a session: apply gets the newest known record and returns what
-// to store. At first that is rec itself, or the result of an update of the same
-// session that went before in this process; after a lost race it is what is
-// there now, and apply is called again, until ctx ends (after 5 s if it has no
-// deadline). The store sets the version of the result to that of the record
-// that apply got plus one, so apply may seal data to it. apply is never running
-// any more when Update has returned. It must not keep or change the Data it
-// got, and must not call the store.
+// Update changes a session: apply gets the newest known record and returns it
+// with its changes; what it returns is stored as a whole, the expiry too. At first
+// that record is rec itself, or the result of an update of the same session that
+// went before in this process; after a lost race it is what is there now, and
+// apply is called again, until ctx ends (after 5 s if it has no deadline). The
+// store sets the version of the result to that of the record that apply got plus
+// one, so apply may seal data to it. apply is never running any more when Update
+// has returned. It must not keep or change the Data it got, and must not call the
+// store.
 //
 // Updates of one session that wait together in this process are applied one
 // after the other and stored as one. An error of apply reaches its own caller
@@ -29,9 +32,9 @@ var errTooMany = errors.New("too many others saved the session since to tell whe
 // the old token becomes a way in to the new row, until AliasUntil at most.
 //
 // Update returns the record as stored. ErrGone says that the session has ended,
-// ErrSuperseded that it was renewed with a change of rights since rec was read,
-// ErrConflict that the race was never won; nothing was stored then. After any
-// other error nobody knows, but it was not stored twice.
+// ErrSuperseded that it was renewed with a change of rights since rec was read;
+// nothing was stored then. ErrConflict says that others were always faster. After
+// that and any other error nobody knows, but it was not stored twice.
 func (s *RqliteStore) Update(ctx context.Context, rec Record, apply func(cur Record) (Record, error)) (Record, error) {
 	if rec.ID == "" {
 		return Record{}, errors.New("update session: record has no id")
@@ -139,6 +142,9 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 		}
 	}()
 	next, err := c.apply(cur)
+	if err == nil && next.Token == "" {
+		err = errNoToken
+	}
 	if err != nil {
 		c.finishLocked(Record{}, err)
 		return Record{}, false
@@ -210,17 +216,14 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 		if len(applied) == 0 {
 			return cur, rest
 		}
-		out := s.store(ctx, cur, next, func(why error) {
-			for _, c := range applied {
-				c.note(why)
-			}
-		})
+		out := s.store(ctx, cur, next, func(why error) { noteAll(applied, why) })
 		switch out.state {
 		case stateDone:
 			finishAll(applied, plain(next))
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
+			noteAll(applied, ErrConflict)
 			if pause(ctx, try) {
 				continue // the same changes, on what is there now
 			}
@@ -230,6 +233,9 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 		case stateTooMany:
 			failAll(applied, errTooMany)
 		default:
+			if try > 0 && ctx.Err() != nil {
+				leaveAll(applied, context.Cause(ctx)) // the tries before say more than one that was cut short
+			}
 			failAll(applied, out.err)
 		}
 		return Record{}, rest
@@ -265,7 +271,7 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 }
 
 // store sends one write until it is known what became of it or ctx ends. failed
-// is told of each try after which that is not known.
+// is told of each try before that after which it is not known.
 func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(why error)) outcome {
 	id := s.newWriteID()
 	c := call[outcome]{key: cur.ID, id: cur.ID, version: cur.Version, writeID: id}
@@ -291,7 +297,9 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
-		failed(out.err)
+		if ctx.Err() == nil {
+			failed(out.err)
+		}
 		if !pause(ctx, try) {
 			return outcome{state: stateUnknown, err: ended{context.Cause(ctx), out.err}}
 		}
@@ -308,6 +316,18 @@ func finishAll(applied []*change, stored Record) {
 		}
 		c.finishLocked(rec, nil)
 		c.mu.Unlock()
+	}
+}
+
+func noteAll(changes []*change, why error) {
+	for _, c := range changes {
+		c.note(why)
+	}
+}
+
+func leaveAll(changes []*change, err error) {
+	for _, c := range changes {
+		c.leave(err)
 	}
 }
 

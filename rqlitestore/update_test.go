@@ -40,6 +40,25 @@ var updateCases = []storeCase{
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
 	}},
+	{"Update_toARecordWithoutATokenIsRefused", func(t *testing.T, e *env) {
+		s := e.store(t)
+		if err := s.Create(context.Background(), rqlitestore.Record{ID: "id", Expiry: inAnHour()}); err == nil {
+			t.Error("Create takes a record without a token")
+		}
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("old")})
+		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			return rqlitestore.Record{Data: []byte("new"), Expiry: cur.Expiry}, nil
+		})
+		if err == nil || !strings.Contains(err.Error(), "the one that it got") {
+			t.Errorf("Update: %v", err)
+		}
+		if got := mustLoad(t, s, "token"); string(got.Data) != "old" || !got.Superseded.IsZero() {
+			t.Errorf("stored is %+v", got)
+		}
+		if found(t, s, "") {
+			t.Error("there is a session for who has no token")
+		}
+	}},
 	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
 		const writers = 50
 		var n counter
@@ -110,6 +129,36 @@ var updateCases = []storeCase{
 		for i, w := range want {
 			if got := mustLoad(t, quiet, w.Token); !reflect.DeepEqual(got, w) || got.Version != 2 || string(got.Data) != fmt.Sprint("new", i) {
 				t.Errorf("session %d: stored %+v, returned %+v", i, got, w)
+			}
+		}
+	}},
+	{"Update_thatLosesEveryRaceSaysSo", func(t *testing.T, e *env) {
+		for when := range int64(4) { // the caller leaves during a save, or during a look at what became of it
+			other := e.store(t)
+			rec := mustCreate(t, other, rqlitestore.Record{Token: fmt.Sprint("token", when), ID: fmt.Sprint("id", when)})
+			ctx, leave := context.WithCancel(context.Background())
+			var requests atomic.Int64 // to a table that has been made
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					if ctx.Err() != nil || isQuery(r) {
+						return next.RoundTrip(r)
+					}
+					if strings.HasPrefix(r.URL.Path, "/db/execute") {
+						if _, err := other.Update(context.Background(), rec, increment); err != nil {
+							t.Error(err)
+						}
+					}
+					if requests.Add(1) == 3+when {
+						leave()
+					}
+					return next.RoundTrip(r)
+				})
+			})
+			if _, err := s.Update(ctx, rec, increment); !errors.Is(err, rqlitestore.ErrConflict) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := s.Update(context.Background(), rec, increment); err != nil { // it comes after what was under way
+				t.Error(err)
 			}
 		}
 	}},

@@ -1,17 +1,37 @@
 // Package realfile finds the one name of a file that several may lead to.
 package realfile
 
-import "path/filepath"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// mostLinks is how many links may follow one another, as on Linux.
+const mostLinks = 40
 
 // Of returns the name of a file without the symbolic links that lead to it. The
 // file need not exist yet, its directory has to.
 func Of(file string) (string, error) {
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		return real, nil
+	name := file
+	for range mostLinks {
+		if real, err := filepath.EvalSymlinks(name); err == nil {
+			return real, nil
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Dir(name))
+		if err != nil {
+			return "", err
+		}
+		name = filepath.Join(dir, filepath.Base(name))
+		target, err := os.Readlink(name)
+		switch {
+		case err != nil: // no link: this is where the file will be
+			return name, nil
+		case filepath.IsAbs(target):
+			name = target
+		default:
+			name = filepath.Join(dir, target)
+		}
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, filepath.Base(file)), nil
+	return "", fmt.Errorf("%s: too many symbolic links", file)
 }

@@ -36,7 +36,7 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 		return noReply(ctx, cut, "no answer", err)
 	}
 	defer res.Body.Close()
-	n.heard.Store(time.Now().UnixNano())
+	n.heard.Store(sinceEpoch(time.Now()))
 	buffer := replies.Get()
 	err = readReply(buffer, res, t.cfg.MaxReply)
 	if errors.Is(err, errReplyTooLong) || errors.Is(err, errNotJSON) {

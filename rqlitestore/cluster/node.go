@@ -49,7 +49,7 @@ type node struct {
 
 	closed   atomic.Bool  // mirrors state == Closed, for the path of requests
 	checking atomic.Bool  // a liveness check is under way
-	heard    atomic.Int64 // when it last answered anything, Unix nanoseconds
+	heard    atomic.Int64 // when it last answered anything, as sinceEpoch tells it
 
 	mu        sync.Mutex
 	state     State
@@ -92,8 +92,14 @@ func newNode(u *url.URL, tlsConfig *tls.Config) *node {
 // dialTimeout is for hosts that do not even refuse.
 const dialTimeout = time.Second
 
+// epoch is what moments are counted from that are kept as numbers: those of the
+// wall clock would be wrong for as long as it was set back.
+var epoch = time.Now()
+
+func sinceEpoch(t time.Time) int64 { return int64(t.Sub(epoch)) }
+
 // silentSince reports whether the node has not answered anything since then.
-func (n *node) silentSince(then time.Time) bool { return n.heard.Load() < then.UnixNano() }
+func (n *node) silentSince(then time.Time) bool { return n.heard.Load() < sinceEpoch(then) }
 
 // fail notes why the node failed. Of an open breaker the reason stays.
 func (n *node) fail(err error) {

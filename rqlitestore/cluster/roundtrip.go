@@ -21,7 +21,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	q.delicate = !read && !idempotent.Is(req.Context())
 	now := time.Now()
-	t.lastUse.Store(now.UnixNano())
+	t.lastUse.Store(sinceEpoch(now))
 	t.hedges.earn()
 	c := &call{
 		t: t, q: q, begun: now,

@@ -28,7 +28,7 @@ type Transport struct {
 
 	latency latency
 	hedges  allowance
-	lastUse atomic.Int64 // when a request last came, Unix nanoseconds
+	lastUse atomic.Int64 // when a request last came, as sinceEpoch tells it
 	turn    atomic.Uint32
 
 	leaderQuestion, aliveQuestion *question
@@ -77,7 +77,8 @@ func New(c Config) (*Transport, error) {
 
 // Connect returns a gorqlite connection to the cluster with these nodes, read
 // at the level linearizable. User name and password may stand in one or all of
-// the URLs: http://user:password@host:4001. Connect does no I/O.
+// the URLs: http://user:password@host:4001. Connect does no I/O. There is no way
+// to close the connections to the nodes but to end the process; use New to have one.
 func Connect(urls ...string) (*gorqlite.Connection, error) {
 	c := Config{}
 	var user *url.Userinfo

@@ -139,7 +139,7 @@ func (t *Transport) endWatch(now time.Time) bool {
 	if t.started {
 		return false
 	}
-	idle := now.Sub(time.Unix(0, t.lastUse.Load())) > idleTime
+	idle := sinceEpoch(now)-t.lastUse.Load() > int64(idleTime)
 	if !idle && (t.view.Load().leader == nil || t.anyOpen()) {
 		return false
 	}

@@ -118,6 +118,9 @@ func resolve(file string) (string, error) {
 	if file == "" {
 		return "", errors.New("the file of the session database has no name")
 	}
+	if file == ":memory:" {
+		return "", errors.New("the session database is kept in a file, not in memory: name one in a temporary directory")
+	}
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
@@ -128,9 +131,23 @@ func resolve(file string) (string, error) {
 	}
 	real, err := realfile.Of(abs)
 	if err != nil {
-		return "", fmt.Errorf("find the directory of the session database: %w", err)
+		return "", fmt.Errorf("find the directory of the session database %s: %w", abs, err)
 	}
-	return real, nil
+	return real, checkKind(real)
+}
+
+// checkKind reports what can hold no database, before a lock is made beside it.
+func checkKind(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil: // it is not there yet, or opening it will tell
+		return nil
+	case info.IsDir():
+		return fmt.Errorf("session database %s is a directory: name a file in it, like %s", file, filepath.Join(file, "sessions.db"))
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("session database %s is no regular file: name another", file)
+	}
+	return nil
 }
 
 // takeWriter waits for the connection that writes, for work that is no request.

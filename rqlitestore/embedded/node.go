@@ -44,7 +44,8 @@ type Node struct {
 	db     atomic.Pointer[database]
 }
 
-// New makes a Node for the database in file. It does no I/O: the file is opened by Open or the first request.
+// New makes a Node for the database in file, a path and no SQLite URI. It does no I/O: the file is opened by Open or the first
+// request. There is none in memory: tests name a file in a temporary directory, and close the Node before that is removed.
 func New(file string, o Options) *Node {
 	return &Node{
 		file: file, options: o, start: time.Now(),

@@ -232,22 +232,28 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	if err := os.WriteFile(plain, []byte(strings.Repeat("this is no database ", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	directory := t.TempDir()
+	directory := filepath.Join(t.TempDir(), "plain")
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, file, want string }{
 		{"not a database", plain, "file is not a database"},
 		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory"},
-		{"a directory", directory, "is a directory"},
+		{"a directory", directory, "is a directory: name a file in it"},
 	} {
 		n := embedded.New(c.file, embedded.Options{})
 		for range 2 { // an error is not kept: it is tried again
 			err := n.Open()
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "plain") && !strings.Contains(err.Error(), directory) {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "plain") {
 				t.Errorf("%s: %v", c.name, err)
 			}
 		}
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	if _, err := os.Lstat(directory + ".lock"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a lock lies beside the directory: %v", err)
 	}
 	if content, err := os.ReadFile(plain); err != nil || !strings.HasPrefix(string(content), "this is no database") {
 		t.Errorf("the file was changed: %v", err)
@@ -258,6 +264,10 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 func TestNode_fileWithoutName(t *testing.T) {
 	t.Parallel()
 	if _, err := embedded.Connect(""); err == nil || !strings.Contains(err.Error(), "has no name") {
+		t.Errorf("the error is %v", err)
+	}
+	// It would be a file of this name, and there after the end of the process.
+	if _, err := embedded.Connect(":memory:"); err == nil || !strings.Contains(err.Error(), "temporary directory") {
 		t.Errorf("the error is %v", err)
 	}
 }

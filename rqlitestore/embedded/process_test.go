@@ -270,3 +270,25 @@ func TestLock_isOneForEveryNameOfTheFile(t *testing.T) {
 		n.Close()
 	}
 }
+
+// A link whose file is yet to be made is another name of that file already.
+func TestLock_isOneForALinkToAFileThatIsNotThereYet(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "sessions.db"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Symlink("sessions.db", filepath.Join(dir, "inner")), os.Symlink(filepath.Join(dir, "inner"), link)); err != nil {
+		t.Skip(err)
+	}
+	n := embedded.New(link, embedded.Options{})
+	t.Cleanup(func() { n.Close() })
+	if err := n.Open(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, link} {
+		again := embedded.New(name, embedded.Options{})
+		t.Cleanup(func() { again.Close() })
+		if err := again.Open(); !errors.Is(err, embedded.ErrLocked) {
+			t.Errorf("%s is open twice: %v", name, err)
+		}
+	}
+}

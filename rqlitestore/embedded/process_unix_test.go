@@ -4,11 +4,14 @@ package embedded_test
 
 import (
 	"maps"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
 func init() { roles["limited writer"] = writeLimited }
@@ -41,5 +44,31 @@ func TestCrash_fullDiskStoresExactlyWhatItAcknowledges(t *testing.T) {
 	addNumbers(t, acknowledged, lines)
 	if there := checkAcknowledged(t, file, acknowledged); !maps.Equal(there, acknowledged) {
 		t.Errorf("%d rows are there, %d were acknowledged", len(there), len(acknowledged))
+	}
+}
+
+func TestNode_pipeIsNoDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.New(pipe, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+		t.Errorf("Open: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("in the directory is %v (%v)", left, err)
+	}
+}
+
+func TestNode_linkIntoNoDirectory(t *testing.T) {
+	t.Parallel()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere/sessions.db", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.New(link, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), link+": ") || !strings.Contains(err.Error(), "nowhere: no such file") {
+		t.Errorf("Open: %v", err)
 	}
 }

@@ -22,6 +22,9 @@ var errReplaced = errors.New("session database was removed or replaced while it 
 // lookInterval is how often reads look for the file.
 const lookInterval = time.Second
 
+// epoch is what looks are counted from: by the wall clock there would be none for as long as it was set back.
+var epoch = time.Now()
+
 // identity is the file that a database has open.
 type identity struct {
 	// file is open for no more than to be compared with what has its name: the number of a file on its disk may change
@@ -29,7 +32,7 @@ type identity struct {
 	file *os.File
 	// unknown says that files cannot be told from each other here.
 	unknown bool
-	looked  atomic.Int64 // when, in Unix nanoseconds
+	looked  atomic.Int64 // when, in nanoseconds since epoch
 }
 
 // isReplaced reports whether what lies under the name of the file is not the file that is open. Where that cannot be
@@ -38,7 +41,7 @@ func (db *database) isReplaced() bool {
 	if db.identity.unknown {
 		return false
 	}
-	db.identity.looked.Store(time.Now().UnixNano())
+	db.identity.looked.Store(int64(time.Since(epoch)))
 	has, err := os.Stat(db.file)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
@@ -57,7 +60,7 @@ func (db *database) closeIdentity() error {
 
 // isReplacedAtLast is isReplaced for those who read, and false in between.
 func (db *database) isReplacedAtLast() bool {
-	return time.Now().UnixNano()-db.identity.looked.Load() > int64(lookInterval) && db.isReplaced()
+	return int64(time.Since(epoch))-db.identity.looked.Load() > int64(lookInterval) && db.isReplaced()
 }
 
 // reopen closes db, whose file has lost its name, so that the next request opens what lies there now, as a new process
