@@ -48,6 +48,7 @@ func (s *Session) commit() (err error) {
 	if err := s.end(ctx); err != nil {
 		return err
 	}
+	s.noteAlone(ctx)
 	switch {
 	case s.isUntouched(ctx):
 	case s.isModified(ctx):
@@ -182,6 +183,8 @@ func (s *Session) store(ctx context.Context) error {
 	err := s.commitValues(ctx, isNew)
 	if err == nil && s.isBeside(before) {
 		principal, login = s.isOneMore()
+	}
+	if err == nil {
 		err = s.destroyOthersAgain(ctx)
 	}
 	if err == nil && login {

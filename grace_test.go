@@ -2,7 +2,11 @@ package caddysession_test
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -255,6 +259,93 @@ func TestGrace_destroyOthersEndsTheOneThatWasRenewedBefore(t *testing.T) {
 			h.read(t, got, "alice|admin|")
 			h.read(t, bob, "bob|admin|")
 		})
+	})
+}
+
+// Whoever has ended all other sessions is not joined by one that an older token
+// of his own begins, which may be why he did so.
+func TestGrace_beginsNoSessionAfterDestroyOthers(t *testing.T) {
+	onHeldSites(t, func(t *testing.T, app held, h holder) {
+		for _, steps := range [][]string{{"/secure"}, {"/renew", "/others"}} {
+			t.Run(strings.Join(steps, " "), func(t *testing.T) {
+				old := h.with("", "/login?user=alice").cookie(t).Value
+				newest := old
+				late := app.during(t, h, old, "/held", func() {
+					for _, step := range steps {
+						if a := h.with(newest, step); len(a.Cookies()) > 0 {
+							newest = a.cookie(t).Value
+						}
+					}
+				})
+				if late != "" {
+					t.Errorf("a request that was in flight has a session: %s", h.with(late, "/read").body)
+				}
+				if a := h.with(old, "/renew"); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
+					t.Errorf("the older token is answered %d with %q", a.StatusCode, a.Header["Set-Cookie"])
+				}
+				h.read(t, old, "alice|admin|")
+				h.read(t, newest, "alice|admin|")
+			})
+		}
+	})
+}
+
+// So it is while somebody renews with whatever token he has got, all the time.
+func TestGrace_destroyOthersIsFinalUnderLoad(t *testing.T) {
+	onHeldSites(t, func(t *testing.T, _ held, h holder) {
+		for range 5 {
+			var mu sync.Mutex
+			tokens := []string{h.with("", "/login?user=alice").cookie(t).Value}
+			newest := func(among int) string {
+				mu.Lock()
+				defer mu.Unlock()
+				return tokens[len(tokens)-1-rand.IntN(min(among, len(tokens)))]
+			}
+			var renewals atomic.Int64
+			stop := make(chan struct{})
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						a, err := h.try(http.MethodGet, h.site+"/renew", "Cookie", "session="+newest(20))
+						if err != nil || a.StatusCode != http.StatusOK {
+							t.Errorf("a renewal: %v (%v)", a, err)
+							return
+						}
+						renewals.Add(1)
+						for _, c := range a.Cookies() {
+							mu.Lock()
+							tokens = append(tokens, c.Value)
+							mu.Unlock()
+						}
+					}
+				})
+			}
+			eventually(t, "some renewals", func() bool { return renewals.Load() > 20 })
+			mine := ""
+			eventually(t, "an end of the others that is not too late itself", func() bool {
+				a := h.with(newest(20), "/secure")
+				if len(a.Cookies()) == 0 {
+					return false
+				}
+				mine = a.cookie(t).Value
+				return true
+			})
+			before := renewals.Load()
+			eventually(t, "renewals afterwards", func() bool { return renewals.Load() > before+20 })
+			close(stop)
+			all.Wait()
+			h.read(t, mine, "alice|admin|")
+			if left, err := h.server.table().current(); err != nil || len(left) != 1 {
+				t.Errorf("%d sessions are left (%v), want 1", len(left), err)
+			}
+			h.with(mine, "/logout")
+		}
 	})
 }
 

@@ -112,11 +112,17 @@ func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
 	if err != nil {
 		return nil, nil //nolint:nilerr // an unreadable row is no session
 	}
-	maps.DeleteFunc(before, func(key string, value any) bool {
+	return inCommon(before, now), nil
+}
+
+// inCommon are the values that are the same in both.
+func inCommon(before, now map[string]any) map[string]any {
+	common := maps.Clone(before)
+	maps.DeleteFunc(common, func(key string, value any) bool {
 		other, ok := now[key]
 		return !ok || !codec.Equal(value, other)
 	})
-	return before, nil
+	return common
 }
 
 // restricted is scs's data of a session of which only some values are to be seen:

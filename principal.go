@@ -102,16 +102,29 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if owner == "" {
 		return nil
 	}
-	principals := s.h.keys.principalHashes(owner)
-	if err := s.h.backend.store.DestroyPrincipals(ctx, principals, id); err != nil {
+	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	s.mu.Lock()
-	s.alone = true
+	s.alone = id
 	s.mu.Unlock()
 	s.noteOthersDestroyed(id, owner)
+	return nil
+}
+
+// principalDestroyer is a store, with a bound on its calls or without.
+type principalDestroyer interface {
+	DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error
+}
+
+// destroyOthers ends the sessions of principals but one, for this process's own
+// reads at once.
+func (b *backend) destroyOthers(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
+	if err := in.DestroyPrincipals(ctx, principals, exceptID); err != nil {
+		return err
+	}
 	for _, principal := range principals {
-		s.h.backend.ended(principalKey(principal))
+		b.ended(principalKey(principal))
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case closed && renewal:
 		return errAfterHeader
 	case rec.ID == "":
-		return s.create(ctx, token, data, deadline, owner, "")
+		return s.create(ctx, token, data, deadline, owner, nil)
 	case grace && renewal:
 		return s.createBeside(ctx, rec, token, data, deadline)
 	case grace:
@@ -110,8 +110,8 @@ func (h *Handler) fits(data []byte) (size int64, ok bool) {
 
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
-// One that is made beside another, which has that id, is made only if that lasts.
-func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner, beside string) error {
+// With still it is made only if that returns nil when the row is there.
+func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string, still func() error) error {
 	if err := s.mayBegin(); err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		return s.storeFailed(doingStore, err)
 	}
-	if beside != "" {
-		if err := s.keepBeside(ctx, beside, rec); err != nil {
+	if still != nil {
+		if err := s.keepMade(ctx, rec, still); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ type Session struct {
 	deleted    bool               // scs asked to delete the token: a destroy or a renewal
 	ended      bool               // it is to be destroyed
 	endOthers  bool               // the other sessions of its principal are to be destroyed
-	alone      bool               // they were, by this request
+	alone      string             // the id of the session whose others were, by this request
 	cached     bool               // the row may be older than what others stored
 	late       bool               // its changes were dropped
 	untouched  []byte             // what scs held when its upkeep failed
@@ -98,6 +98,7 @@ const (
 	usedKey     = "__used"     // Unix time of the last use that was tracked, see track
 	addressKey  = "__address"  // of the client at that time
 	agentKey    = "__agent"    // its User-Agent
+	aloneKey    = "__alone"    // changes when all others of its principal are destroyed
 	beforeKey   = "__before"   // hashes of the tokens that led here before, with keys
 	rememberKey = "__rememberMe"
 )
