@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var errTooMany = errors.New("too many others saved the session since to tell whether this was stored")
+var errTooMany = fmt.Errorf("%w, by too many to tell whether this was stored", ErrConflict)
 
 // Update changes a session: apply gets the newest known record and returns what
 // to store. At first that is rec itself, or the result of an update of the same
