@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-var errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
-
-var errTooMany = errors.New("too many others saved the session since to tell whether this was stored")
+var (
+	errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
+	errTooMany = fmt.Errorf("%w, by too many to tell whether this was stored", ErrConflict)
+)
 
 // Update changes a session: apply gets the newest known record and returns it
 // with its changes; what it returns is stored as a whole, the expiry too. At first

@@ -162,6 +162,28 @@ var updateCases = []storeCase{
 			}
 		}
 	}},
+	{"Update_thatTooManyOthersCameBeforeSaysSo", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !strings.HasPrefix(r.URL.Path, "/db/execute") {
+					return next.RoundTrip(r)
+				}
+				for range 9 { // one more than a row knows
+					if _, err := e.store(t).Update(context.Background(), rec, increment); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil, errLost
+			})
+		})
+		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrConflict) {
+			t.Errorf("got %v", err)
+		}
+		if got := mustLoad(t, s, "token"); string(got.Data) != "9" {
+			t.Errorf("stored is %s", got.Data)
+		}
+	}},
 	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {
 		a, b := e.store(t), e.store(t)
 		rec := mustCreate(t, a, rqlitestore.Record{Token: "token", ID: "id"})
