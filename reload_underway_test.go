@@ -119,3 +119,27 @@ func TestReload_toOtherKeysDoesNotTakeTheStoreForUnavailable(t *testing.T) {
 	}
 	v.get("/").want(t, http.StatusOK, "2")
 }
+
+// While a request of the config before goes on, its store is looked after no more: it
+// may be gone for good, or let nobody in.
+func TestReload_toAnotherStoreLeavesTheOneBeforeAlone(t *testing.T) {
+	wait, waiting, goOn := newWait(t)
+	before, after := newStandIn(t), newStandIn(t)
+	site := func(store *standIn) string {
+		return "$SITE {\nsession {\nrqlite " + store.URL + "\ncleanup_interval 20ms\n}\nin_go /wait " + wait + "\n" +
+			"session_edit put user alice\nrespond \"{http.session.data.user}\"\n}"
+	}
+	s := start(t, site(before))
+	s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
+		s.reload(site(after))
+		before.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			http.Error(w, "Unauthorized", http.StatusUnauthorized)
+		}))
+		s.visitor().get("/").want(t, http.StatusOK, "alice")
+		cleanups := after.calls.Load()
+		eventually(t, "the new store to be cleaned up", func() bool { return after.calls.Load() > cleanups+10 })
+		if log := s.readLog(); strings.Contains(log, "removing expired sessions failed") {
+			t.Error("the store of before is cleaned up in vain")
+		}
+	})
+}

@@ -195,6 +195,7 @@ func (b *backend) Destruct() error {
 		return b.close()
 	}
 	b.abandoned.Store(true)
+	b.store.StopCleanup() // it is the newer config's, where that has the store at all
 	return nil
 }
 

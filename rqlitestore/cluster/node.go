@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"crypto/tls"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -73,7 +72,7 @@ func newNode(u *url.URL, tlsConfig *tls.Config) *node {
 		http: &http.Transport{
 			// No proxy from the environment: it would be a host outside the cluster.
 			Proxy:                  nil,
-			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext:            dial,
 			TLSClientConfig:        tlsConfig.Clone(),
 			TLSHandshakeTimeout:    5 * time.Second,
 			MaxIdleConnsPerHost:    256,
@@ -88,9 +87,6 @@ func newNode(u *url.URL, tlsConfig *tls.Config) *node {
 	n.closed.Store(true)
 	return n
 }
-
-// dialTimeout is for hosts that do not even refuse.
-const dialTimeout = time.Second
 
 // epoch is what moments are counted from that are kept as numbers: those of the
 // wall clock would be wrong for as long as it was set back.
