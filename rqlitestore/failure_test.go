@@ -118,7 +118,7 @@ func TestStore_withoutAConnection(t *testing.T) {
 		"Count":   func() error { _, err := s.Count(t.Context()); return err }(),
 		"Load":    func() error { _, _, err := s.Load(t.Context(), "token"); return err }(),
 		"Destroy": func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			return s.Destroy(ctx, "id")
 		}(),
