@@ -3,11 +3,57 @@ package caddysession
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
+
+// readInGrace returns what is the same before and after the renewal that
+// superseded the row; nil if the session has ended.
+func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
+	defer cancel()
+	now, err := s.currentValues(ctx, rec.ID)
+	if errors.Is(err, rqlitestore.ErrGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, before, err := codec.JSON{}.Decode(rec.values)
+	if err != nil {
+		return nil, nil //nolint:nilerr // an unreadable row is no session
+	}
+	return inCommon(before, now), nil
+}
+
+// inCommon are the values that are the same in both.
+func inCommon(before, now map[string]any) map[string]any {
+	common := maps.Clone(before)
+	maps.DeleteFunc(common, func(key string, value any) bool {
+		other, ok := now[key]
+		return !ok || !codec.Equal(value, other)
+	})
+	return common
+}
+
+// restricted is scs's data of a session of which only some values are to be seen:
+// loaded anew, for to remove the others would be a change.
+func (s *Session) restricted(loaded context.Context, token string, to map[string]any) (context.Context, error) {
+	values, err := codec.JSON{}.Encode(s.h.manager.Deadline(loaded), to)
+	if err != nil {
+		return nil, err
+	}
+	kept := s.newDataContext()
+	kept.found = &foundRow{given: values}
+	if loaded, err = s.h.manager.Load(kept, token); err != nil {
+		return nil, err
+	}
+	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
+	return kept, nil
+}
 
 // createBeside stores a session of its own for a request that renews one which
 // another request renewed first, as a login button pressed twice does. It has what
@@ -62,11 +108,21 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 	return nil
 }
 
-// valuesNow are those of the session with an id; ErrGone where there is none.
+// valuesNow is currentValues for a commit.
 func (s *Session) valuesNow(ctx context.Context, id string) (map[string]any, error) {
+	now, err := s.currentValues(ctx, id)
+	if err != nil && !errors.Is(err, rqlitestore.ErrGone) {
+		return nil, s.storeFailed(doingStore, err)
+	}
+	return now, err
+}
+
+// currentValues are those of the session with an id, as it is now; ErrGone where
+// there is none.
+func (s *Session) currentValues(ctx context.Context, id string) (map[string]any, error) {
 	rec, found, err := s.h.backend.store.Current(ctx, id)
 	if err != nil {
-		return nil, s.storeFailed(doingStore, err)
+		return nil, err
 	}
 	if !found {
 		return nil, rqlitestore.ErrGone
@@ -103,33 +159,3 @@ func (s *Session) keepMade(ctx context.Context, made rqlitestore.Record, still f
 
 // isBeside reports whether a commit made the session beside the one with an id.
 func (s *Session) isBeside(id string) bool { return id != "" && s.row().ID != id }
-
-// noteAlone keeps in a session that the others of its user were destroyed.
-func (s *Session) noteAlone(ctx context.Context) {
-	s.mu.Lock()
-	alone := s.alone != "" && s.alone == s.rec.ID
-	s.mu.Unlock()
-	if alone {
-		s.h.manager.Put(ctx, aloneKey, newID())
-	}
-}
-
-// destroyOthersAgain destroys what began between destroyOthers and the commit, from
-// which on no older token begins any more, and the session that another was made
-// beside: it was spared as the one at hand. It is finished even where max_calls
-// would allow no other call: the commit is done.
-func (s *Session) destroyOthersAgain(ctx context.Context) error {
-	s.mu.Lock()
-	alone, id, owner, late := s.alone, s.rec.ID, s.owner, s.late
-	s.mu.Unlock()
-	if alone == "" || owner == "" || late {
-		return nil
-	}
-	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
-		return s.storeFailed(doingEndOthers, err)
-	}
-	if id != alone {
-		s.noteOthersDestroyed(id, owner)
-	}
-	return nil
-}

@@ -1,9 +1,7 @@
 package caddysession
 
 import (
-	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -93,50 +91,4 @@ func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) ([
 	}
 	merged, err := json.Encode(until, theirs)
 	return merged, until, err
-}
-
-// readInGrace returns what is the same before and after the renewal that
-// superseded the row; nil if the session has ended.
-func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
-	defer cancel()
-	current, found, err := s.h.backend.store.Current(ctx, rec.ID)
-	if err != nil || !found {
-		return nil, err
-	}
-	_, now, err := s.h.keys.values(current)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	_, before, err := codec.JSON{}.Decode(rec.values)
-	if err != nil {
-		return nil, nil //nolint:nilerr // an unreadable row is no session
-	}
-	return inCommon(before, now), nil
-}
-
-// inCommon are the values that are the same in both.
-func inCommon(before, now map[string]any) map[string]any {
-	common := maps.Clone(before)
-	maps.DeleteFunc(common, func(key string, value any) bool {
-		other, ok := now[key]
-		return !ok || !codec.Equal(value, other)
-	})
-	return common
-}
-
-// restricted is scs's data of a session of which only some values are to be seen:
-// loaded anew, for to remove the others would be a change.
-func (s *Session) restricted(loaded context.Context, token string, to map[string]any) (context.Context, error) {
-	values, err := codec.JSON{}.Encode(s.h.manager.Deadline(loaded), to)
-	if err != nil {
-		return nil, err
-	}
-	kept := s.newDataContext()
-	kept.found = &foundRow{given: values}
-	if loaded, err = s.h.manager.Load(kept, token); err != nil {
-		return nil, err
-	}
-	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
-	return kept, nil
 }

@@ -112,6 +112,36 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	return nil
 }
 
+// noteAlone keeps in a session that the others of its user were destroyed.
+func (s *Session) noteAlone(ctx context.Context) {
+	s.mu.Lock()
+	alone := s.alone != "" && s.alone == s.rec.ID
+	s.mu.Unlock()
+	if alone {
+		s.h.manager.Put(ctx, aloneKey, newID())
+	}
+}
+
+// destroyOthersAgain destroys what began between destroyOthers and the commit, from
+// which on no older token begins any more, and the session that another was made
+// beside: it was spared as the one at hand. It is finished even where max_calls
+// would allow no other call: the commit is done.
+func (s *Session) destroyOthersAgain(ctx context.Context) error {
+	s.mu.Lock()
+	alone, id, owner, late := s.alone, s.rec.ID, s.owner, s.late
+	s.mu.Unlock()
+	if alone == "" || owner == "" || late {
+		return nil
+	}
+	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
+		return s.storeFailed(doingEndOthers, err)
+	}
+	if id != alone {
+		s.noteOthersDestroyed(id, owner)
+	}
+	return nil
+}
+
 // principalDestroyer is a store, with a bound on its calls or without.
 type principalDestroyer interface {
 	DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error
