@@ -113,12 +113,9 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
 	s.answered = s.answered || s.failure() != nil
-	ctx := r.Context()
-	s.cancel = func() {}
-	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load
-		ctx, s.cancel = context.WithCancel(ctx)
-		defer s.cancel()
-	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s.cancel = cancel
 
 	rw := &v.writer
 	rw.ResponseWriter, rw.session = w, s
