@@ -243,7 +243,7 @@ func (s *Session) dropped(why error) {
 
 func (s *Session) storeFailed(doing string, err error) error {
 	err = s.h.backend.unavailable(doing, err)
-	if doing == doingLoad {
+	if doing == doingLoad || doing == doingList {
 		s.h.backend.noteRead(err)
 	} else {
 		s.h.backend.noteWrite(err)
