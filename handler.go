@@ -140,7 +140,8 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	s.setServing(false) // a goroutine that it has left behind is told so
 	if rw.wroteHeader {
 		s.commitLate()
-		if rw.cut.Load() { // what was cut short must not look whole
+		rw.watch.stop()
+		if rw.over.Load() { // what was cut short must not look whole, nor its connection be used again
 			panic(http.ErrAbortHandler)
 		}
 		return err
