@@ -73,6 +73,8 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.As(err, &tooLarge{}):
 		return err
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Value(readerWaits{}) != nil:
+		err = fmt.Errorf("%w: %w", errSlow, err)
 	}
 	return s.storeFailed(doingStore, err)
 }
