@@ -113,7 +113,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
 	s.answered = s.answered || s.failure() != nil
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(r.Context()) // of a guest too: what he begins may fail to be stored
 	defer cancel()
 	s.cancel = cancel
 
