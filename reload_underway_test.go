@@ -182,14 +182,15 @@ func TestReload_toOtherKeysDoesNotTakeTheStoreForUnavailable(t *testing.T) {
 // While a request of the config before goes on, its store is looked after no more: it
 // may be gone for good, or let nobody in.
 func TestReload_toAnotherStoreLeavesTheOneBeforeAlone(t *testing.T) {
+	var h heard
 	wait, waiting, goOn := newWait(t)
 	before, after := newStandIn(t), newStandIn(t)
 	site := func(store *standIn) string {
-		return "$SITE {\nsession {\nrqlite " + store.URL + "\ncleanup_interval 20ms\n}\nin_go /wait " + wait + "\n" +
+		return "{\nevents {\non session_store_unavailable in_go $HEAR\n}\n}\n$SITE {\nsession {\nrqlite " + store.URL + "\ncleanup_interval 20ms\n}\nin_go /wait " + wait + "\n" +
 			"session_edit put user alice\nrespond \"{http.session.data.user}\"\n}"
 	}
-	s := start(t, site(before))
-	s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
+	s := start(t, site(before), "HEAR", onEvent(t, h.hear))
+	waited := s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
 		s.reload(site(after))
 		before.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			http.Error(w, "Unauthorized", http.StatusUnauthorized)
@@ -201,4 +202,11 @@ func TestReload_toAnotherStoreLeavesTheOneBeforeAlone(t *testing.T) {
 			t.Error("the store of before is cleaned up in vain")
 		}
 	})
+	if waited.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the request that waited is answered %d", waited.StatusCode)
+	}
+	s.visitor().get("/").want(t, http.StatusOK, "alice")
+	if h.said() != "" {
+		t.Errorf("subscribers are told that the store of before is down: %s", h.said())
+	}
 }
