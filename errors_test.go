@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -150,6 +151,105 @@ $SITE2 {
 				t.Errorf("got %d %q, want 500", a.StatusCode, a.body)
 			}
 		})
+	}
+}
+
+// What could not be stored is nobody's: the application that makes the error page
+// learns of who came, and of nobody where its route has no `session`.
+func TestErrors_ofTheSessionItselfHaveAPage(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+{
+	session {
+		principal user
+		max_per_principal 1 reject
+		max_size 1KiB
+	}
+}
+(site) {
+	session {
+		upstream {
+			send *
+		}
+	}
+	session_edit /guest put cart book
+	session_edit /login put user alice
+	session_edit /fill put cart {http.request.header.X-Cart}
+	handle /inner/* {
+		session {
+			upstream {
+				header user X-User
+			}
+		}
+		session_edit /inner/login put user alice
+	}
+	handle_errors {
+		{block}
+	}
+}
+$SITE {
+	import site {
+		reverse_proxy $APP
+	}
+}
+$SITE2 {
+	import site {
+		session {
+			upstream {
+				send *
+				header user X-User
+				accept
+			}
+		}
+		reverse_proxy $APP
+	}
+}
+$SITE3 {
+	import site {
+		session
+		session_edit put lost yes
+		@member session user
+		respond @member "member {err.status_code}"
+		@cart session cart book
+		respond @cart "book {err.status_code} {http.session.data.user}"
+		respond "page {err.status_code} {http.session.data.user}"
+	}
+}`, "APP", app.address())
+	s.visitor().get("/login").want(t, http.StatusOK, "")
+	large := []string{"X-Cart", strings.Repeat("a", 2000)}
+	for path, headers := range map[string][]string{"/login": nil, "/inner/login": nil, "/fill": large} {
+		t.Run(path, func(t *testing.T) {
+			wantSent := func(data string) {
+				t.Helper()
+				header := app.last(t).Header
+				if got := header.Get("Session-Data"); got != data || (header.Get("Session-Id") != "") != (data != "") || header["X-User"] != nil {
+					t.Errorf("the application is sent the data %q, the id %q and the user %q, want the data %q", got, header["Session-Id"], header["X-User"], data)
+				}
+			}
+			v := s.visitor()
+			v.get("/guest")
+			v.get(path, headers...).want(t, http.StatusOK, "app") // the status is the error page's own
+			wantSent("")
+			v.get("$SITE2"+path, headers...).want(t, http.StatusOK, "app")
+			wantSent(`{"cart":"book"}`)
+			s.visitor().get("$SITE2"+path, headers...).want(t, http.StatusOK, "app")
+			wantSent("")
+			status := http.StatusForbidden
+			if headers != nil {
+				status = http.StatusInternalServerError
+			}
+			v.get("$SITE3"+path, headers...).want(t, status, fmt.Sprintf("book %d ", status))
+			s.visitor().get("$SITE3"+path, headers...).want(t, status, fmt.Sprintf("page %d ", status))
+		})
+	}
+	rows, err := s.table().current()
+	if err != nil || len(rows) != 4 { // alice's, and those of the guests with a cart
+		t.Errorf("the store has %d rows (%v)", len(rows), err)
+	}
+	for _, row := range rows {
+		if strings.Contains(row.data, "lost") {
+			t.Errorf("an error page stores %s", row.data)
+		}
 	}
 }
 

@@ -141,13 +141,13 @@ func (c *dataContext) Value(key any) any {
 func (s *Session) fail(err error) error {
 	err = s.storeFailed(doingLoad, err)
 	s.scs = s.empty()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.h.anonymous {
-		s.mu.Lock()
 		s.outage = err
-		s.mu.Unlock()
 		return nil
 	}
-	s.setFailure(err)
+	s.err, s.unloaded = err, true
 	return err
 }
 
@@ -157,11 +157,17 @@ func (s *Session) setFailure(err error) {
 	s.mu.Unlock()
 }
 
+func (s *Session) isAnswered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered
+}
+
 // loadOrAbort is Load for those who cannot return an error: the request is cut
 // short, so that nobody is taken for a guest because the store is down. An error
 // page that says so is not.
 func (s *Session) loadOrAbort() {
-	if s.Load() != nil && !s.answered {
+	if s.Load() != nil && !s.isAnswered() {
 		s.cancel()
 	}
 }

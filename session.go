@@ -43,7 +43,6 @@ type Session struct {
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored; written with changing held
-	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
@@ -53,6 +52,8 @@ type Session struct {
 	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
 	err        error              // why it could not be loaded or stored
 	outage     error              // why it could not be loaded, where visitors are anonymous then
+	unloaded   bool               // err is why it could not be loaded
+	answered   bool               // its failure, or that it was refused, is answered by an error route: nothing more is stored
 	read       bool               // it was asked for: the response depends on the cookie
 	closed     bool               // the final header is out: nothing is loaded any more
 	found      bool               // the request came with a session

@@ -131,6 +131,7 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 	u.stripRequest(r)
 	outer := all.upstreams
 	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
+	all.shared = append(all.shared, sharing{u, all.current})
 	defer func() { all.upstreams = outer }()
 	session := all.current
 	if err := all.upstreams.fill(r.Header); err != nil {
@@ -146,6 +147,9 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 // a header or a trailer, and keeps it from having ours removed by naming them
 // in Connection.
 func (u *upstream) stripRequest(r *http.Request) {
+	if u == nil {
+		return
+	}
 	maps.DeleteFunc(r.Header, u.owns)
 	maps.DeleteFunc(r.Trailer, u.owns)
 	if r.Trailer != nil && r.Body != nil {

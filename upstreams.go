@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 )
 
@@ -13,6 +14,16 @@ type sharing struct {
 
 // upstreams are those around a handler, the outermost first.
 type upstreams []sharing
+
+// withdraw takes what was sent of a session that failed out of the request: an
+// error route without a `session` of its own may lead to the application as well.
+func (all *sessions) withdraw(header http.Header, failed *Session) {
+	for _, u := range all.shared {
+		if u.session == failed {
+			maps.DeleteFunc(header, u.owns)
+		}
+	}
+}
 
 // ofInnermost returns those that share the session of the innermost one. That
 // session is what the application is sent and may change, as any of them says.
