@@ -53,7 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sessions.add(v.session)
 	if err != nil {
 		v.session.refuse()
-		h.upstream.stripRequest(r) // an error route may lead to the application
+		h.upstream.stripRequest(r)                // an error route may lead to the application
 		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
