@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,13 +73,29 @@ $SITE2 {
 		respond @member "{http.session.data.user} is lost"
 		respond "guest is lost"
 	}
+}
+$SITE3 {
+	session
+	error 404
+	handle_errors {
+		respond "lost"
+	}
 }`)
 	v := s.visitor()
-	v.get("/").want(t, http.StatusNotFound, "user  is lost")
-	v.get("$SITE2/").want(t, http.StatusNotFound, "guest is lost")
-	v.get("/login").want(t, http.StatusNotFound, "user alice is lost")
-	v.get("/").want(t, http.StatusNotFound, "user alice is lost")
-	v.get("$SITE2/").want(t, http.StatusNotFound, "alice is lost")
+	page := func(path, body string) {
+		t.Helper()
+		a := v.get(path)
+		a.want(t, http.StatusNotFound, body)
+		if vary := a.Header["Vary"]; !slices.Equal(vary, []string{"Cookie"}) {
+			t.Errorf("%s: the page that depends on the session varies by %q", path, vary)
+		}
+	}
+	page("/", "user  is lost")
+	page("$SITE2/", "guest is lost")
+	page("/login", "user alice is lost")
+	page("/", "user alice is lost")
+	page("$SITE2/", "alice is lost")
+	v.get("$SITE3/").wantUntouched(t)
 }
 
 func TestErrors_editNeedsASession(t *testing.T) {

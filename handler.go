@@ -125,6 +125,9 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer func() { rw.watch.stop() }()
 	entry := takeHeader(w.Header(), v.entry[:0])
 	defer func() {
+		if !rw.wroteHeader {
+			sessions.page = w.Header()
+		}
 		if rw.failed == nil {
 			return
 		}
@@ -268,6 +271,7 @@ func (s *Session) is(h *Handler) bool {
 type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
+	page      http.Header // of the response, once an error route may read the session
 	csrfField string      // of forms, where session_csrf asks for it
 	upstreams upstreams   // whose headers change with the session
 	shared    upstreams   // all that were, in the order in which they were met
@@ -291,7 +295,11 @@ func sessionsOf(r *http.Request) *sessions {
 		if !ours || all.current == nil {
 			return nil, false
 		}
-		return all.current.placeholder(name)
+		value, known := all.current.placeholder(name)
+		if known && all.page != nil { // no writer of ours says so there
+			addVary(all.page)
+		}
+		return value, known
 	})
 	return all
 }
