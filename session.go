@@ -96,6 +96,7 @@ const (
 	rotatedKey  = "__rotated"  // Unix time of the last new token
 	boundKey    = "__bound"    // what the session is bound to, see bind
 	audienceKey = "__audience" // where it is good
+	cookieKey   = "__cookie"   // and under which name
 	usedKey     = "__used"     // Unix time of the last use that was tracked, see track
 	addressKey  = "__address"  // of the client at that time
 	agentKey    = "__agent"    // its User-Agent
