@@ -74,7 +74,7 @@ $SITE {
 			increment errors
 			put last {err.status_code}
 		}
-		respond "sorry: {err.status_code} user={http.session.data.user} errors={http.session.data.errors}"
+		respond "sorry: {err.status_code} user={http.session.data.user}{http.session.id} errors={http.session.data.errors}"
 	}
 }
 $SITE2 {

@@ -229,7 +229,7 @@ $SITE3 {
 		respond @member "member {err.status_code}"
 		@cart session cart book
 		respond @cart "book {err.status_code} {http.session.data.user}"
-		respond "page {err.status_code} {http.session.data.user}"
+		respond "page {err.status_code} {http.session.data.user}{http.session.id}"
 	}
 }`, "APP", app.address())
 	s.visitor().get("/login").want(t, http.StatusOK, "")

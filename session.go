@@ -317,9 +317,9 @@ func (s *Session) setServing(on bool) {
 // takes it back when there is nothing left to store.
 func (s *Session) nameFresh() {
 	s.mu.Lock()
-	stored := s.rec.ID != "" && !s.ended
+	named := s.answered || s.rec.ID != "" && !s.ended // of an error page nothing will be stored
 	s.mu.Unlock()
-	if stored {
+	if named {
 		return
 	}
 	toStore := len(s.Keys()) > 0
