@@ -126,7 +126,7 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 			return session.httpError(err)
 		}
 	}
-	if err := sessions.upstreams.fill(r.Header); err != nil {
+	if err := sessions.edited(r.Header); err != nil {
 		return session.httpError(err)
 	}
 	if e.Redirect == "" {
