@@ -122,7 +122,7 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range e.Operations {
-		if err := e.Operations[i].apply(session, repl); err != nil {
+		if err := e.Operations[i].apply(session, repl); err != nil && !errors.Is(err, errAnswered) { // it has an error page all the same
 			return session.httpError(err)
 		}
 	}

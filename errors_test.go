@@ -218,13 +218,17 @@ $SITE2 {
 				accept
 			}
 		}
+		session_edit put user alice
 		reverse_proxy $APP
 	}
 }
 $SITE3 {
 	import site {
 		session
-		session_edit put lost yes
+		session_edit {
+			renew
+			put user lost
+		}
 		@member session user
 		respond @member "member {err.status_code}"
 		@cart session cart book

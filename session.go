@@ -28,7 +28,8 @@ import (
 // What is changed after the header is stored when the handler returns, however
 // long it streams, and only the log is told if that fails. What needs the cookie
 // is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
-// of the request have returned, every change is an error.
+// of the request have returned, every change is an error, and so it is in the error
+// route of a request whose session was refused or could not be stored.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -112,6 +113,7 @@ const (
 
 var (
 	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+	errAnswered    = errors.New("what this request did to its session was refused or could not be stored: its error page changes nothing")
 	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
 )
 
@@ -297,6 +299,9 @@ func (s *Session) change(e edit, keys ...string) error {
 
 // beginChange locks s.changing, unless nobody is left to store a change.
 func (s *Session) beginChange() error {
+	if s.isAnswered() {
+		return errAnswered
+	}
 	s.changing.Lock()
 	if !s.serving {
 		s.changing.Unlock()
@@ -317,9 +322,9 @@ func (s *Session) setServing(on bool) {
 // takes it back when there is nothing left to store.
 func (s *Session) nameFresh() {
 	s.mu.Lock()
-	named := s.answered || s.rec.ID != "" && !s.ended // of an error page nothing will be stored
+	stored := s.rec.ID != "" && !s.ended
 	s.mu.Unlock()
-	if named {
+	if stored {
 		return
 	}
 	toStore := len(s.Keys()) > 0
