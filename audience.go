@@ -65,7 +65,7 @@ func (s *Session) isMeantFor(audience, cookie string) bool {
 	if audience == "" || audience == s.audience {
 		return true
 	}
-	if cookie != "" && cookie != s.h.name {
+	if cookie != "" && !s.h.cookie.owns(cookie) {
 		return false
 	}
 	host := canonicalHost(s.host)
@@ -90,7 +90,7 @@ func (s *Session) isHere(loaded context.Context, id string) bool {
 	s.h.strayed.Do(func() {
 		s.h.logger.Warn("a session that was begun elsewhere is presented: it is none here; sites that are to share sessions need the same audience, and a proxy in front that changes Host belongs to trusted_proxies",
 			zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host),
-			zap.String("begun_as", cookie), zap.String("cookie", s.h.name))
+			zap.String("begun_as", cookie), zap.String("cookie", s.cookieName()))
 	})
 	return false
 }
@@ -103,9 +103,11 @@ func (s *Session) noteAudience(ctx context.Context) {
 		s.h.manager.Put(ctx, audienceKey, s.ownAudience())
 	}
 	if s.audience == "" && !s.h.manager.Exists(ctx, cookieKey) {
-		s.h.manager.Put(ctx, cookieKey, s.h.name)
+		s.h.manager.Put(ctx, cookieKey, s.cookieName())
 	}
 }
+
+func (s *Session) cookieName() string { return s.h.cookie.name(s.secure) }
 
 // ownAudience is the audience of a session that begins with this request: what
 // is configured, or where the browser sends its cookie.

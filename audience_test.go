@@ -194,6 +194,16 @@ $SITE3 {
 }
 $SITE4 {
 	import site admin all
+}
+$TLS {
+	session
+	session_edit /login put user alice
+}
+$TLS2 {
+	session {
+		cookie __Host-session
+	}
+	respond "user={http.session.data.user}"
 }`)
 	begin := func(site string) string {
 		t.Helper()
@@ -209,6 +219,13 @@ $SITE4 {
 
 	shared := begin("$SITE3")
 	v.get("$SITE4/", "Cookie", "admin="+shared).want(t, http.StatusOK, "user=alice")
+
+	// Over https this is the name that goes without saying.
+	named := s.visitor()
+	named.handshake("$TLS/")
+	named.handshake("$TLS2/")
+	named.get("$TLS/login").cookie(t)
+	named.get("$TLS2/").want(t, http.StatusOK, "user=alice")
 
 	// Nobody is signed out by the version that brought this, and what is used is noted.
 	old := strings.Repeat("o", len(token))
