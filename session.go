@@ -255,22 +255,27 @@ func (s *Session) Increment(key string, n int) error {
 	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
 }
 
-// plus adds n to an integer, which keeps its type unless it would be an unsigned
-// one below 0.
+// plus adds n to an integer, which keeps its type unless it would be too narrow,
+// or an unsigned one below 0.
 func plus(value any, n int) any {
 	number := reflect.ValueOf(value)
 	if !number.CanInt() && !number.CanUint() {
 		return n
 	}
 	sum := reflect.New(number.Type()).Elem()
-	switch {
-	case number.CanInt():
-		sum.SetInt(number.Int() + int64(n))
-	case n < 0 && number.Uint() < uint64(-n):
-		return int(number.Uint()) + n
-	default:
-		sum.SetUint(number.Uint() + uint64(n))
+	if number.CanUint() {
+		total := number.Uint() + uint64(n)
+		if n < 0 && number.Uint() < uint64(-n) || number.OverflowUint(total) {
+			return int(number.Uint()) + n
+		}
+		sum.SetUint(total)
+		return sum.Interface()
 	}
+	total := number.Int() + int64(n)
+	if number.OverflowInt(total) {
+		return int(total)
+	}
+	sum.SetInt(total)
 	return sum.Interface()
 }
 
