@@ -122,7 +122,10 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range e.Operations {
-		if err := e.Operations[i].apply(session, repl); err != nil && !errors.Is(err, errAnswered) { // it has an error page all the same
+		if session.isAnswered() { // its error page changes nothing, but there is one
+			break
+		}
+		if err := e.Operations[i].apply(session, repl); err != nil {
 			return session.httpError(err)
 		}
 	}

@@ -231,6 +231,7 @@ $SITE {
 	}
 	handle_errors {
 		session
+		session_edit put last {err.status_code}
 		reverse_proxy $APP {
 			header_up X-User {http.session.data.user}
 		}
