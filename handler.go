@@ -53,6 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sessions.add(v.session)
 	if err != nil {
 		v.session.refuse()
+		h.upstream.stripRequest(r)                // an error route may lead to the application
 		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
@@ -112,7 +113,6 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer sessions.leave(sessions.enter(s))
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
-	s.answered = s.answered || s.failure() != nil
 	ctx := r.Context()
 	s.cancel = func() {}
 	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load
@@ -125,6 +125,9 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer func() { rw.watch.stop() }()
 	entry := takeHeader(w.Header(), v.entry[:0])
 	defer func() {
+		if !rw.wroteHeader {
+			sessions.page = w.Header()
+		}
 		if rw.failed == nil {
 			return
 		}
@@ -134,6 +137,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			panic(p)
 		}
 		err = s.answerFailure(w.Header(), entry, rw.failed)
+		sessions.withdraw(r.Header, s)
 		sessions.keepCookies(w.Header(), s)
 	}()
 
@@ -267,8 +271,10 @@ func (s *Session) is(h *Handler) bool {
 type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
+	page      http.Header // of the response, once an error route may read the session
 	csrfField string      // of forms, where session_csrf asks for it
 	upstreams upstreams   // whose headers change with the session
+	shared    upstreams   // all that were, in the order in which they were met
 	room      [2]*Session // for all, which are seldom more
 }
 
@@ -289,7 +295,11 @@ func sessionsOf(r *http.Request) *sessions {
 		if !ours || all.current == nil {
 			return nil, false
 		}
-		return all.current.placeholder(name)
+		value, known := all.current.placeholder(name)
+		if known && all.page != nil { // no writer of ours says so there
+			addVary(all.page)
+		}
+		return value, known
 	})
 	return all
 }
