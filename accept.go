@@ -155,12 +155,16 @@ func (s *Session) act(action string) error {
 }
 
 // MergePatch changes the session by a JSON merge patch (RFC 7396): a value
-// replaces, an object is merged, null removes.
+// replaces, an object is merged, null removes. A patch that cannot be stored is an
+// error.
 func (s *Session) MergePatch(patch map[string]any) error {
 	for key := range patch {
 		if strings.HasPrefix(key, reserved) {
 			return errReservedKey
 		}
+	}
+	if _, err := codec.EncodeValue(patch); err != nil {
+		return err // a map within itself would be merged for ever
 	}
 	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
 	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)

@@ -63,6 +63,7 @@ func TestUpstream_isObeyedWhereItsResponseIsReplaced(t *testing.T) {
 $SITE {
 	session {
 		upstream {
+			header user X-User
 			accept
 		}
 	}
@@ -94,13 +95,36 @@ $SITE {
 			}
 		}
 	}
+	handle /error/intercept {
+		intercept {
+			handle_response {
+				error 404
+			}
+		}
+		reverse_proxy $APP
+	}
+	handle /error/headers {
+		reverse_proxy $APP {
+			handle_response {
+				copy_response_headers
+				error 404
+			}
+		}
+	}
+	handle_errors {
+		header -Content-Length
+		respond "page of {http.session.data.user}{http.request.header.X-User}" 200
+	}
 }`, "APP", app.address())
-	for path, body := range map[string]string{"/intercept": "replaced", "/headers": "replaced", "/whole": "app"} {
+	for path, body := range map[string][2]string{
+		"/intercept": {"replaced", "replaced"}, "/headers": {"replaced", "replaced"}, "/whole": {"app", "app"},
+		"/error/intercept": {"page of alicealice", "page of "}, "/error/headers": {"page of alicealice", "page of "},
+	} {
 		t.Run(path, func(t *testing.T) {
 			v := s.visitorWith(t)
-			v.get(path+`?Session-Set={"user":"alice"}`).want(t, http.StatusOK, body)
+			v.get(path+`?Session-Set={"user":"alice"}`).want(t, http.StatusOK, body[0])
 			v.get("/user").want(t, http.StatusOK, "alice")
-			v.get(path+"?Session-Action=destroy").want(t, http.StatusOK, body)
+			v.get(path+"?Session-Action=destroy").want(t, http.StatusOK, body[1])
 			v.get("/user").want(t, http.StatusOK, "")
 		})
 	}

@@ -14,7 +14,7 @@ import (
 // A session is good for the audience for which it was begun, as a token is in
 // RFC 7519 §4.1.3. Whoever has a session on one site could otherwise show it to
 // another one that keeps its own in the same table: browsers do not do that, but
-// nothing else keeps anybody from it.
+// nothing else keeps anybody from it. The same holds for the cookies of one site.
 
 func (h *Handler) checkAudience() error {
 	if strings.Contains(h.Audience, "{http.session.") {
@@ -59,10 +59,14 @@ func canonicalHost(host string) string {
 
 // isMeantFor reports whether a session that was begun for an audience is good
 // for this request. Those from before there were audiences are, and those from
-// before one was configured, where their cookie is.
-func (s *Session) isMeantFor(audience string) bool {
+// before one was configured, where their cookie is; from before its name was
+// noted that is any.
+func (s *Session) isMeantFor(audience, cookie string) bool {
 	if audience == "" || audience == s.audience {
 		return true
+	}
+	if cookie != "" && !s.h.cookie.owns(cookie) {
+		return false
 	}
 	host := canonicalHost(s.host)
 	if domain, ok := strings.CutPrefix(audience, "."); ok {
@@ -78,14 +82,15 @@ func isUnder(host, domain string) bool {
 
 // isHere is isMeantFor for the session that was loaded.
 func (s *Session) isHere(loaded context.Context, id string) bool {
-	audience := s.h.manager.GetString(loaded, audienceKey)
-	if s.isMeantFor(audience) {
+	audience, cookie := s.h.manager.GetString(loaded, audienceKey), s.h.manager.GetString(loaded, cookieKey)
+	if s.isMeantFor(audience, cookie) {
 		return true
 	}
 	s.h.backend.metrics.strayed.Inc()
 	s.h.strayed.Do(func() {
 		s.h.logger.Warn("a session that was begun elsewhere is presented: it is none here; sites that are to share sessions need the same audience, and a proxy in front that changes Host belongs to trusted_proxies",
-			zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host))
+			zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host),
+			zap.String("begun_as", cookie), zap.String("cookie", s.cookieName()))
 	})
 	return false
 }
@@ -97,7 +102,12 @@ func (s *Session) noteAudience(ctx context.Context) {
 	if noted == "" || s.audience != "" && s.audience != noted {
 		s.h.manager.Put(ctx, audienceKey, s.ownAudience())
 	}
+	if s.audience == "" && !s.h.manager.Exists(ctx, cookieKey) {
+		s.h.manager.Put(ctx, cookieKey, s.cookieName())
+	}
 }
+
+func (s *Session) cookieName() string { return s.h.cookie.name(s.secure) }
 
 // ownAudience is the audience of a session that begins with this request: what
 // is configured, or where the browser sends its cookie.

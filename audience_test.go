@@ -161,3 +161,79 @@ $SITE {
 	}
 	v.get("/").want(t, http.StatusOK, "user=alice")
 }
+
+// A site's cookies do not stand for each other, unless that is asked for.
+func TestAudience_ofTwoCookies(t *testing.T) {
+	s := start(t, `
+(site) {
+	session {
+		cookie {args[0]}
+		audience {args[1]}
+	}
+	session_edit /login put user alice
+	session_edit /count increment n
+	respond "user={http.session.data.user}"
+}
+$SITE {
+	session {
+		cookie shop
+	}
+	session_edit /login put user alice
+	session_edit /count increment n
+	respond "user={http.session.data.user}"
+}
+$SITE2 {
+	session {
+		cookie admin
+	}
+	session_auth user
+	respond "user={http.session.data.user}"
+}
+$SITE3 {
+	import site shop all
+}
+$SITE4 {
+	import site admin all
+}
+$TLS {
+	session
+	session_edit /login put user alice
+}
+$TLS2 {
+	session {
+		cookie __Host-session
+	}
+	respond "user={http.session.data.user}"
+}`)
+	begin := func(site string) string {
+		t.Helper()
+		_, value, _ := strings.Cut(s.visitor().get(site+"/login").Header.Get("Set-Cookie"), "=")
+		value, _, _ = strings.Cut(value, ";")
+		return value
+	}
+	v := s.visitor().withoutJar()
+	token := begin("$SITE")
+	v.get("$SITE2/", "Cookie", "admin="+token).want(t, http.StatusUnauthorized, "")
+	s.logged("a session that was begun elsewhere is presented")
+	v.get("/", "Cookie", "shop="+token).want(t, http.StatusOK, "user=alice")
+
+	shared := begin("$SITE3")
+	v.get("$SITE4/", "Cookie", "admin="+shared).want(t, http.StatusOK, "user=alice")
+
+	// Over https this is the name that goes without saying.
+	named := s.visitor()
+	named.handshake("$TLS/")
+	named.handshake("$TLS2/")
+	named.get("$TLS/login").cookie(t)
+	named.get("$TLS2/").want(t, http.StatusOK, "user=alice")
+
+	// Nobody is signed out by the version that brought this, and what is used is noted.
+	old := strings.Repeat("o", len(token))
+	s.alter(`INSERT INTO sessions (token, id, data, expiry, version)
+		SELECT ?, 'old', CAST(replace(CAST(data AS TEXT), '"__cookie":"shop",', '') AS BLOB), expiry, version FROM sessions WHERE token = ?`,
+		hashOf(old), hashOf(token))
+	v.get("/", "Cookie", "shop="+old).want(t, http.StatusOK, "user=alice")
+	v.get("$SITE2/", "Cookie", "admin="+old).want(t, http.StatusOK, "user=alice")
+	v.get("/count", "Cookie", "shop="+old).want(t, http.StatusOK, "user=alice")
+	v.get("$SITE2/", "Cookie", "admin="+old).want(t, http.StatusUnauthorized, "")
+}

@@ -17,7 +17,7 @@ func (s *Session) commit() (err error) {
 	s.loading.Lock()
 	loaded := s.scs
 	s.loading.Unlock()
-	if loaded == nil || s.answered {
+	if loaded == nil || s.isAnswered() {
 		return nil
 	}
 	pending, changes, err := s.pending()

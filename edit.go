@@ -122,11 +122,14 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for i := range e.Operations {
+		if session.isAnswered() { // its error page changes nothing, but there is one
+			break
+		}
 		if err := e.Operations[i].apply(session, repl); err != nil {
 			return session.httpError(err)
 		}
 	}
-	if err := sessions.upstreams.fill(r.Header); err != nil {
+	if err := sessions.edited(r.Header); err != nil {
 		return session.httpError(err)
 	}
 	if e.Redirect == "" {

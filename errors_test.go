@@ -2,7 +2,9 @@ package caddysession_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,13 +73,29 @@ $SITE2 {
 		respond @member "{http.session.data.user} is lost"
 		respond "guest is lost"
 	}
+}
+$SITE3 {
+	session
+	error 404
+	handle_errors {
+		respond "lost"
+	}
 }`)
 	v := s.visitor()
-	v.get("/").want(t, http.StatusNotFound, "user  is lost")
-	v.get("$SITE2/").want(t, http.StatusNotFound, "guest is lost")
-	v.get("/login").want(t, http.StatusNotFound, "user alice is lost")
-	v.get("/").want(t, http.StatusNotFound, "user alice is lost")
-	v.get("$SITE2/").want(t, http.StatusNotFound, "alice is lost")
+	page := func(path, body string) {
+		t.Helper()
+		a := v.get(path)
+		a.want(t, http.StatusNotFound, body)
+		if vary := a.Header["Vary"]; !slices.Equal(vary, []string{"Cookie"}) {
+			t.Errorf("%s: the page that depends on the session varies by %q", path, vary)
+		}
+	}
+	page("/", "user  is lost")
+	page("$SITE2/", "guest is lost")
+	page("/login", "user alice is lost")
+	page("/", "user alice is lost")
+	page("$SITE2/", "alice is lost")
+	v.get("$SITE3/").wantUntouched(t)
 }
 
 func TestErrors_editNeedsASession(t *testing.T) {
@@ -150,6 +168,109 @@ $SITE2 {
 				t.Errorf("got %d %q, want 500", a.StatusCode, a.body)
 			}
 		})
+	}
+}
+
+// What could not be stored is nobody's: the application that makes the error page
+// learns of who came, and of nobody where its route has no `session`.
+func TestErrors_ofTheSessionItselfHaveAPage(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+{
+	session {
+		principal user
+		max_per_principal 1 reject
+		max_size 1KiB
+	}
+}
+(site) {
+	session {
+		upstream {
+			send *
+		}
+	}
+	session_edit /guest put cart book
+	session_edit /login put user alice
+	session_edit /fill put cart {http.request.header.X-Cart}
+	handle /inner/* {
+		session {
+			upstream {
+				header user X-User
+			}
+		}
+		session_edit /inner/login put user alice
+	}
+	handle_errors {
+		{block}
+	}
+}
+$SITE {
+	import site {
+		reverse_proxy $APP
+	}
+}
+$SITE2 {
+	import site {
+		session {
+			upstream {
+				send *
+				header user X-User
+				accept
+			}
+		}
+		session_edit put user alice
+		reverse_proxy $APP
+	}
+}
+$SITE3 {
+	import site {
+		session
+		session_edit {
+			renew
+			put user lost
+		}
+		@member session user
+		respond @member "member {err.status_code}"
+		@cart session cart book
+		respond @cart "book {err.status_code} {http.session.data.user}"
+		respond "page {err.status_code} {http.session.data.user}{http.session.id}"
+	}
+}`, "APP", app.address())
+	s.visitor().get("/login").want(t, http.StatusOK, "")
+	large := []string{"X-Cart", strings.Repeat("a", 2000)}
+	for path, headers := range map[string][]string{"/login": nil, "/inner/login": nil, "/fill": large} {
+		t.Run(path, func(t *testing.T) {
+			wantSent := func(data string) {
+				t.Helper()
+				header := app.last(t).Header
+				if got := header.Get("Session-Data"); got != data || (header.Get("Session-Id") != "") != (data != "") || header["X-User"] != nil {
+					t.Errorf("the application is sent the data %q, the id %q and the user %q, want the data %q", got, header["Session-Id"], header["X-User"], data)
+				}
+			}
+			v := s.visitor()
+			v.get("/guest")
+			v.get(path, headers...).want(t, http.StatusOK, "app") // the status is the error page's own
+			wantSent("")
+			v.get("$SITE2"+path, headers...).want(t, http.StatusOK, "app")
+			wantSent(`{"cart":"book"}`)
+			s.visitor().get("$SITE2"+path, headers...).want(t, http.StatusOK, "app")
+			wantSent("")
+			status := http.StatusForbidden
+			if headers != nil {
+				status = http.StatusInternalServerError
+			}
+			v.get("$SITE3"+path, headers...).want(t, status, fmt.Sprintf("book %d ", status))
+			s.visitor().get("$SITE3"+path, headers...).want(t, status, fmt.Sprintf("page %d ", status))
+		})
+	}
+	rows, err := s.table().current()
+	if err != nil || len(rows) != 4 { // alice's, and those of the guests with a cart
+		t.Errorf("the store has %d rows (%v)", len(rows), err)
+	}
+	for _, row := range rows {
+		if strings.Contains(row.data, "lost") {
+			t.Errorf("an error page stores %s", row.data)
+		}
 	}
 }
 

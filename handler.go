@@ -53,6 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sessions.add(v.session)
 	if err != nil {
 		v.session.refuse()
+		h.upstream.stripRequest(r)                // an error route may lead to the application
 		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
@@ -112,7 +113,6 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer sessions.leave(sessions.enter(s))
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
-	s.answered = s.answered || s.failure() != nil
 	ctx, cancel := context.WithCancel(r.Context()) // of a guest too: what he begins may fail to be stored
 	defer cancel()
 	s.cancel = cancel
@@ -122,6 +122,9 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer func() { rw.watch.stop() }()
 	entry := takeHeader(w.Header(), v.entry[:0])
 	defer func() {
+		if !rw.wroteHeader {
+			sessions.page = w.Header()
+		}
 		if rw.failed == nil {
 			return
 		}
@@ -131,6 +134,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 			panic(p)
 		}
 		err = s.answerFailure(w.Header(), entry, rw.failed)
+		sessions.withdraw(r.Header, s)
 		sessions.keepCookies(w.Header(), s)
 	}()
 
@@ -265,8 +269,10 @@ func (s *Session) is(h *Handler) bool {
 type sessions struct {
 	current   *Session // the innermost: what placeholders, matchers and edits mean
 	all       []*Session
+	page      http.Header // of the response, once an error route may read the session
 	csrfField string      // of forms, where session_csrf asks for it
 	upstreams upstreams   // whose headers change with the session
+	shared    upstreams   // all that were, in the order in which they were met
 	room      [2]*Session // for all, which are seldom more
 }
 
@@ -287,7 +293,11 @@ func sessionsOf(r *http.Request) *sessions {
 		if !ours || all.current == nil {
 			return nil, false
 		}
-		return all.current.placeholder(name)
+		value, known := all.current.placeholder(name)
+		if known && all.page != nil { // no writer of ours says so there
+			addVary(all.page)
+		}
+		return value, known
 	})
 	return all
 }

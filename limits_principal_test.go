@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,11 @@ $SITE {
 }`)
 	first, second, guest := s.visitor(), s.visitor(), s.visitor()
 	first.get("/login").want(t, http.StatusOK, "")
-	second.get("/login").want(t, http.StatusForbidden, "user= cart=")
+	a := second.get("/login")
+	a.want(t, http.StatusForbidden, "user= cart=")
+	if vary := a.Header["Vary"]; !slices.Equal(vary, []string{"Cookie"}) {
+		t.Errorf("the page that depends on the session varies by %q", vary)
+	}
 	guest.get("/guest").want(t, http.StatusOK, "")
 	guest.get("/login").want(t, http.StatusForbidden, "user= cart=book")
 }

@@ -11,8 +11,8 @@ import (
 // Load asks the store for the session unless that was done already. The error is
 // that of the store. Return it, and those of the other methods, from the handler:
 // where the store cannot be reached the client gets a 503, whatever the handler
-// makes of it. Methods without an error give what an empty session has then, and
-// end the request's context.
+// makes of it, and the request's context ends. Methods without an error give what
+// an empty session has then.
 func (s *Session) Load() error {
 	s.loading.Lock()
 	defer s.loading.Unlock()
@@ -138,16 +138,19 @@ func (c *dataContext) Value(key any) any {
 
 // fail records why the session could not be loaded: for the handler's answer,
 // or, where visitors are anonymous meanwhile, for whoever wants to store something.
+// The request is cut short, so that nobody is taken for a guest because the store
+// is down: not every reader can return an error, and not every error gets here.
 func (s *Session) fail(err error) error {
 	err = s.storeFailed(doingLoad, err)
 	s.scs = s.empty()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.h.anonymous {
-		s.mu.Lock()
 		s.outage = err
-		s.mu.Unlock()
 		return nil
 	}
-	s.setFailure(err)
+	s.err, s.unloaded = err, true
+	s.cancel()
 	return err
 }
 
@@ -157,11 +160,11 @@ func (s *Session) setFailure(err error) {
 	s.mu.Unlock()
 }
 
-// loadOrAbort is Load for those who cannot return an error: the request is cut
-// short, so that nobody is taken for a guest because the store is down. An error
-// page that says so is not.
-func (s *Session) loadOrAbort() {
-	if s.Load() != nil && !s.answered {
-		s.cancel()
-	}
+func (s *Session) isAnswered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered
 }
+
+// loadOrAbort is Load for those who cannot return an error.
+func (s *Session) loadOrAbort() { _ = s.Load() }

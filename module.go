@@ -113,7 +113,8 @@ type Handler struct {
 	// For whom sessions are good: one that was begun for another audience is none
 	// here, even if it is kept in the same table. Give several sites the same
 	// audience if they are to share sessions. May have placeholders. Default: the
-	// host that the client asked for, or the cookie's domain where it has one.
+	// host that the client asked for, or the cookie's domain where it has one, and
+	// the cookie's name.
 	Audience string `json:"audience,omitempty"`
 
 	// Whether sessions keep when they were last used, from which address and by

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	caddysession "github.com/caddy-session/caddy-session"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
@@ -153,6 +155,61 @@ func TestOutage_whenLoadingTheApplicationIsNotAsked(t *testing.T) {
 	}
 }
 
+// Routes in JSON may have error routes of their own within a session: it is not
+// known there whose request it is.
+func TestOutage_whenLoadingErrorRoutesWithinAskNoApplication(t *testing.T) {
+	store, app := newStandIn(t), newApplication(t, nil)
+	const config = `
+{
+	session {
+		rqlite $STORE {
+			timeout 300ms
+		}
+	}
+}
+$SITE {
+	session
+	handle {
+		session_csrf /csrf
+		session_auth /auth user
+		session_edit /edit put user alice
+		@member {
+			path /match
+			session user
+		}
+		error @member 404
+		error 404
+	}
+	handle_errors {
+		respond "sorry: {err.status_code}"
+	}
+}`
+	s := start(t, config, "STORE", store.URL)
+	adapted, err := s.adapt(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const within = `{"handler":"subroute","routes":[{"handle":[{"handler":"authentication"`
+	if n := strings.Count(string(adapted), within); n != 1 {
+		t.Fatalf("%d routes within the session are found in %s", n, adapted)
+	}
+	caught := `{"handler":"subroute","errors":{"routes":[{"handle":[{"handler":"reverse_proxy","upstreams":[{"dial":"` + app.address() + `"}]}]}]},`
+	routes := strings.Replace(string(adapted), within, caught+strings.TrimPrefix(within, `{"handler":"subroute",`), 1)
+	if err := caddy.Load([]byte(routes), true); err != nil {
+		t.Fatal(err)
+	}
+	v := s.visitor()
+	v.get("/edit").want(t, http.StatusOK, "app")
+	asked := len(app.requests())
+	store.fails()
+	for _, path := range []string{"/csrf", "/auth", "/edit", "/match"} {
+		v.do(http.MethodPost, path).wantUnavailable(t)
+	}
+	if n := len(app.requests()) - asked; n != 0 {
+		t.Errorf("the application was asked %d times, as for a guest", n)
+	}
+}
+
 // An error page that wants to name the visitor goes out without the name.
 func TestOutage_whenLoadingTheErrorPageGoesOut(t *testing.T) {
 	store, app := newStandIn(t), newApplication(t, nil)
@@ -174,6 +231,7 @@ $SITE {
 	}
 	handle_errors {
 		session
+		session_edit put last {err.status_code}
 		reverse_proxy $APP {
 			header_up X-User {http.session.data.user}
 		}

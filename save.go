@@ -259,8 +259,15 @@ type storeError struct{ error }
 func (e storeError) Unwrap() error { return e.error }
 
 // takeBack makes the session what it was before what could not be stored: an
-// error page must not name the user of a login that was refused.
+// error page must not name the user of a login that was refused. It may ask for
+// it, unless it is not known what it was.
 func (s *Session) takeBack() {
+	s.mu.Lock()
+	s.answered = true
+	if !s.unloaded {
+		s.err = nil
+	}
+	s.mu.Unlock()
 	s.loading.Lock()
 	loaded := s.scs
 	s.loading.Unlock()

@@ -170,6 +170,30 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true false\n")
 }
 
+func TestFromContext_refusesAPatchWithinItselfAndWidensCounters(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/patch": func(w http.ResponseWriter, r *http.Request) {
+			endless := map[string]any{"user": "bob"}
+			endless["again"] = endless
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprint(w, session.MergePatch(endless) != nil, " ", session.Get("user"))
+		},
+		"/count": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			if err := errors.Join(
+				session.Put("user", "alice"), session.Put("small", int8(120)), session.Put("byte", uint8(250)),
+				session.Increment("small", 10), session.Increment("byte", 10),
+			); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(w, session.Get("small"), " ", session.Get("byte"))
+		},
+	})
+	v := s.visitor()
+	v.get("/count").want(t, http.StatusOK, "130 260")
+	v.get("/patch").want(t, http.StatusOK, "true alice")
+}
+
 func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
 		"/put": func(w http.ResponseWriter, r *http.Request) {

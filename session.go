@@ -28,7 +28,8 @@ import (
 // What is changed after the header is stored when the handler returns, however
 // long it streams, and only the log is told if that fails. What needs the cookie
 // is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
-// of the request have returned, every change is an error.
+// of the request have returned, every change is an error, and so it is in the error
+// route of a request whose session was refused or could not be stored.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -43,7 +44,6 @@ type Session struct {
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
 	serving   bool // a handler is running it: what changes will be stored; written with changing held
-	answered  bool // its failure, or that it was refused, is being answered by an error route
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded
@@ -53,6 +53,8 @@ type Session struct {
 	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
 	err        error              // why it could not be loaded or stored
 	outage     error              // why it could not be loaded, where visitors are anonymous then
+	unloaded   bool               // err is why it could not be loaded
+	answered   bool               // its failure, or that it was refused, is answered by an error route: nothing more is stored
 	read       bool               // it was asked for: the response depends on the cookie
 	closed     bool               // the final header is out: nothing is loaded any more
 	found      bool               // the request came with a session
@@ -95,6 +97,7 @@ const (
 	rotatedKey  = "__rotated"  // Unix time of the last new token
 	boundKey    = "__bound"    // what the session is bound to, see bind
 	audienceKey = "__audience" // where it is good
+	cookieKey   = "__cookie"   // and under which name
 	usedKey     = "__used"     // Unix time of the last use that was tracked, see track
 	addressKey  = "__address"  // of the client at that time
 	agentKey    = "__agent"    // its User-Agent
@@ -110,6 +113,7 @@ const (
 
 var (
 	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
+	errAnswered    = errors.New("what this request did to its session was refused or could not be stored: its error page changes nothing")
 	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
 )
 
@@ -251,22 +255,27 @@ func (s *Session) Increment(key string, n int) error {
 	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
 }
 
-// plus adds n to an integer, which keeps its type unless it would be an unsigned
-// one below 0.
+// plus adds n to an integer, which keeps its type unless it would be too narrow,
+// or an unsigned one below 0.
 func plus(value any, n int) any {
 	number := reflect.ValueOf(value)
 	if !number.CanInt() && !number.CanUint() {
 		return n
 	}
 	sum := reflect.New(number.Type()).Elem()
-	switch {
-	case number.CanInt():
-		sum.SetInt(number.Int() + int64(n))
-	case n < 0 && number.Uint() < uint64(-n):
-		return int(number.Uint()) + n
-	default:
-		sum.SetUint(number.Uint() + uint64(n))
+	if number.CanUint() {
+		total := number.Uint() + uint64(n)
+		if n < 0 && number.Uint() < uint64(-n) || number.OverflowUint(total) {
+			return int(number.Uint()) + n
+		}
+		sum.SetUint(total)
+		return sum.Interface()
 	}
+	total := number.Int() + int64(n)
+	if number.OverflowInt(total) {
+		return int(total)
+	}
+	sum.SetInt(total)
 	return sum.Interface()
 }
 
@@ -295,6 +304,9 @@ func (s *Session) change(e edit, keys ...string) error {
 
 // beginChange locks s.changing, unless nobody is left to store a change.
 func (s *Session) beginChange() error {
+	if s.isAnswered() {
+		return errAnswered
+	}
 	s.changing.Lock()
 	if !s.serving {
 		s.changing.Unlock()

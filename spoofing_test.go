@@ -150,6 +150,34 @@ func TestUpstream_seesNothingThatAClientForged(t *testing.T) {
 	}
 }
 
+// A request that is refused before it is run has an error page, too.
+func TestUpstream_seesNothingThatWasForgedInAnErrorPage(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	session {
+		upstream {
+			send *
+			header user X-User
+		}
+	}
+	session_edit /login put user alice
+	handle_errors {
+		reverse_proxy $APP
+	}
+}`, "APP", app.address())
+	v := s.visitor()
+	v.get("/login")
+	v.do(http.MethodPost, "/", "Origin", "http://evil.example", "Session-Data", `{"user":"mallory"}`, "Session_Id", "1", "X-User", "mallory").
+		want(t, http.StatusOK, "app") // the status is the error page's own
+	header := app.last(t).Header
+	for _, name := range []string{"Session-Data", "Session_Id", "Session-Id", "X-User"} {
+		if got := header[name]; got != nil {
+			t.Errorf("the application sees %s as %q", name, got)
+		}
+	}
+}
+
 // attackHTTP1 sends an attack byte for byte.
 func attackHTTP1(t *testing.T, url string, a attack) {
 	t.Helper()

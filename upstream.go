@@ -131,6 +131,7 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 	u.stripRequest(r)
 	outer := all.upstreams
 	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
+	all.shared = append(all.shared, sharing{u, all.current})
 	defer func() { all.upstreams = outer }()
 	session := all.current
 	if err := all.upstreams.fill(r.Header); err != nil {
@@ -138,6 +139,12 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 	}
 	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstreams: all.upstreams.ofInnermost(), session: session}
 	err := next.ServeHTTP(uw, r)
+	if !uw.wroteHeader && uw.upstreams.accept() { // the application's headers are there, an error route has its page
+		uw.obey(w.Header())
+		if failed := all.upstreams.fill(r.Header); failed != nil {
+			err = session.httpError(failed)
+		}
+	}
 	stripResponse(w.Header()) // trailers
 	return err
 }
@@ -146,6 +153,9 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 // a header or a trailer, and keeps it from having ours removed by naming them
 // in Connection.
 func (u *upstream) stripRequest(r *http.Request) {
+	if u == nil {
+		return
+	}
 	maps.DeleteFunc(r.Header, u.owns)
 	maps.DeleteFunc(r.Trailer, u.owns)
 	if r.Trailer != nil && r.Body != nil {

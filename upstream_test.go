@@ -41,6 +41,63 @@ func (v *visitor) put(text string) *answer {
 	return a
 }
 
+// An error route without an upstream of its own has the headers of the request:
+// an edit there makes them anew, too.
+func TestUpstream_isSentTheSessionAsAnEditInAnErrorRouteLeavesIt(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE {
+	session {
+		upstream {
+			send *
+			header user X-User
+		}
+	}
+	session_edit /login put user alice
+	session_edit /grow put cart {http.request.header.X-Cart}
+	error /login 404
+	error /out* 401
+	handle_errors 404 500 {
+		session
+		session_edit put page {err.status_code}
+		reverse_proxy $APP
+	}
+	handle_errors 401 {
+		session /out/also {
+			upstream {
+				header page X-Page
+			}
+		}
+		session
+		session_edit destroy
+		reverse_proxy $APP
+	}
+}`, "APP", app.address())
+	wantNobody := func(path string) {
+		t.Helper()
+		header := app.last(t).Header
+		for _, name := range []string{"Session-Data", "Session-Id", "X-User", "X-Page"} {
+			if got := header[name]; got != nil {
+				t.Errorf("%s: the application is sent %s %q", path, name, got)
+			}
+		}
+	}
+	for _, out := range []string{"/out", "/out/also"} {
+		v := s.visitor()
+		v.get("/login").want(t, http.StatusOK, "app") // the status is the error page's own
+		header := app.last(t).Header
+		if got := header.Get("Session-Data"); got != `{"page":"404","user":"alice"}` || header.Get("X-User") != "alice" {
+			t.Errorf("the application is sent %q and the user %q", got, header["X-User"])
+		}
+		v.get(out).want(t, http.StatusOK, "app")
+		wantNobody(out)
+	}
+	v := s.visitor()
+	v.get("/login")
+	v.get("/grow", "X-Cart", strings.Repeat("a", 5000)).want(t, http.StatusOK, "app")
+	wantNobody("/grow, which fits no header")
+}
+
 func TestUpstream_isSentValuesThatFitHeaders(t *testing.T) {
 	app := newApplication(t, nil)
 	s := start(t, `

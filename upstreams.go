@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 )
 
@@ -14,18 +15,41 @@ type sharing struct {
 // upstreams are those around a handler, the outermost first.
 type upstreams []sharing
 
+// withdraw takes what was sent of a session out of the request, as where it failed:
+// an error route without a `session` of its own may lead to the application as well.
+func (all *sessions) withdraw(header http.Header, s *Session) {
+	for _, u := range all.shared.of(s) {
+		maps.DeleteFunc(header, u.owns)
+	}
+}
+
 // ofInnermost returns those that share the session of the innermost one. That
 // session is what the application is sent and may change, as any of them says.
-func (us upstreams) ofInnermost() (same upstreams) {
+func (us upstreams) ofInnermost() upstreams {
 	if len(us) == 1 {
 		return us
 	}
+	return us.of(us[len(us)-1].session)
+}
+
+// of returns those that share a session.
+func (us upstreams) of(s *Session) (same upstreams) {
 	for _, u := range us {
-		if u.session == us[len(us)-1].session {
+		if u.session == s {
 			same = append(same, u)
 		}
 	}
 	return same
+}
+
+// edited writes the current session as it has become into the request's headers.
+// In an error route those that were written before lie there still; what does not
+// fit is no reason to have no error page.
+func (all *sessions) edited(header http.Header) error {
+	if all.page != nil && all.shared.of(all.current).fill(header) != nil {
+		all.withdraw(header, all.current)
+	}
+	return all.upstreams.fill(header)
 }
 
 // fill writes the sessions into the request's headers, each where its own
