@@ -84,7 +84,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	visit := deviceVisit{session, owner, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return visit.show(w, r)
+		return visit.show(w)
 	case http.MethodPost, http.MethodDelete:
 		return visit.end(w, r)
 	}
@@ -139,8 +139,8 @@ type devicesResult struct {
 	Field string `json:"-"` // of the page's forms
 }
 
-func (v deviceVisit) show(w http.ResponseWriter, r *http.Request) error {
-	devices, err := v.devices(r.Context())
+func (v deviceVisit) show(w http.ResponseWriter) error {
+	devices, err := v.devices()
 	if err != nil {
 		return v.unavailable(w, doingList, err)
 	}
@@ -157,7 +157,9 @@ func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
 }
 
 // devices lists the sessions of the one who asks.
-func (v deviceVisit) devices(ctx context.Context) ([]device, error) {
+func (v deviceVisit) devices() ([]device, error) {
+	ctx, cancel := v.storeContext(loadTimeout)
+	defer cancel()
 	lease, id := v.h.lease, v.ID()
 	var found []device
 	o := rqlitestore.ListOptions{Principals: lease.keys.principalHashes(v.owner), Limit: listPage}
@@ -181,6 +183,12 @@ func (v deviceVisit) devices(ctx context.Context) ([]device, error) {
 		return b.seen().Compare(a.seen())
 	})
 	return found, err
+}
+
+// storeContext is for a call of the store. It lives on when the client is gone: the
+// call would fail then, as if the store were down, and end no session.
+func (v deviceVisit) storeContext(limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(v.request), limit)
 }
 
 // seen is when something was last heard of a session.
@@ -215,7 +223,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	}
 	// A button may be pressed twice, or on a page from before the session ended:
 	// the list says what has become of it, where a 404 would say that there is no page.
-	if err := v.endWhich(r.Context(), w, which); err != nil && !(v.page && errors.Is(err, errNotYours)) {
+	if err := v.endWhich(w, which); err != nil && !(v.page && errors.Is(err, errNotYours)) {
 		return err
 	}
 	if v.json {
@@ -226,7 +234,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (v deviceVisit) endWhich(ctx context.Context, w http.ResponseWriter, which string) error {
+func (v deviceVisit) endWhich(w http.ResponseWriter, which string) error {
 	own := map[string]func() error{"others": v.DestroyOthers, v.ID(): v.Destroy}[which]
 	switch {
 	case which == "":
@@ -237,6 +245,8 @@ func (v deviceVisit) endWhich(ctx context.Context, w http.ResponseWriter, which 
 		}
 		return nil
 	}
+	ctx, cancel := v.storeContext(commitTimeout)
+	defer cancel()
 	rec, found, err := v.h.backend.store.Current(ctx, which)
 	if err != nil {
 		return v.unavailable(w, doingLoad, err)

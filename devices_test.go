@@ -2,7 +2,9 @@ package caddysession_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -331,6 +333,101 @@ func TestDevices_whileTheStoreIsDown(t *testing.T) {
 	v.get("/who").want(t, http.StatusOK, "alice")
 	store.fails()
 	unavailable("ending its own", end(id)) // which may still be done when the store works again
+}
+
+// Whoever closes the page while the store is slow still ends what was to be ended,
+// and nobody takes that for an outage.
+func TestDevices_leavingThePageIsNoOutage(t *testing.T) {
+	gone := make(chan struct{}, 1)
+	noticed := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		stop := context.AfterFunc(r.Context(), func() { gone <- struct{}{} })
+		defer stop()
+		return next.ServeHTTP(w, r)
+	})
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+		rqlite $STORE
+		cache 1m
+	}
+	handle /login {
+		session_edit put user alice
+		respond {http.session.id}
+	}
+	handle /who {
+		respond {http.session.data.user}
+	}
+	handle /account/* {
+		route {
+			in_go $NOTICED
+			session_devices
+		}
+	}
+}`, "STORE", store.URL, "NOTICED", noticed)
+	v, other := s.visitor(), s.visitor()
+	v.get("/login")
+	id := other.get("/login").body
+	token := v.devices().CSRFToken
+	leave := func(r *http.Request) {
+		t.Helper()
+		arrived, gate := make(chan struct{}, 10), make(chan struct{})
+		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+			arrived <- struct{}{}
+			<-gate
+			node.ServeHTTP(w, r)
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-arrived
+			cancel()
+			<-gone
+			close(gate)
+		}()
+		if a, err := v.ask(r.WithContext(ctx)); err == nil {
+			t.Errorf("the visitor is not gone: %d", a.StatusCode)
+		}
+		<-gate
+		store.works()
+	}
+	leave(v.request(http.MethodGet, "/account/sessions"))
+	leave(v.request(http.MethodDelete, "/account/sessions?id="+id, "X-CSRF-Token", token))
+	eventually(t, "the other session to end", func() bool { return other.get("/who").body == "" })
+	if strings.Contains(s.readLog(), "the session store is unavailable") {
+		t.Error("the store is taken for unavailable")
+	}
+}
+
+// That a list fails is a read that failed: it says nothing of the writes.
+func TestDevices_aListThatFailsIsNoFailureOfWrites(t *testing.T) {
+	store := newStandIn(t)
+	s := startWithAdmin(t, `
+$SITE {
+	session {
+		principal user
+		rqlite $STORE
+		cache 1m
+	}
+	session_edit /login put user alice
+	session_devices /account/sessions
+	respond {http.session.data.user}
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/login")
+	v.devices()
+	store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+	}))
+	if a := v.get("/account/sessions"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the list is %d while the store fails", a.StatusCode)
+	}
+	store.works()
+	if now := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]; now.WritesFail != "" {
+		t.Errorf("writes are said to fail: %s", now.WritesFail)
+	}
+	s.visitor().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusOK, "")
+	s.logged("the session store is available")
 }
 
 func TestDevices_leadsToNoOtherSite(t *testing.T) {

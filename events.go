@@ -172,13 +172,25 @@ func (l *listeners) remove(e *events) {
 	l.all = slices.DeleteFunc(l.all, func(other *events) bool { return other == e })
 }
 
-// tell hands an event to the newest config.
+// tell hands an event to the newest config. Of a store that this has no longer it is
+// told what requests of earlier ones do, but not how that store is.
 func (b *backend) tell(next event) {
 	next.metrics = b.metrics
 	b.listeners.mu.RLock()
 	defer b.listeners.mu.RUnlock()
 	if n := len(b.listeners.all); n > 0 {
 		b.listeners.all[n-1].tell(next)
+	} else if next.name != storeUnavailable {
+		tellRunning(next)
+	}
+}
+
+// tellRunning hands an event to the config that is running.
+func tellRunning(next event) {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	if n := len(running.apps); n > 0 {
+		running.apps[n-1].events.tell(next)
 	}
 }
 

@@ -232,6 +232,22 @@ func TestEvents_reachTheSubscribersOfTheNewestConfig(t *testing.T) {
 	}
 }
 
+// What a request stores in the store of the config before is told as well, for who
+// listens now.
+func TestEvents_tellOfWhatIsUnderWayAtAReloadToAnotherStore(t *testing.T) {
+	var h heard
+	wait, waiting, goOn := newWait(t)
+	site := func(options string) string {
+		return "{\nevents {\non session_created in_go $HEAR\n}\n}\n" +
+			"$SITE {\nsession {\n" + options + "\n}\nin_go /wait " + wait + "\nrespond {http.session.id}\n}"
+	}
+	s := start(t, site(""), "HEAR", onEvent(t, h.hear))
+	s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
+		s.reload(site("embedded $DIR/other.db"))
+	}).cookie(t)
+	eventually(t, "the event", func() bool { return strings.Contains(h.said(), "session_created") })
+}
+
 func TestEvents_outliveASubscriberThatPanics(t *testing.T) {
 	var h heard
 	s := start(t, eventsSite, "HEAR", onEvent(t, func(e caddy.Event) {

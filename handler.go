@@ -113,12 +113,9 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	defer sessions.leave(sessions.enter(s))
 	s.h.backend.hold()
 	defer s.h.backend.letGo()
-	ctx := r.Context()
-	s.cancel = func() {}
-	if s.presented.token != "" || s.h.revalidate > 0 { // without a cookie there is nothing that could fail to load
-		ctx, s.cancel = context.WithCancel(ctx)
-		defer s.cancel()
-	}
+	ctx, cancel := context.WithCancel(r.Context()) // of a guest too: what he begins may fail to be stored
+	defer cancel()
+	s.cancel = cancel
 
 	rw := &v.writer
 	rw.ResponseWriter, rw.session = w, s
@@ -147,7 +144,8 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	s.setServing(false) // a goroutine that it has left behind is told so
 	if rw.wroteHeader {
 		s.commitLate()
-		if rw.cut.Load() { // what was cut short must not look whole
+		rw.watch.stop()
+		if rw.over.Load() { // what was cut short must not look whole, nor its connection be used again
 			panic(http.ErrAbortHandler)
 		}
 		return err

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // ForgetStores drops what was counted for stores that are gone. A process of
 // tests has hundreds of them, and each makes a scrape longer.
 func ForgetStores() {
+	_ = live.waitNoLonger() // a config without a session stopped, and the next test is not to see them
 	there := live.byLabel()
 	storeLabels.mu.Lock()
 	defer storeLabels.mu.Unlock()

@@ -345,16 +345,21 @@ func (s *server) whileWaiting(v *visitor, path string, waiting, goOn chan struct
 // label is that of the store that was added last.
 func (s *server) label(m scraped) string {
 	s.t.Helper()
-	var labels []string
+	labels := m.labels()
+	if len(labels) != 1 {
+		s.t.Fatalf("there are the stores %q, want one", labels)
+	}
+	return labels[0]
+}
+
+// labels are those of the stores that are open.
+func (m scraped) labels() (labels []string) {
 	for _, series := range slices.Sorted(maps.Keys(m)) {
 		if label, ok := strings.CutPrefix(series, `caddy_session_store_up{store="`); ok {
 			labels = append(labels, strings.TrimSuffix(label, `"}`))
 		}
 	}
-	if len(labels) != 1 {
-		s.t.Fatalf("there are the stores %q, want one", labels)
-	}
-	return labels[0]
+	return labels
 }
 
 func TestMetrics_goOnOverReloads(t *testing.T) {
@@ -460,6 +465,7 @@ func TestMetrics_labelStaysWhereANodeDoes(t *testing.T) {
 		t.Errorf("a cluster that was extended is %q, and was %q", got, first)
 	}
 	s.reload(config(three))
+	eventually(t, "the cluster of before to be left", func() bool { return len(s.scrape().labels()) == 1 })
 	if got := label(); got == first {
 		t.Errorf("another cluster is %q as well", got)
 	}

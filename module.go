@@ -31,6 +31,7 @@ func init() {
 	caddy.RegisterModule(&CSRF{})
 	caddy.RegisterModule(&Devices{})
 	caddy.RegisterModule(AdminAPI{})
+	caddy.OnExit(live.closeAbandoned)
 }
 
 // Handler keeps a session for every visitor that stores something in one, and

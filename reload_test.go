@@ -144,11 +144,11 @@ func TestReload_appliesChangedSettings(t *testing.T) {
 		if got := with("session", cookie.Value); got != "" {
 			t.Errorf("in another file the session is %q", got)
 		}
-		if other := embedded.New(s.file(), embedded.Options{}); other.Open() != nil {
-			t.Error("the file of before is still open")
-		} else {
-			other.Close()
-		}
+		eventually(t, "the file of before to be closed", func() bool {
+			other := embedded.New(s.file(), embedded.Options{})
+			defer other.Close()
+			return other.Open() == nil
+		})
 		if err := s.load(site("")); err != nil {
 			t.Fatal(err)
 		}

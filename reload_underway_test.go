@@ -1,10 +1,13 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +56,62 @@ func TestReload_toAnotherStoreLetsRequestsUnderWayFinish(t *testing.T) {
 	})
 	s.reload(site(""))
 	s.visitor().withoutJar().get("/", "Cookie", "session="+token).want(t, http.StatusOK, "alice")
+}
+
+// Over HTTP/2 requests come to the config before when that has been stopped.
+func TestReload_toAnotherStoreServesWhoIsLate(t *testing.T) {
+	site := func(file string) string {
+		return "$SITE, $TLS {\nsession {\nembedded $DIR/" + file + "\n}\nsession_edit increment n\nrespond \"{http.session.data.n}\"\n}"
+	}
+	s := start(t, site("first.db"))
+	s.visitor().handshake("$TLS/")
+	var visitors sync.WaitGroup
+	over := make(chan struct{})
+	for range 4 {
+		v := s.visitor()
+		visitors.Go(func() {
+			for !closed(over) {
+				// A connection that ends is not the plugin's to say.
+				if a, err := v.try(http.MethodGet, "$TLS/"); err == nil && a.StatusCode != http.StatusOK {
+					t.Errorf("a visitor is answered %d %q", a.StatusCode, a.body)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		s.reload(site("second.db"))
+		s.reload(site("first.db"))
+	}
+	close(over)
+	visitors.Wait()
+}
+
+// A store that waits for who is late is closed all the same when Caddy stops.
+func TestReload_toNoSessionLeavesACompleteFileWhenCaddyStops(t *testing.T) {
+	s := startAlone(t, nil, "$SITE {\nsession\nsession_edit put user alice\nrespond {http.session.data.user}\n}", "ADMIN", freeAddress(t))
+	s.visitor().get("/").want(t, http.StatusOK, "alice")
+	without, err := s.adapt("$SITE {\nrespond without\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(path string, body []byte) {
+		t.Helper()
+		res, err := http.Post("http://"+s.names["ADMIN"]+path, "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if answer, err := io.ReadAll(res.Body); res.StatusCode != http.StatusOK || err != nil {
+			t.Fatalf("%s is answered %d %s (%v)", path, res.StatusCode, answer, err)
+		}
+	}
+	ask("/load", without)
+	ask("/stop", nil)
+	s.logged("shutdown complete")
+	if _, err := os.Stat(s.file() + "-wal"); !os.IsNotExist(err) {
+		t.Errorf("the file has something beside it: %v", err)
+	}
 }
 
 // An operator's request goes on in the store in which it began.
@@ -123,14 +182,15 @@ func TestReload_toOtherKeysDoesNotTakeTheStoreForUnavailable(t *testing.T) {
 // While a request of the config before goes on, its store is looked after no more: it
 // may be gone for good, or let nobody in.
 func TestReload_toAnotherStoreLeavesTheOneBeforeAlone(t *testing.T) {
+	var h heard
 	wait, waiting, goOn := newWait(t)
 	before, after := newStandIn(t), newStandIn(t)
 	site := func(store *standIn) string {
-		return "$SITE {\nsession {\nrqlite " + store.URL + "\ncleanup_interval 20ms\n}\nin_go /wait " + wait + "\n" +
+		return "{\nevents {\non session_store_unavailable in_go $HEAR\n}\n}\n$SITE {\nsession {\nrqlite " + store.URL + "\ncleanup_interval 20ms\n}\nin_go /wait " + wait + "\n" +
 			"session_edit put user alice\nrespond \"{http.session.data.user}\"\n}"
 	}
-	s := start(t, site(before))
-	s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
+	s := start(t, site(before), "HEAR", onEvent(t, h.hear))
+	waited := s.whileWaiting(s.visitor(), "/wait", waiting, goOn, func() {
 		s.reload(site(after))
 		before.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			http.Error(w, "Unauthorized", http.StatusUnauthorized)
@@ -142,4 +202,11 @@ func TestReload_toAnotherStoreLeavesTheOneBeforeAlone(t *testing.T) {
 			t.Error("the store of before is cleaned up in vain")
 		}
 	})
+	if waited.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the request that waited is answered %d", waited.StatusCode)
+	}
+	s.visitor().get("/").want(t, http.StatusOK, "alice")
+	if h.said() != "" {
+		t.Errorf("subscribers are told that the store of before is down: %s", h.said())
+	}
 }

@@ -25,7 +25,6 @@ type responseWriter struct {
 	failed      error
 	watch       *watch      // while the response goes on, see revalidate
 	over        atomic.Bool // the session has ended meanwhile
-	cut         atomic.Bool // and some of the response was not sent for it
 }
 
 // WriteHeader passes informational headers on, without our cookie, and stores the session for the final one.
@@ -95,7 +94,6 @@ func (w *responseWriter) begin() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.over.Load() {
-		w.cut.Store(true)
 		return errSessionEnded
 	}
 	return w.failed

@@ -183,6 +183,54 @@ $SITE, $TLS {
 	}
 }
 
+// What Caddy itself makes is ended as what it proxies: it does not look whole, and
+// the visitor's next request does not come over the connection, whose reading has ended.
+func TestRevalidate_leavesTheNextRequestAlone(t *testing.T) {
+	stream := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		_, _ = io.WriteString(w, "data: hello\n\n")
+		err := http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return err
+	})
+	app := newApplication(t, nil)
+	s := start(t, `
+$SITE, $TLS {
+	session {
+		revalidate 10ms
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /logout {
+		session_edit destroy
+	}
+	handle /stream {
+		session_auth user
+		in_go $STREAM
+	}
+	reverse_proxy $APP
+}`, "APP", app.address(), "STREAM", stream)
+	for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
+		t.Run(protocol, func(t *testing.T) {
+			for range 20 { // it is a race which of both ends the stream
+				v := s.visitorWith(t)
+				v.handshake(site + "/login")
+				if protocol == "HTTP3" {
+					v = v.overHTTP3()
+				}
+				v.get(site + "/login")
+				stream := openStream(t, v, site+"/stream")
+				v.get(site + "/logout")
+				if _, err := io.Copy(io.Discard, stream); err == nil {
+					t.Error("the stream looks whole")
+				}
+				stream.Close()
+				v.get(site+"/").want(t, http.StatusOK, "app")
+			}
+		})
+	}
+}
+
 // openStream reads the beginning of a stream.
 func openStream(t *testing.T, v *visitor, path string) io.ReadCloser {
 	t.Helper()

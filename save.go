@@ -73,6 +73,8 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.As(err, &tooLarge{}):
 		return err
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Value(readerWaits{}) != nil:
+		err = fmt.Errorf("%w: %w", errSlow, err)
 	}
 	return s.storeFailed(doingStore, err)
 }
@@ -243,7 +245,7 @@ func (s *Session) dropped(why error) {
 
 func (s *Session) storeFailed(doing string, err error) error {
 	err = s.h.backend.unavailable(doing, err)
-	if doing == doingLoad {
+	if doing == doingLoad || doing == doingList {
 		s.h.backend.noteRead(err)
 	} else {
 		s.h.backend.noteWrite(err)

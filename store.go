@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,8 @@ type backend struct {
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
 	closed    atomic.Bool
-	abandoned atomic.Bool // no config has it any more, requests do
+	abandoned atomic.Bool                // no config has it any more, requests may
+	late      atomic.Pointer[time.Timer] // ends the wait for such requests
 
 	rotateFrom atomic.Pointer[time.Time] // before which no reader's token is rotated
 	upkeep     sync.Map                  // what is being done in the background
@@ -183,19 +183,22 @@ func (b *backend) closeLate() {
 	}
 }
 
+// latecomers is for how long a store stays open after a reload took it away. HTTP/2
+// lets clients begin requests on a connection for a second after it is asked to end.
+const latecomers = 5 * time.Second
+
 // Destruct closes a store that no config uses any more, at the latest with the
-// last of its requests. A process that exits has waited for them as long as it
-// is to, and leaves no file open, not of an earlier config either.
+// last of its requests. A process that exits has waited for them as long as it is to.
 func (b *backend) Destruct() error {
-	last := b.holders.Add(-1) == 0
 	if caddy.Exiting() {
-		return errors.Join(b.close(), live.closeAbandoned())
-	}
-	if last {
 		return b.close()
 	}
 	b.abandoned.Store(true)
 	b.store.StopCleanup() // it is the newer config's, where that has the store at all
+	b.late.Store(time.AfterFunc(latecomers, b.letGo))
+	if caddy.ActiveContext().Context == nil { // Caddy was stopped
+		return live.waitNoLonger()
+	}
 	return nil
 }
 

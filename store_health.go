@@ -54,10 +54,10 @@ func (b *backend) noteWrite(err error) {
 }
 
 // isNoNews reports whether an error says nothing of the store: it was not asked,
-// or has answered, with a row that the keys do not open or that others changed
-// each time before this process did.
+// or not for long, or has answered, with a row that the keys do not open or that
+// others changed each time before this process did.
 func isNoNews(err error) bool {
-	return err != nil && (errors.Is(err, errBusy) || errors.Is(err, rqlitestore.ErrConflict) || errors.As(err, new(refused)))
+	return err != nil && (errors.Is(err, errBusy) || errors.Is(err, errSlow) || errors.Is(err, rqlitestore.ErrConflict) || errors.As(err, new(refused)))
 }
 
 // noteError logs when the store becomes unavailable, and when it is back:

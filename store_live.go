@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -27,18 +28,29 @@ func (l *liveBackends) remove(b *backend) {
 	l.all = slices.DeleteFunc(l.all, func(other *backend) bool { return other == b })
 }
 
-// closeAbandoned closes the stores that only requests of earlier configs use.
-func (l *liveBackends) closeAbandoned() error {
-	l.mu.Lock()
-	all := slices.Clone(l.all)
-	l.mu.Unlock()
-	var errs []error
-	for _, b := range all {
-		if b.abandoned.Load() {
-			errs = append(errs, b.close())
+// waitNoLonger closes the stores of earlier configs but for those that requests use.
+func (l *liveBackends) waitNoLonger() (err error) {
+	for _, b := range l.abandoned() {
+		if late := b.late.Load(); late != nil && late.Stop() && b.holders.Add(-1) == 0 {
+			err = errors.Join(err, b.close())
 		}
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// closeAbandoned closes them all when the process exits: it leaves no file open,
+// whatever the config that ran last has.
+func (l *liveBackends) closeAbandoned(context.Context) {
+	for _, b := range l.abandoned() {
+		b.closeLate()
+	}
+}
+
+// abandoned returns the stores that no config has any more.
+func (l *liveBackends) abandoned() []*backend {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(l.all), func(b *backend) bool { return !b.abandoned.Load() })
 }
 
 // ofFile returns the stores in a file, the newest last.

@@ -39,10 +39,16 @@ func (b *backend) takesTokens() bool {
 	return !b.down.Load() && (from == nil || time.Now().After(*from))
 }
 
+// errSlow says that a reader waits no longer. The store may take its time, and be well.
+var errSlow = errors.New("the store takes longer than a reader waits for a new token")
+
+// readerWaits is the context key of a commit that is given up after rotateTimeout.
+type readerWaits struct{}
+
 // giveToken stores a new token, and the use of the session with it. When that
 // fails it is made up for by a later request.
 func (s *Session) giveToken(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, readerWaits{}, true), rotateTimeout)
 	defer cancel()
 	s.startRotation(ctx)
 	s.noteUse(ctx)

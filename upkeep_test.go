@@ -73,6 +73,42 @@ $SITE {
 	})
 }
 
+// A store that takes longer than a reader waits for a new token is no store that is
+// down: whoever stores something waits for longer.
+func TestUpkeep_ofASlowStoreIsNoOutage(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 30s
+		}
+		renew_interval 1s
+	}
+	session_edit /login put user alice
+	session_edit /count increment n
+	respond "{http.session.data.user} {http.session.data.n}"
+}`, "STORE", store.URL)
+	v := s.visitor()
+	v.get("/login")
+	gate := make(chan struct{})
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path != "/db/query" {
+			<-gate
+		}
+		node.ServeHTTP(w, r)
+	}))
+	eventually(t, "a reader to wait in vain", func() bool {
+		v.get("/").want(t, http.StatusOK, "alice ")
+		return strings.Contains(s.readLog(), "a session could not be given a new token")
+	})
+	close(gate)
+	v.get("/count").want(t, http.StatusOK, "alice 1")
+	if strings.Contains(s.readLog(), "the session store is") {
+		t.Error("the store is taken for unavailable")
+	}
+}
+
 // What the session keeps of its own takes no room from the application, and has
 // room where the application has filled the session.
 func TestUpkeep_ofAFullSession(t *testing.T) {
