@@ -133,8 +133,11 @@ func TestReload_appliesChangedSettings(t *testing.T) {
 		if got := with("session", cookie.Value); got != "" {
 			t.Errorf("under the old name the session is %q", got)
 		}
-		if got := with("sid", cookie.Value); got != "alice" {
-			t.Errorf("under the new name the session is %q", got)
+		if got := with("sid", cookie.Value); got != "" {
+			t.Errorf("as a cookie that it was not issued as the session is %q", got)
+		}
+		if got := with("sid", v.get("/put").cookie(t).Value); got != "alice" {
+			t.Errorf("under the new name a new session is %q", got)
 		}
 	})
 	t.Run("another file and back", func(t *testing.T) {
