@@ -62,6 +62,18 @@ func TestNode_pipeIsNoDatabase(t *testing.T) {
 	}
 }
 
+// To open it would wait for somebody who writes to it.
+func TestNode_pipeIsNoLock(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	if err := syscall.Mkfifo(file+".lock", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.New(file, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), "sessions.db.lock is no regular file: remove it") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
 func TestNode_linkIntoNoDirectory(t *testing.T) {
 	t.Parallel()
 	link := filepath.Join(t.TempDir(), "link")
