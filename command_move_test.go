@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -460,5 +461,30 @@ func TestCommand_exportGivesUpOnAFullDisk(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = full, &notes
 	if err := cmd.Run(); err == nil || !strings.Contains(notes.String(), "no space left") || asked != 1 {
 		t.Errorf("it asked %d times, and says %q (%v)", asked, &notes, err)
+	}
+}
+
+// A line of progress is drawn over the one before, so it must not be broken.
+func TestCommand_progressFitsTheTerminal(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil || runtime.GOOS != "linux" {
+		t.Skip("there is nothing to make a terminal with")
+	}
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 3000)
+	args := s.command("import", file).Args
+	out, err := exec.Command(script, "-qec", "stty cols 50; '"+strings.Join(args, "' '")+"'", "/dev/null").Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	drawn := strings.Split(string(out), "\r\x1b[K")
+	if len(drawn) < 3 || !strings.HasPrefix(drawn[1], "importing ") {
+		t.Fatalf("it draws %q", out)
+	}
+	for _, line := range drawn[1 : len(drawn)-1] {
+		if len(line) >= 50 {
+			t.Errorf("%q does not fit", line)
+		}
 	}
 }
