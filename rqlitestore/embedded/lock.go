@@ -55,6 +55,8 @@ func openError(file string, err error) error {
 		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
 	case sqlite.NotADatabase(err):
 		return fmt.Errorf("open session database %s: %w: move that file away, or name another", file, err)
+	case sqlite.Damaged(err): // by a copy that was cut short, or a disk
+		return fmt.Errorf("open session database %s: %w: put a backup in its place, or move it away, which ends all sessions", file, err)
 	case sqlite.Busy(err):
 		return fmt.Errorf("open session database %s: %w: another program has locked it", file, err)
 	default:

@@ -236,6 +236,12 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	if err := os.Mkdir(directory, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	short := filepath.Join(t.TempDir(), "plain")
+	n := embedded.New(short, embedded.Options{})
+	write(t, connect(t, n), "CREATE TABLE t (a)")
+	if err := errors.Join(n.Close(), os.Truncate(short, 4096)); err != nil {
+		t.Fatal(err)
+	}
 	locked := filepath.Join(t.TempDir(), "plain")
 	if err := os.Mkdir(locked+".lock", 0o700); err != nil {
 		t.Fatal(err)
@@ -243,6 +249,7 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"not a database", plain, "file is not a database"},
 		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory: name a file where"},
+		{"cut short", short, "malformed: put a backup in its place"},
 		{"a lock that is none", locked, "plain.lock is no regular file: remove it"},
 		{"a directory", directory, "is a directory: name a file in it"},
 	} {
