@@ -72,7 +72,9 @@ func useNoOtherFiles(args []string) error {
 	if err != nil {
 		return err
 	}
-	limit := syscall.Rlimit{Cur: uint64(next.Fd()), Max: uint64(next.Fd())}
+	var limit syscall.Rlimit
+	setLimit(&limit.Cur, next.Fd())
+	setLimit(&limit.Max, next.Fd())
 	if err := errors.Join(next.Close(), syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)); err != nil {
 		return err
 	}
@@ -87,6 +89,9 @@ func useNoOtherFiles(args []string) error {
 	}
 	return nil
 }
+
+// setLimit is for numbers that have a sign on some systems.
+func setLimit[N int64 | uint64](limit *N, to uintptr) { *limit = N(to) }
 
 // In a container whose root is read-only there is often no other place to write to than that of the file.
 func TestNode_needsNoTemporaryFiles(t *testing.T) {
