@@ -153,7 +153,10 @@ var recipes = map[string]func(t *testing.T){
 		if c := v.do(http.MethodPost, "/login?user=alice&remember=on").redirected(t).cookie(t); c.MaxAge < 29*secondsPerDay {
 			t.Errorf("the remembered cookie is %v", c)
 		}
-		if body := v.get("/").body; !strings.HasPrefix(body, "Hello alice, until 20") {
+		if c := v.do(http.MethodPost, "/login?user=bob").redirected(t).cookie(t); c.MaxAge != 0 || !c.Expires.IsZero() {
+			t.Errorf("the cookie of who signs in after somebody who is remembered is %v", c)
+		}
+		if body := v.get("/").body; !strings.HasPrefix(body, "Hello bob, until 20") {
 			t.Errorf("the page is %q", body)
 		}
 		if c := v.do(http.MethodPost, "/logout").redirected(t).cookie(t); c.MaxAge >= 0 {
