@@ -44,7 +44,8 @@ var recipes = map[string]func(t *testing.T){
 			}
 			return v
 		}
-		if a := s.visitor().get(path); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "Sign in") {
+		a := s.visitor().get(path)
+		if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(a.body, "Sign in") {
 			t.Errorf("a guest is answered %d %q", a.StatusCode, a.body)
 		}
 		all := make([]*visitor, 6)
