@@ -17,7 +17,7 @@ import (
 // is the user that its value names, {http.auth.user.id}.
 type Auth struct {
 	// The key of the session that names the user. Who has none, or an empty
-	// value there (false, [] and {} name nobody either), gets a 401.
+	// value there (false, 0, [] and {} name nobody either), gets a 401.
 	Key string `json:"key"`
 }
 

@@ -52,7 +52,7 @@ $SITE {
 
 	for _, values := range []string{
 		`{"user":""}`, `{"user":null}`, `{"other":"alice"}`, `{"account":{}}`,
-		`{"user":false,"account":{"name":false}}`, `{"user":[]}`, `{"user":{},"account":{"name":{}}}`, // as applications write nobody
+		`{"user":false,"account":{"name":false}}`, `{"user":0}`, `{"user":[]}`, `{"user":{},"account":{"name":{}}}`, // as applications write nobody
 	} {
 		v.put(values)
 		for _, path := range []string{"/app", "/nested"} {
@@ -66,7 +66,7 @@ $SITE {
 		t.Errorf("the application is sent user %q and session %q", h.Get("X-User"), h.Get("X-Session"))
 	}
 	v.get("/nested").want(t, http.StatusOK, "4711")
-	v.put(`{"user":"false","account":{"name":true}}`)
+	v.put(`{"user":"0","account":{"name":true}}`)
 	v.get("/app").want(t, http.StatusOK, "app")
 	v.get("/nested").want(t, http.StatusOK, "true")
 	v.do(http.MethodPost, "/partly").want(t, http.StatusOK, "partly")

@@ -253,7 +253,7 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 }
 
 // Where the site's forms have a field of another name for the token, so has the page.
-// Applications sign out by writing false or an empty array, too: whom such a
+// Applications write false, 0 or an empty array for nobody, too: whom such a
 // value names is nobody, or visitors would see and end each other's sessions.
 func TestDevices_ofNobody(t *testing.T) {
 	s := start(t, `
@@ -268,7 +268,7 @@ $SITE {
 		session_devices
 	}
 }`, "CODE", puts(t))
-	for _, nobody := range []string{`{"user":false}`, `{"user":[]}`, `{"user":{}}`} {
+	for _, nobody := range []string{`{"user":false}`, `{"user":0}`, `{"user":[]}`, `{"user":{}}`} {
 		one, other := s.visitor(), s.visitor()
 		one.put(nobody)
 		other.put(nobody)

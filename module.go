@@ -95,8 +95,8 @@ type Handler struct {
 	// cluster; 1s on the embedded node, which no other Caddy can change.
 	Cache caddy.Duration `json:"cache,omitempty"`
 
-	// The key of the session whose value names the user; an empty one, false, []
-	// and {} name nobody. Changing it is a login or a logout: the session is
+	// The key of the session whose value names the user; an empty one, false, 0,
+	// [] and {} name nobody. Changing it is a login or a logout: the session is
 	// renewed by itself, and what another user's slow request did is not stored
 	// in it. Default: none.
 	Principal string `json:"principal,omitempty"`

@@ -41,11 +41,11 @@ func (h *Handler) principalIn(values map[string]any) string {
 	return nameIn(value)
 }
 
-// nameIn is a value as the name of a principal. Applications sign out by writing
-// false or an empty array, too: all whom that names would be one user.
+// nameIn is a value as the name of a principal. Applications write false, 0 or an
+// empty array for nobody, too: all whom that names would be one user.
 func nameIn(value any) string {
 	name := caddy.ToString(placeholderValue(value))
-	if _, text := value.(string); !text && slices.Contains([]string{"false", "[]", "{}"}, name) {
+	if _, text := value.(string); !text && slices.Contains([]string{"false", "0", "[]", "{}"}, name) {
 		return ""
 	}
 	return name
