@@ -142,6 +142,11 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "user: alice, books: 10, pens: 1")
 		v.do(http.MethodPost, "/checkout").redirected(t)
 		v.get("/").want(t, http.StatusOK, "user: alice, books: , pens: ")
+		v.do(http.MethodPost, "/add/pen").redirected(t)
+		v.do(http.MethodPost, "/login?user=alice").redirected(t)
+		v.get("/").want(t, http.StatusOK, "user: alice, books: , pens: 1")
+		v.do(http.MethodPost, "/login?user=bob").redirected(t)
+		v.get("/").want(t, http.StatusOK, "user: bob, books: , pens: ")
 		v.do(http.MethodPost, "/logout").redirected(t)
 		s.table().wantRows(0)
 	},
