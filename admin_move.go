@@ -104,7 +104,7 @@ func adminImport(w http.ResponseWriter, r *http.Request) error {
 		}
 		rows, err := readRows(lines)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return apiError(http.StatusBadRequest, "line %d: %w", lines.read, err)
+			return apiError(http.StatusBadRequest, "line %d: %w (rows stored before it: %d)", lines.read, err, result.Received)
 		}
 		if len(rows) > 0 {
 			added, err := s.backend.store.Import(r.Context(), rows)

@@ -69,6 +69,10 @@ func goShopping(t *testing.T, s *server) {
 				t.Fatalf("the page has no %s:\n%s", want, a.body)
 			}
 		}
+		// A screen reader says what to type.
+		if fields := strings.Count(a.body, "<input "); fields == 0 || strings.Count(a.body, "aria-label=") != fields || !strings.Contains(a.body, `<html lang="en">`) {
+			t.Errorf("a field has no name, or the page no language:\n%s", a.body)
+		}
 		if strings.Contains(a.body, "<i>") {
 			t.Errorf("what a visitor typed is not escaped:\n%s", a.body)
 		}

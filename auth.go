@@ -17,7 +17,7 @@ import (
 // is the user that its value names, {http.auth.user.id}.
 type Auth struct {
 	// The key of the session that names the user. Who has none, or an empty
-	// value there, gets a 401.
+	// value there (false, 0, [] and {} name nobody either), gets a 401.
 	Key string `json:"key"`
 }
 
@@ -55,7 +55,7 @@ func (a *Auth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.U
 		return caddyauth.User{}, false, err
 	}
 	value, _ := session.Lookup(a.Key)
-	user := caddyauth.User{ID: caddy.ToString(placeholderValue(value))}
+	user := caddyauth.User{ID: nameIn(value)}
 	if user.ID == "" {
 		return caddyauth.User{}, false, nil
 	}

@@ -50,7 +50,10 @@ $SITE {
 	v.do(http.MethodPost, "/partly").want(t, http.StatusUnauthorized, "sign in, 401")
 	s.table().wantRows(0)
 
-	for _, values := range []string{`{"user":""}`, `{"user":null}`, `{"other":"alice"}`, `{"account":{}}`} {
+	for _, values := range []string{
+		`{"user":""}`, `{"user":null}`, `{"other":"alice"}`, `{"account":{}}`,
+		`{"user":false,"account":{"name":false}}`, `{"user":0}`, `{"user":[]}`, `{"user":{},"account":{"name":{}}}`, // as applications write nobody
+	} {
 		v.put(values)
 		for _, path := range []string{"/app", "/nested"} {
 			v.get(path).want(t, http.StatusUnauthorized, "sign in, 401")
@@ -63,6 +66,9 @@ $SITE {
 		t.Errorf("the application is sent user %q and session %q", h.Get("X-User"), h.Get("X-Session"))
 	}
 	v.get("/nested").want(t, http.StatusOK, "4711")
+	v.put(`{"user":"0","account":{"name":true}}`)
+	v.get("/app").want(t, http.StatusOK, "app")
+	v.get("/nested").want(t, http.StatusOK, "true")
 	v.do(http.MethodPost, "/partly").want(t, http.StatusOK, "partly")
 }
 

@@ -88,7 +88,7 @@ func (x *exporter) toFile(file string, restart bool) error {
 		fmt.Fprintf(x.notes, "going on with %s, which has %s\n", out.Name(), counted(x.done, "row"))
 	}
 	if err := x.run(out); err != nil {
-		return fmt.Errorf("%w; call this again to go on after %s", err, counted(x.done, "row"))
+		return fmt.Errorf("%w; call this again to go on", err)
 	}
 	if err := errors.Join(out.Sync(), out.Close()); err != nil {
 		return err
@@ -175,7 +175,10 @@ func (x *exporter) run(to io.Writer) error {
 	}
 	for patience := (patience{}); ; {
 		before := x.done
-		err := errors.Join(x.request(), x.to.Flush())
+		err := x.request()
+		if written := x.to.Flush(); written != nil {
+			return written // a full disk, say: asking Caddy again does not help
+		}
 		if err == nil {
 			return nil
 		}

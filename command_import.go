@@ -181,22 +181,27 @@ func (m *importer) send(chunk []byte) error {
 			break
 		}
 		if !patience.pause(err) {
-			return fmt.Errorf("after %s, which stay%s: %w%s", counted(m.state.Received, "row"), m.linesFrom(err), err, goOn(err))
+			return fmt.Errorf("%s%w%s", m.soFar(err), err, goOn(err))
 		}
 		m.state.Again = true
 	}
 	m.state.Offset += int64(len(chunk))
 	m.state.Received += result.Received
 	m.state.Added += result.Added
-	return m.note()
+	m.note()
+	return nil
 }
 
-// linesFrom says where the lines of an answer begin: each chunk has its own.
-func (m *importer) linesFrom(err error) string {
-	if mayPass(err) || m.state.Offset == 0 {
+// soFar says what the chunks before have brought, and that an answer counts its
+// lines from there: each chunk has its own.
+func (m *importer) soFar(err error) string {
+	switch {
+	case m.state.Offset == 0:
 		return ""
+	case mayPass(err):
+		return fmt.Sprintf("after %s, which stay: ", counted(m.state.Received, "row"))
 	}
-	return ", and counted from there"
+	return fmt.Sprintf("after %s, which stay, and counted from there: ", counted(m.state.Received, "row"))
 }
 
 // goOn says that calling the command again helps, where it does.
@@ -207,19 +212,24 @@ func goOn(err error) string {
 	return ""
 }
 
-// note writes down how far it has come, in one step.
-func (m *importer) note() error {
+// note writes down how far it has come. Where it cannot, in a folder that is
+// read-only or on a full disk, the import goes on without: rows may come twice.
+func (m *importer) note() {
 	if m.notes == "" {
-		return nil
+		return
 	}
 	noted, err := json.Marshal(m.state)
+	if err == nil {
+		err = os.WriteFile(m.notes+".new", noted, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(m.notes+".new", m.notes)
+	}
 	if err != nil {
-		return err
+		fmt.Fprintf(m.client.notes, "how far the import has come cannot be noted, so one that is interrupted begins anew: %v\n", err)
+		_, _ = os.Remove(m.notes), os.Remove(m.notes+".new")
+		m.notes = ""
 	}
-	if err := os.WriteFile(m.notes+".new", noted, 0o600); err != nil {
-		return fmt.Errorf("noting how far the import has come: %w", err)
-	}
-	return os.Rename(m.notes+".new", m.notes)
 }
 
 // forget removes the notes of an import that is done.

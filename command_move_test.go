@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -221,6 +222,14 @@ $SITE {
 	eventually(t, "the session to be elsewhere", func() bool { return v.get("/elsewhere").body == "alice" })
 }
 
+// adminProxy leads to the admin API.
+func (s *server) adminProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: s.names["ADMIN"]})
+		r.Out.Header.Set("Origin", "http://"+s.names["ADMIN"])
+	}}
+}
+
 // Rows of which nobody knows whether they had been stored when they were sent
 // again are not said to have been there before.
 func TestCommand_importOwnsUpToLostAnswers(t *testing.T) {
@@ -229,10 +238,7 @@ func TestCommand_importOwnsUpToLostAnswers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sessions.ndjson")
 	writeRows(t, file, 3)
 
-	admin := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: s.names["ADMIN"]})
-		r.Out.Header.Set("Origin", "http://"+s.names["ADMIN"])
-	}}
+	admin := s.adminProxy()
 	lost := false
 	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && !lost {
@@ -383,13 +389,102 @@ func TestCommand_importRefusesWhatIsNoExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, notes, err := s.cli("import", file)
-	if want := "after 2,048 rows, which stay, and counted from there: line 953: this is no row"; err == nil || !strings.Contains(notes, want) {
+	want := "after 2,048 rows, which stay, and counted from there: line 953: this is no row of an export (rows stored before it: 512)"
+	if err == nil || !strings.Contains(notes, want) {
 		t.Errorf("a broken line behind many: %v %s, want %s", err, notes, want)
+	}
+	if n := adminInto[caddysession.CountResult](s, http.MethodGet, "/session/count").Sessions; n != 2048+512 {
+		t.Errorf("there are %d sessions", n)
 	}
 	if err := os.WriteFile(file, append(append([]byte("\n"), good...), '\n', '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out := s.run("import", file, "--json"); !strings.Contains(out, `"received":3`) {
 		t.Errorf("with empty lines the answer is %q", out)
+	}
+}
+
+// An answer about a broken line in the first chunk does not say that nothing was stored.
+func TestCommand_importSaysWhatStays(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 1200)
+	broken, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(broken, `{"token":"to`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, notes, err := s.cli("import", file)
+	stored := adminInto[caddysession.CountResult](s, http.MethodGet, "/session/count").Sessions
+	want := fmt.Sprintf("line 1201: this is no row of an export (rows stored before it: %d)", stored)
+	if err == nil || stored == 0 || !strings.Contains(notes, want) || strings.Contains(notes, "after 0") {
+		t.Errorf("%d rows were stored, and it says %q (%v), want %q", stored, notes, err, want)
+	}
+}
+
+// A backup may lie where nothing can be written.
+func TestCommand_importWithoutNotes(t *testing.T) {
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 3)
+	if err := os.MkdirAll(file+".imported.new/in the way", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, notes, err := s.cli("import", file)
+	if err != nil || !strings.Contains(notes, "one that is interrupted begins anew") || !strings.Contains(notes, "3 added") {
+		t.Errorf("it says %q (%v)", notes, err)
+	}
+}
+
+// A full disk is no reason to ask Caddy again and again.
+func TestCommand_exportGivesUpOnAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	s.signIn("alice")
+	admin, asked := s.adminProxy(), 0
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/session/export" {
+			asked++
+		}
+		admin.ServeHTTP(w, r)
+	}))
+	defer between.Close()
+
+	cmd := (&server{t: t, names: map[string]string{"ADMIN": between.Listener.Addr().String()}}).command("export", "-")
+	var notes bytes.Buffer
+	cmd.Stdout, cmd.Stderr = full, &notes
+	if err := cmd.Run(); err == nil || !strings.Contains(notes.String(), "no space left") || asked != 1 {
+		t.Errorf("it asked %d times, and says %q (%v)", asked, &notes, err)
+	}
+}
+
+// A line of progress is drawn over the one before, so it must not be broken.
+func TestCommand_progressFitsTheTerminal(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil || runtime.GOOS != "linux" {
+		t.Skip("there is nothing to make a terminal with")
+	}
+	s := startWithAdmin(t, adminSite, "STORE", "")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	writeRows(t, file, 3000)
+	args := s.command("import", file).Args
+	out, err := exec.Command(script, "-qec", "stty cols 50; '"+strings.Join(args, "' '")+"'", "/dev/null").Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	drawn := strings.Split(string(out), "\r\x1b[K")
+	if len(drawn) < 3 || !strings.HasPrefix(drawn[1], "importing ") {
+		t.Fatalf("it draws %q", out)
+	}
+	for _, line := range drawn[1 : len(drawn)-1] {
+		if len(line) >= 50 {
+			t.Errorf("%q does not fit", line)
+		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 // progress tells on a terminal how far a long work has come; elsewhere it says
 // nothing.
 type progress struct {
-	to           io.Writer // nil where nobody is looking
+	to           *os.File // a terminal; nil where nobody is looking
 	doing, what  string
 	number       func(int64) string
 	total        atomic.Int64 // about; 0 = not known
@@ -31,7 +31,7 @@ const (
 func newProgress(notes io.Writer, doing, what string, already int64) *progress {
 	p := &progress{doing: doing, what: what, number: humanize.Comma, already: already, begun: time.Now()}
 	if file, ok := notes.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		p.to = notes
+		p.to = file
 	}
 	return p
 }
@@ -43,7 +43,12 @@ func (p *progress) at(done int64) {
 		return
 	}
 	p.drawn = now
-	fmt.Fprintf(p.to, "\r\x1b[K%s", p.line(done, now))
+	line := p.line(done, now)
+	// A line that does not fit would begin another each time.
+	if width, _, err := term.GetSize(int(p.to.Fd())); err == nil && width > 0 && len(line) >= width {
+		line = line[:width-1]
+	}
+	fmt.Fprintf(p.to, "\r\x1b[K%s", line)
 }
 
 // done leaves the line to what comes next.

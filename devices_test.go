@@ -255,6 +255,31 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 }
 
 // Where the site's forms have a field of another name for the token, so has the page.
+// Applications write false, 0 or an empty array for nobody, too: whom such a
+// value names is nobody, or visitors would see and end each other's sessions.
+func TestDevices_ofNobody(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	handle /put {
+		in_go $CODE
+	}
+	handle {
+		session_devices
+	}
+}`, "CODE", puts(t))
+	for _, nobody := range []string{`{"user":false}`, `{"user":0}`, `{"user":[]}`, `{"user":{}}`} {
+		one, other := s.visitor(), s.visitor()
+		one.put(nobody)
+		other.put(nobody)
+		if a := one.get("/", "Accept", "application/json"); a.StatusCode != http.StatusUnauthorized {
+			t.Errorf("to %s it answers %d %s", nobody, a.StatusCode, a.body)
+		}
+	}
+}
+
 func TestDevices_worksBehindSessionCSRF(t *testing.T) {
 	s := start(t, `
 $SITE {

@@ -96,9 +96,10 @@ type Handler struct {
 	// cluster; 1s on the embedded node, which no other Caddy can change.
 	Cache caddy.Duration `json:"cache,omitempty"`
 
-	// The key of the session whose value names the user. Changing it is a login
-	// or a logout: the session is renewed by itself, and what another user's
-	// slow request did is not stored in it. Default: none.
+	// The key of the session whose value names the user; an empty one, false, 0,
+	// [] and {} name nobody. Changing it is a login or a logout: the session is
+	// renewed by itself, and what another user's slow request did is not stored
+	// in it. Default: none.
 	Principal string `json:"principal,omitempty"`
 
 	// How many sessions one principal may have. Default: any number.

@@ -3,6 +3,7 @@ package caddysession
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,8 +41,15 @@ func (h *Handler) principalIn(values map[string]any) string {
 	return nameIn(value)
 }
 
-// nameIn is a value as the name of a principal.
-func nameIn(value any) string { return caddy.ToString(placeholderValue(value)) }
+// nameIn is a value as the name of a principal. Applications write false, 0 or an
+// empty array for nobody, too: all whom that names would be one user.
+func nameIn(value any) string {
+	name := caddy.ToString(placeholderValue(value))
+	if _, text := value.(string); !text && slices.Contains([]string{"false", "0", "[]", "{}"}, name) {
+		return ""
+	}
+	return name
+}
 
 // renewForOwner renews a stored session whose principal this request changed,
 // unless the request did so itself. In the grace a login does it too, for it may

@@ -44,7 +44,8 @@ var recipes = map[string]func(t *testing.T){
 			}
 			return v
 		}
-		if a := s.visitor().get(path); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "Sign in") {
+		a := s.visitor().get(path)
+		if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(a.body, "Sign in") {
 			t.Errorf("a guest is answered %d %q", a.StatusCode, a.body)
 		}
 		all := make([]*visitor, 6)
@@ -141,6 +142,11 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/").want(t, http.StatusOK, "user: alice, books: 10, pens: 1")
 		v.do(http.MethodPost, "/checkout").redirected(t)
 		v.get("/").want(t, http.StatusOK, "user: alice, books: , pens: ")
+		v.do(http.MethodPost, "/add/pen").redirected(t)
+		v.do(http.MethodPost, "/login?user=alice").redirected(t)
+		v.get("/").want(t, http.StatusOK, "user: alice, books: , pens: 1")
+		v.do(http.MethodPost, "/login?user=bob").redirected(t)
+		v.get("/").want(t, http.StatusOK, "user: bob, books: , pens: ")
 		v.do(http.MethodPost, "/logout").redirected(t)
 		s.table().wantRows(0)
 	},
@@ -153,7 +159,10 @@ var recipes = map[string]func(t *testing.T){
 		if c := v.do(http.MethodPost, "/login?user=alice&remember=on").redirected(t).cookie(t); c.MaxAge < 29*secondsPerDay {
 			t.Errorf("the remembered cookie is %v", c)
 		}
-		if body := v.get("/").body; !strings.HasPrefix(body, "Hello alice, until 20") {
+		if c := v.do(http.MethodPost, "/login?user=bob").redirected(t).cookie(t); c.MaxAge != 0 || !c.Expires.IsZero() {
+			t.Errorf("the cookie of who signs in after somebody who is remembered is %v", c)
+		}
+		if body := v.get("/").body; !strings.HasPrefix(body, "Hello bob, until 20") {
 			t.Errorf("the page is %q", body)
 		}
 		if c := v.do(http.MethodPost, "/logout").redirected(t).cookie(t); c.MaxAge >= 0 {

@@ -50,6 +50,23 @@ func TestReplaced_readsFromMemoryAreForgotten(t *testing.T) {
 	}
 }
 
+// A request that had read its session before a backup took the place of the file
+// makes its change on what is in the backup.
+func TestReplaced_changesGoOnWhereTheBackupIs(t *testing.T) {
+	s := start(t, "$SITE {\nsession {\ncache 5m\n}\nsession_edit increment n\nrespond {http.session.data.n}\n}")
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "1")
+	backup := filepath.Join(filepath.Dir(s.file()), "backup.db")
+	s.alter("VACUUM INTO ?", backup)
+	v.get("/").want(t, http.StatusOK, "2")
+	v.get("/").want(t, http.StatusOK, "3")
+	if err := os.Rename(backup, s.file()); err != nil {
+		t.Skipf("the system keeps what is open: %v", err)
+	}
+	v.get("/").want(t, http.StatusOK, "4") // by what it had read
+	v.get("/").want(t, http.StatusOK, "3")
+}
+
 func readFile(t testing.TB, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)

@@ -44,7 +44,8 @@ type StoreConfig struct {
 // EmbeddedConfig configures the embedded node.
 type EmbeddedConfig struct {
 	// The SQLite file. Default: sessions.db in Caddy's data directory. Only
-	// one process at a time can have it open.
+	// one process at a time can have it open. While it does, the newest sessions
+	// are in files beside it: in a container its directory has to be the volume.
 	File string `json:"file,omitempty"`
 
 	// When a write is acknowledged: `full` once it is on the disk, `normal`

@@ -20,6 +20,10 @@ const (
 	mostCleanupRows  = 500
 )
 
+// longestInterval is how rarely there is a cleanup at most: a fifth more than the
+// longest Duration would be a negative one, and a cleanup without end.
+const longestInterval = 100 * 365 * 24 * time.Hour
+
 // cleanup is the deleting of expired rows in the background.
 type cleanup struct {
 	onError func(error)
@@ -59,7 +63,7 @@ func (s *RqliteStore) StopCleanup() { s.StartCleanup(0) }
 // once.
 func (s *RqliteStore) cleanupLoop(ctx context.Context, interval time.Duration) {
 	for {
-		if !sleep(ctx, time.Duration((0.8+0.4*rand.Float64())*float64(interval))) {
+		if !sleep(ctx, time.Duration((0.8+0.4*rand.Float64())*float64(min(interval, longestInterval)))) {
 			return
 		}
 		if _, err := s.DeleteExpired(ctx); err != nil && ctx.Err() == nil && s.cleanup.onError != nil {

@@ -112,6 +112,9 @@ func (s *RqliteStore) settle(ctx context.Context, calls []*call[outcome], rows [
 		switch c.answer.state {
 		case stateNotApplied:
 			c.answer.err = err
+			if now := found[c.id].Record; sure && !c.again && now.Version < c.version {
+				c.answer = outcome{state: stateConflict, current: now} // a backup was restored: the same write never fits
+			}
 		case stateDone:
 			stored++
 		}

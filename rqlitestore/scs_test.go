@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -351,6 +353,27 @@ func TestStopCleanup_isIdempotentAndRaceFree(t *testing.T) {
 		}
 	}
 	rqlitestore.NewWithCleanupInterval(e.conn(t), 0).StopCleanup()
+}
+
+// Who wants hardly any writes to the disk says a long one.
+func TestCleanup_longestIntervalIsNone(t *testing.T) {
+	t.Parallel()
+	e := embeddedEnv(t)
+	conn := e.conn(t)
+	synctest.Test(t, func(t *testing.T) {
+		var cleaned atomic.Bool
+		for range 50 { // each begins at random
+			s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{Table: "no;table", CleanupInterval: math.MaxInt64, OnCleanupError: func(error) {
+				cleaned.Store(true)
+				<-t.Context().Done()
+			}})
+			defer s.StopCleanup()
+		}
+		synctest.Wait()
+		if cleaned.Load() {
+			t.Error("it cleans up at once")
+		}
+	})
 }
 
 func TestCleanup_reportsErrorsAndGoesOn(t *testing.T) {

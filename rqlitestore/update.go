@@ -253,6 +253,10 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 			c.finish(Record{}, ErrSuperseded)
 			continue
 		}
+		if c.rec.Rights > next.Rights { // restored from before a login, whose token nobody has any more
+			c.finish(Record{}, ErrGone)
+			continue
+		}
 		rec, ok := c.applyTo(next)
 		if !ok {
 			continue

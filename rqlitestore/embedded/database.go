@@ -127,7 +127,8 @@ func resolve(file string) (string, error) {
 	}
 	dir := filepath.Dir(abs)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("create the directory of the session database: %w", err)
+		return "", fmt.Errorf("create the directory of the session database: %w: name a file where the user of this process may write "+
+			"(in a Caddyfile by embedded <file>)", err)
 	}
 	real, err := realfile.Of(abs)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/gofrs/flock"
 
@@ -27,11 +29,15 @@ var ErrClosed = errors.New("session database is closed")
 // processes each hold a lock on a file of this name.
 func lockFile(file string) (*flock.Flock, error) {
 	name := file + ".lock"
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // to open a named pipe would wait for ever
+		return nil, fmt.Errorf("lock session database %s: %s is no regular file: remove it", file, name)
+	}
 	lock := flock.New(name, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("lock session database %s: %w: the directory must be writable by the user of this process", file, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return nil, fmt.Errorf("lock session database %s: %w: the directory, and what is there of the file, its .lock, -wal and -shm, "+
+			"must be writable by the user of this process", file, err)
 	case err != nil:
 		return nil, fmt.Errorf("lock session database %s: %w", file, err)
 	case !ok:
@@ -49,6 +55,8 @@ func openError(file string, err error) error {
 		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
 	case sqlite.NotADatabase(err):
 		return fmt.Errorf("open session database %s: %w: move that file away, or name another", file, err)
+	case sqlite.Damaged(err): // by a copy that was cut short, or a disk
+		return fmt.Errorf("open session database %s: %w: put a backup in its place, or move it away, which ends all sessions", file, err)
 	case sqlite.Busy(err):
 		return fmt.Errorf("open session database %s: %w: another program has locked it", file, err)
 	default:

@@ -236,9 +236,21 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	if err := os.Mkdir(directory, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	short := filepath.Join(t.TempDir(), "plain")
+	n := embedded.New(short, embedded.Options{})
+	write(t, connect(t, n), "CREATE TABLE t (a)")
+	if err := errors.Join(n.Close(), os.Truncate(short, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	locked := filepath.Join(t.TempDir(), "plain")
+	if err := os.Mkdir(locked+".lock", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, file, want string }{
 		{"not a database", plain, "file is not a database"},
-		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory"},
+		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory: name a file where"},
+		{"cut short", short, "malformed: put a backup in its place"},
+		{"a lock that is none", locked, "plain.lock is no regular file: remove it"},
 		{"a directory", directory, "is a directory: name a file in it"},
 	} {
 		n := embedded.New(c.file, embedded.Options{})
@@ -272,18 +284,24 @@ func TestNode_fileWithoutName(t *testing.T) {
 	}
 }
 
-func TestNode_directoryThatMustNotBeWritten(t *testing.T) {
+func TestNode_whatMustNotBeWritten(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() <= 0 {
 		t.Skip("file modes do not stop this user")
 	}
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o500); err != nil {
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "sessions.db")
+	if err := errors.Join(os.Chmod(dir, 0o500), os.WriteFile(other+".lock", nil, 0)); err != nil {
 		t.Fatal(err)
 	}
-	err := embedded.New(filepath.Join(dir, "sessions.db"), embedded.Options{}).Open()
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "must be writable") {
-		t.Errorf("Open: %v", err)
+	for _, c := range []struct{ name, file, want string }{
+		{"a directory", filepath.Join(dir, "sessions.db"), "the directory, and what is there of the file"},
+		{"the directory above", filepath.Join(dir, "caddy", "sessions.db"), "name a file where the user of this process may write"},
+		{"a lock of another user, by whom Caddy was tried out", other, "its .lock"},
+	} {
+		err := embedded.New(c.file, embedded.Options{}).Open()
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), filepath.Dir(c.file)) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@
 package embedded_test
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/signal"
@@ -14,7 +16,10 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
-func init() { roles["limited writer"] = writeLimited }
+func init() {
+	roles["limited writer"] = writeLimited
+	roles["no other files"] = useNoOtherFiles
+}
 
 // writeLimited does what writeForever does until no file can grow any more, as on a full disk.
 func writeLimited(args []string) error {
@@ -47,6 +52,56 @@ func TestCrash_fullDiskStoresExactlyWhatItAcknowledges(t *testing.T) {
 	}
 }
 
+// useNoOtherFiles changes and sorts more than SQLite keeps in memory by itself, where no file can be opened any more.
+func useNoOtherFiles(args []string) error {
+	conn, err := embedded.Connect(args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write([]string{
+		"CREATE TABLE t (a TEXT NOT NULL)",
+		"INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<8000) SELECT hex(randomblob(250)) FROM n",
+	}); err != nil {
+		return err
+	}
+	const sort = "SELECT sum(n) FROM (SELECT row_number() OVER (ORDER BY a, length(a)) AS n FROM t LIMIT 3)"
+	if _, err := conn.QueryOne("SELECT a FROM t LIMIT 1"); err != nil { // opens what it reads by
+		return err
+	}
+	next, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	var limit syscall.Rlimit
+	setLimit(&limit.Cur, next.Fd())
+	setLimit(&limit.Max, next.Fd())
+	if err := errors.Join(next.Close(), syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)); err != nil {
+		return err
+	}
+	if file, err := os.Open(args[0]); err == nil {
+		return errors.Join(errors.New("files can still be opened"), file.Close())
+	}
+	if _, err := conn.Write([]string{"UPDATE t SET a = a || 'x'"}); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	if _, err := conn.QueryOne(sort); err != nil {
+		return fmt.Errorf("reading: %w", err)
+	}
+	return nil
+}
+
+// setLimit is for numbers that have a sign on some systems.
+func setLimit[N int64 | uint64](limit *N, to uintptr) { *limit = N(to) }
+
+// In a container whose root is read-only there is often no other place to write to than that of the file.
+func TestNode_needsNoTemporaryFiles(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "no other files", filepath.Join(t.TempDir(), "sessions.db"))
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v: %s", err, p.err.String())
+	}
+}
+
 func TestNode_pipeIsNoDatabase(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -59,6 +114,18 @@ func TestNode_pipeIsNoDatabase(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("in the directory is %v (%v)", left, err)
+	}
+}
+
+// To open it would wait for somebody who writes to it.
+func TestNode_pipeIsNoLock(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	if err := syscall.Mkfifo(file+".lock", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.New(file, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), "sessions.db.lock is no regular file: remove it") {
+		t.Errorf("Open: %v", err)
 	}
 }
 

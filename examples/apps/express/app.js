@@ -21,13 +21,14 @@ app.get("/", (req, res) => {
   const visits = (req.session.visits ?? 0) + 1;
   if (user) res.change({ visits });
   res.send(`<!doctype html>
+<html lang="en">
 <title>Shop</title>
 ${user
     ? `<p>Hello <b id="user">${escape(user)}</b>, visit <b id="visits">${visits}</b></p>
 <form method="post" action="/logout"><button id="logout">Log out</button></form>`
-    : `<form method="post" action="/login"><input name="user"><button id="login">Log in</button></form>`}
+    : `<form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>`}
 <ul id="cart">${cart.map((item) => `<li>${escape(item)}</li>`).join("")}</ul>
-<form method="post" action="/cart"><input name="item"><button id="add">Add to cart</button></form>`);
+<form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>`);
 });
 
 app.post("/login", (req, res) => {

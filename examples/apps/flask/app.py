@@ -7,15 +7,16 @@ from flask import Flask, redirect, render_template_string, request
 app = Flask(__name__)
 
 PAGE = """<!doctype html>
+<html lang="en">
 <title>Shop</title>
 {% if user %}
 <p>Hello <b id="user">{{ user }}</b>, visit <b id="visits">{{ visits }}</b></p>
 <form method="post" action="/logout"><button id="logout">Log out</button></form>
 {% else %}
-<form method="post" action="/login"><input name="user"><button id="login">Log in</button></form>
+<form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>
 {% endif %}
 <ul id="cart">{% for item in cart %}<li>{{ item }}</li>{% endfor %}</ul>
-<form method="post" action="/cart"><input name="item"><button id="add">Add to cart</button></form>
+<form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>
 """
 
 

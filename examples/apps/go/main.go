@@ -18,15 +18,16 @@ type session struct {
 }
 
 var page = template.Must(template.New("").Parse(`<!doctype html>
+<html lang="en">
 <title>Shop</title>
 {{ if .User }}
 <p>Hello <b id="user">{{ .User }}</b>, visit <b id="visits">{{ .Visits }}</b></p>
 <form method="post" action="/logout"><button id="logout">Log out</button></form>
 {{ else }}
-<form method="post" action="/login"><input name="user"><button id="login">Log in</button></form>
+<form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>
 {{ end }}
 <ul id="cart">{{ range .Cart }}<li>{{ . }}</li>{{ end }}</ul>
-<form method="post" action="/cart"><input name="item"><button id="add">Add to cart</button></form>
+<form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>
 `))
 
 // read takes the session from the request.

@@ -51,12 +51,13 @@ if ($user !== null) {
 }
 ?>
 <!doctype html>
+<html lang="en">
 <title>Shop</title>
 <?php if ($user !== null): ?>
 <p>Hello <b id="user"><?= htmlspecialchars($user) ?></b>, visit <b id="visits"><?= $visits ?></b></p>
 <form method="post" action="/logout"><button id="logout">Log out</button></form>
 <?php else: ?>
-<form method="post" action="/login"><input name="user"><button id="login">Log in</button></form>
+<form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>
 <?php endif ?>
 <ul id="cart"><?php foreach ($cart as $item): ?><li><?= htmlspecialchars($item) ?></li><?php endforeach ?></ul>
-<form method="post" action="/cart"><input name="item"><button id="add">Add to cart</button></form>
+<form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>

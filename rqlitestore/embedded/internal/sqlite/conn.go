@@ -80,6 +80,12 @@ func Open(path string, readOnly bool, busy time.Duration) (*Conn, error) {
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	sqlite3.Xsqlite3_limit(c.tls, c.db, sqlite3.SQLITE_LIMIT_LENGTH, maxValue)
 	sqlite3.Xsqlite3_busy_timeout(c.tls, c.db, int32(busy.Milliseconds()))
+	// What it takes to undo a large statement, or to sort, would else go to a file in /tmp, which is not to be written
+	// to where the root of a container or of a service is read-only. It is no more than the statement changes or reads.
+	if err := c.Exec("PRAGMA temp_store=MEMORY"); err != nil {
+		c.Close()
+		return nil, err
+	}
 	return c, nil
 }
 

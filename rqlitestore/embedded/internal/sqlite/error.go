@@ -34,6 +34,9 @@ func CannotOpen(err error) bool { return is(err, sqlite3.SQLITE_CANTOPEN) }
 // NotADatabase says whether the file holds something else.
 func NotADatabase(err error) bool { return is(err, sqlite3.SQLITE_NOTADB) }
 
+// Damaged says whether the file is a database of which parts are not what they must be.
+func Damaged(err error) bool { return is(err, sqlite3.SQLITE_CORRUPT) }
+
 // Full says whether there was no room on the disk.
 func Full(err error) bool { return is(err, sqlite3.SQLITE_FULL) }
 
