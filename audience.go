@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -33,14 +34,15 @@ func (h *Handler) audienceOf(ctx context.Context) string {
 }
 
 // askedHost is the host that the client asked for, of this server or of a proxy in
-// front of it that it trusts.
+// front of it that it trusts. One that adds to what its client sent, as Apache
+// does, adds at the end: what stands before may be anybody's.
 func askedHost(r *http.Request) string {
-	if isFromTrustedProxy(r) {
-		if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); first != "" {
-			return strings.TrimSpace(first)
-		}
+	lines := r.Header.Values("X-Forwarded-Host")
+	if len(lines) == 0 || !isFromTrustedProxy(r) {
+		return r.Host
 	}
-	return r.Host
+	last := lines[len(lines)-1]
+	return cmp.Or(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]), r.Host)
 }
 
 // noHost is the audience of sessions that are begun by clients which name no host,

@@ -58,20 +58,23 @@ func TestAudience_ofASession(t *testing.T) {
 		headers          []string
 		good             bool
 	}{
-		"itself":                              {none, none, none, "shop.test", nil, true},
-		"itself, in another spelling":         {none, none, none, "SHOP.test.", nil, true},
-		"another site":                        {none, none, none, "tool.test", nil, false},
-		"a host below":                        {none, none, none, "help.shop.test", nil, false},
-		"a host below, of the domain":         {domain, none, domain, "help.shop.test", nil, true},
-		"another site than the domain":        {domain, none, none, "tool.test", nil, false},
-		"one whose name ends like the domain": {domain, none, none, "tool.test", []string{"X-Forwarded-Host", "myshop.test"}, false},
-		"the same audience":                   {"audience all", "audience all", none, "tool.test", nil, true},
-		"another audience":                    {"audience one", "audience two", none, "tool.test", nil, false},
-		"an audience, and none there":         {"audience one", none, none, "tool.test", nil, false},
-		"none, and an audience there":         {none, "audience one", none, "tool.test", nil, false},
-		"a placeholder":                       {"audience {http.request.host}", "audience {http.request.host}", none, "tool.test", nil, false},
-		"what a trusted proxy says":           {none, none, none, "tool.test", []string{"X-Forwarded-Host", "shop.test"}, true},
-		"what a trusted proxy says of others": {none, none, none, "shop.test", []string{"X-Forwarded-Host", "tool.test"}, false},
+		"itself":                                     {none, none, none, "shop.test", nil, true},
+		"itself, in another spelling":                {none, none, none, "SHOP.test.", nil, true},
+		"another site":                               {none, none, none, "tool.test", nil, false},
+		"a host below":                               {none, none, none, "help.shop.test", nil, false},
+		"a host below, of the domain":                {domain, none, domain, "help.shop.test", nil, true},
+		"another site than the domain":               {domain, none, none, "tool.test", nil, false},
+		"one whose name ends like the domain":        {domain, none, none, "tool.test", []string{"X-Forwarded-Host", "myshop.test"}, false},
+		"the same audience":                          {"audience all", "audience all", none, "tool.test", nil, true},
+		"another audience":                           {"audience one", "audience two", none, "tool.test", nil, false},
+		"an audience, and none there":                {"audience one", none, none, "tool.test", nil, false},
+		"none, and an audience there":                {none, "audience one", none, "tool.test", nil, false},
+		"a placeholder":                              {"audience {http.request.host}", "audience {http.request.host}", none, "tool.test", nil, false},
+		"what a trusted proxy says":                  {none, none, none, "tool.test", []string{"X-Forwarded-Host", "shop.test"}, true},
+		"what a trusted proxy says of others":        {none, none, none, "shop.test", []string{"X-Forwarded-Host", "tool.test"}, false},
+		"what a client says to one that adds to it":  {none, none, none, "tool.test", []string{"X-Forwarded-Host", "shop.test, tool.test"}, false},
+		"what a client says to one that adds a line": {none, none, none, "tool.test", []string{"X-Forwarded-Host", "shop.test", "X-Forwarded-Host", "tool.test"}, false},
+		"what a trusted proxy adds":                  {none, none, none, "tool.test", []string{"X-Forwarded-Host", "tool.test, shop.test"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := freeAddress(t)

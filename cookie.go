@@ -185,9 +185,14 @@ func (j *cookieJar) isSecure(r *http.Request) bool {
 }
 
 // isHTTPS reports whether the client came over https: to this server, or to a
-// proxy in front of it that it trusts.
+// proxy in front of it that it trusts. Traefik says wss where a websocket is
+// opened over https: browsers send the Secure cookie there, too.
 func isHTTPS(r *http.Request) bool {
-	return r.TLS != nil || isFromTrustedProxy(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	if r.TLS != nil || !isFromTrustedProxy(r) {
+		return r.TLS != nil
+	}
+	proto := r.Header.Get("X-Forwarded-Proto")
+	return strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss")
 }
 
 // isFromTrustedProxy reports whether what the request says of the client's own

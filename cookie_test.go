@@ -90,6 +90,8 @@ $SITE {
 		name, globals, proto, want string
 	}{
 		{"trusted, https", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "https", "__Host-session"},
+		{"trusted, https as Traefik says it of a websocket", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "wss", "__Host-session"},
+		{"trusted, http as Traefik says it of a websocket", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "ws", "session"},
 		{"trusted, http", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "http", "session"},
 		{"trusted, not said", "{\nservers {\ntrusted_proxies static private_ranges\n}\n}\n", "", "session"},
 		{"not trusted", "", "https", "session"},

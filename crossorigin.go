@@ -94,6 +94,10 @@ func (g *originGuard) sameAs(other *originGuard) bool {
 var (
 	errCrossOrigin = errors.New("a page of another origin sent this request with the visitor's session; if it may, name its origin: `cross_origin deny <origin>`")
 
+	// Over plain http browsers say no more than Origin, which nginx, unless told
+	// otherwise, sends to Caddy beside another Host.
+	errOtherHost = errors.New("the host of this request, which has the visitor's session, is not that of its Origin: a page of another origin sent it (if that may, name its origin: `cross_origin deny <origin>`), or a proxy in front changes Host: have it pass Host on as the browser sent it, or say X-Forwarded-Host from an address in trusted_proxies")
+
 	// Over plain http browsers send Origin only, and with this policy not even a site's own.
 	errNullOrigin = errors.New("a page of another origin sent this request with the visitor's session, or one of the site's own that does not say so: over http browsers hide it under `Referrer-Policy: no-referrer`; serve the site over https or make that policy same-origin, for `cross_origin deny <origin>` cannot name it")
 
@@ -128,13 +132,16 @@ func (s *Session) refuse() { s.presented, s.answered = ticket{}, true }
 
 // whyForeign is what to do about a request that was refused.
 func whyForeign(r *http.Request) error {
+	hidden, byHost := r.Header.Get("Origin") == "null", r.Header.Get("Sec-Fetch-Site") == ""
 	switch {
-	case r.Header.Get("Origin") != "null":
-		return errCrossOrigin
-	case r.Header.Get("Sec-Fetch-Site") == "":
+	case hidden && byHost:
 		return errNullOrigin
+	case hidden:
+		return errHiddenOrigin
+	case byHost:
+		return errOtherHost
 	}
-	return errHiddenOrigin
+	return errCrossOrigin
 }
 
 // isUpgrade reports whether the request opens a websocket over HTTP/1.1 (RFC 6455).

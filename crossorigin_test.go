@@ -50,7 +50,8 @@ func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
 		headers []string
 	}{
 		{"Referrer-Policy: no-referrer", []string{"Origin", "null"}},
-		{"a page of another origin sent", []string{"Origin", "https://evil.example"}},
+		{"a page of another origin sent", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}},
+		{"a proxy in front changes Host", []string{"Origin", "http://shop.example"}},
 		{"a `session` of its own with `cross_origin allow`", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}},
 	} {
 		a := v.do(http.MethodPost, "/app", test.headers...)

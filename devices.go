@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -229,7 +227,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	if v.json {
 		return v.answerJSON(w, map[string]string{"ended": which})
 	}
-	w.Header().Set("Location", sameAddress(r))
+	w.Header().Set("Location", sameAddress)
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
 }
@@ -267,20 +265,9 @@ func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error)
 	return v.httpError(err)
 }
 
-// sameAddress leads back to where the request was sent, whatever was rewritten
-// since. It names the last part of the path only: a path that begins with two
-// slashes would lead to another site.
-func sameAddress(r *http.Request) string {
-	sent := r.URL.Path
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		sent = original.URL.Path
-	}
-	last := "./"
-	if !strings.HasSuffix(sent, "/") {
-		last += path.Base(sent)
-	}
-	return (&url.URL{Path: last}).String()
-}
+// sameAddress leads back to where the browser sent the request, whatever was
+// rewritten since, by a proxy in front as well.
+const sameAddress = "?"
 
 // parseDevices reads a `session_devices` directive. Syntax:
 //

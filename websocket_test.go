@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -179,6 +180,46 @@ $TLS {
 			v.withoutJar().get("$TLS/show", "Cookie", set.Name+"="+set.Value).want(t, http.StatusOK, "alice 1")
 			w.wantEcho(t, "hello")
 		})
+	}
+}
+
+// What a trusted proxy says of a websocket's handshake leads to the session of
+// the pages around it.
+func TestWebsocket_hasTheSessionOfItsPages(t *testing.T) {
+	app, _ := newEcho(t, "Sec-WebSocket-Accept: x\r\n")
+	s := start(t, `
+{
+	servers {
+		trusted_proxies static 127.0.0.0/8
+	}
+}
+$SITE {
+	session
+	handle /login {
+		session_edit put user alice
+		respond "in"
+	}
+	handle {
+		session_auth user
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+		}
+	}
+}`, "APP", app.address())
+	v := s.visitor().withoutJar()
+	cookie := v.get("/login", "X-Forwarded-Proto", "https").cookie(t)
+	host := strings.TrimPrefix(s.url("$SITE"), "http://")
+	conn := sendRaw(t, host, "GET / HTTP/1.1\r\nHost: "+host+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"X-Forwarded-Proto: wss\r\nCookie: "+cookie.Name+"="+cookie.Value+"\r\n\r\n") // as Traefik says it
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake is answered by %d", res.StatusCode)
+	}
+	if user := app.last(t).Header.Get("X-User"); user != "alice" {
+		t.Errorf("the websocket is opened for %q", user)
 	}
 }
 
