@@ -51,6 +51,10 @@
 // was lost; in a longer outage they fail soon, with an error that names every
 // node and its reason.
 //
+// Nodes that lead at the same time are of two clusters: one was not joined, or has
+// lost its data. Of these the breaker is open, too, but for the one that most
+// others follow, or that was found first, until they follow that one.
+//
 // Creating a Transport does no I/O. It opens with every node down and works
 // soon after they are up.
 package cluster

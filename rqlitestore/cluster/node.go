@@ -15,7 +15,7 @@ type State string
 // The states of a breaker.
 const (
 	Closed   State = "closed"    // the node gets requests
-	Open     State = "open"      // it gets none: it does not answer
+	Open     State = "open"      // it gets none: it does not answer, or leads another cluster
 	HalfOpen State = "half-open" // it gets none, and is being tried in the background
 )
 
@@ -58,7 +58,8 @@ type node struct {
 	nextTrial time.Time // of an open breaker
 	role      role
 	roleAt    time.Time
-	probes    int // under way
+	stranger  error // why it is none of our cluster; nil if it is
+	probes    int   // under way
 	lastProbe time.Time
 	clockOff  bool // as last told
 }

@@ -28,6 +28,9 @@ func (t *Transport) learn(o outcome) {
 	case unsent:
 		t.unreachable(o.n, o.reply)
 	case moved:
+		if o.leader != "" {
+			o.n.says(roleFollower, time.Now().Add(-o.took))
+		}
 		t.leaderLost(o.n, o.reason)
 		if !t.leaderHint(o.n, o.leader) {
 			t.unsettle()
@@ -195,7 +198,14 @@ func (t *Transport) probe(n *node, trial bool) {
 			t.judge()
 			return
 		}
-		t.nodeUp(n)
+		if n.whyStranger() == nil {
+			t.nodeUp(n)
+		}
+		defer func() {
+			if why := n.whyStranger(); why != nil { // still
+				t.nodeDown(n, why)
+			}
+		}()
 	}
 	begun := time.Now()
 	r := t.put(ctx, t.leaderQuestion, n, direct)
@@ -208,9 +218,7 @@ func (t *Transport) probe(n *node, trial bool) {
 	switch {
 	case r.verdict == answered && !r.denied:
 		n.says(roleLeader, begun)
-		if !begun.Before(t.view.Load().since) { // else it is older than what is known
-			t.leaderFound(n)
-		}
+		t.claim(n, begun)
 	case r.denied:
 		n.says(roleDenied, begun)
 		n.fail(r.reason)
@@ -218,6 +226,9 @@ func (t *Transport) probe(n *node, trial bool) {
 		// The address it names is not followed here: the leader, if it is one
 		// of ours, is being asked as well, and advertised addresses can mislead.
 		n.says(roleFollower, begun)
+		if n.whyStranger() != nil {
+			t.takeIn(n)
+		}
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
