@@ -171,7 +171,10 @@ func judge(c *call[outcome], found map[string]resolved) outcome {
 		return outcome{state: stateGone}
 	}
 	since := row.Version - c.version // no fewer than the writes that were applied
-	if since <= 0 {
+	switch {
+	case since < 0: // a backup was restored: a write to what was read never succeeds
+		return outcome{state: stateConflict, current: row.Record}
+	case since == 0:
 		return outcome{state: stateNotApplied}
 	}
 	lastOfMine := strings.Index(row.writes, c.writeID[:writerLen])

@@ -253,6 +253,10 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 			c.finish(Record{}, ErrSuperseded)
 			continue
 		}
+		if c.rec.Rights > next.Rights { // a backup from before the renewal was restored
+			c.finish(Record{}, ErrGone)
+			continue
+		}
 		rec, ok := c.applyTo(next)
 		if !ok {
 			continue

@@ -40,6 +40,32 @@ var updateCases = []storeCase{
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
 	}},
+	{"Update_goesOnWithARowFromABackup", func(t *testing.T, e *env) {
+		s := e.store(t)
+		mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1")})
+		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t}")
+		rec := mustLoad(t, s, "token")
+		for range 3 {
+			rec = mustUpdate(t, s, rec, addOne)
+		}
+		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		if rec = mustUpdate(t, s, rec, addOne); string(rec.Data) != "2" || rec.Version != 2 {
+			t.Errorf("stored is %s at version %d", rec.Data, rec.Version)
+		}
+	}},
+	{"Update_afterARenewalWritesToNoRowFromBefore", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "guest", ID: "id", Data: []byte("1")})
+		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t}")
+		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "member" })
+		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("Update: %v", err)
+		}
+		if got := mustLoad(t, s, "guest"); string(got.Data) != "1" {
+			t.Errorf("the session of before the login has %s", got.Data)
+		}
+	}},
 	{"Update_toARecordWithoutATokenIsRefused", func(t *testing.T, e *env) {
 		s := e.store(t)
 		if err := s.Create(context.Background(), rqlitestore.Record{ID: "id", Expiry: inAnHour()}); err == nil {
