@@ -46,7 +46,9 @@
 //
 // A node that refuses connections, or has been silent for a while and does not
 // answer a small local read either, gets no more requests: its breaker opens.
-// The watch tries it in the background, so no request pays for finding out that
+// A silent node that is alive gets a strong read as well: a leader whose cluster has
+// grown or shrunk may answer no linearizable read before that.
+// The watch tries a node in the background, so no request pays for finding out that
 // it is back. While there is no leader requests wait for one, up to 5 s after it
 // was lost; in a longer outage they fail soon, with an error that names every
 // node and its reason.

@@ -84,7 +84,13 @@ func (t *Transport) check(n *node) {
 		defer cancel()
 		begun := time.Now()
 		r := t.put(ctx, t.aliveQuestion, n, local)
-		if !r.alive() && (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
+		if r.alive() {
+			// After a change of the cluster's members a leader answers no linearizable
+			// read before something has gone through its log, as a strong read does.
+			t.put(ctx, t.strongQuestion, n, forward)
+			return
+		}
+		if (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
 			t.nodeDown(n, r.reason)
 		}
 	}()
