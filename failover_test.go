@@ -263,6 +263,27 @@ func TestFailover_ofCaddyLosesNothing(t *testing.T) {
 	}
 }
 
+// Nodes come and go while Caddy asks the one that it knows, which stays.
+func TestFailover_clusterGrowsAndShrinks(t *testing.T) {
+	d := newDeployment(t, rqlited.Start(t, 1))
+	p := d.add()
+	p.start()
+	cookie, id := d.login(t)
+	for _, step := range []struct {
+		name   string
+		change func()
+	}{
+		{"the second", func() { d.cluster.Add(t) }},
+		{"the third", func() { d.cluster.Add(t) }},
+		{"a follower is removed", func() { d.cluster.Remove(t, d.cluster.Followers(t)[0]) }},
+	} {
+		step.change()
+		if got, user, _ := shown(p.get("/show", cookie).want(t, http.StatusOK)); got != id || user != "alice" {
+			t.Errorf("%s: the session of %s is now %q of %q", step.name, id, got, user)
+		}
+	}
+}
+
 // A node that leads a cluster of its own, as one does that was started without
 // -join, has no sessions: nobody is asked to sign in again because it was asked.
 func TestFailover_goesToNoNodeOfAnotherCluster(t *testing.T) {

@@ -59,6 +59,23 @@ func (c *Cluster) Add(tb testing.TB) *Node {
 	return node
 }
 
+// Remove takes a node that is not the leader out of the cluster. Its process goes on.
+func (c *Cluster) Remove(tb testing.TB, node *Node) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodDelete, c.Leader(tb).URL+"/remove", strings.NewReader(`{"id":"`+node.raft+`"}`))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		tb.Fatalf("rqlited: removing a node: %s", res.Status)
+	}
+}
+
 // URLs returns the address of each node, such as http://127.0.0.1:4001.
 func (c *Cluster) URLs() []string {
 	urls := make([]string, len(c.Nodes))
