@@ -164,8 +164,8 @@ func (c *call) flying(n *node) bool {
 }
 
 // another returns a node that this call may be sent to, one in the wanted role
-// if possible, beginning with the one that last answered so. Where a follower is
-// wanted, one that leads itself will not do: it leads another cluster.
+// if possible, beginning with the one that last answered so. One of another
+// cluster will not do, which one that leads is where a follower is wanted.
 func (c *call) another(wanted role) *node {
 	nodes := c.t.nodes
 	first := int(c.t.turn.Load())
@@ -175,11 +175,11 @@ func (c *call) another(wanted role) *node {
 		if !c.usable(n) {
 			continue
 		}
-		said := n.lastWord(time.Time{})
-		if wanted == roleUnknown || said == wanted {
+		switch said := n.lastWord(time.Time{}); {
+		case said == roleForeign, wanted == roleFollower && said == roleLeader:
+		case wanted == roleUnknown || said == wanted:
 			return n
-		}
-		if found == nil && said != roleLeader {
+		case found == nil:
 			found = n
 		}
 	}

@@ -98,6 +98,77 @@ func (t *Transport) askAllBut(n *node) map[*node]word {
 	return words
 }
 
+// follow is called when n has answered as one that follows a leader who goes by
+// this name. Where ours leads all the same, n is in another cluster, and what it
+// passes on is answered with other rows: nothing is, until it follows ours.
+func (t *Transport) follow(n *node, name string, asked time.Time) {
+	ours := t.view.Load().leader
+	known := ""
+	if ours != nil && ours != n {
+		known = ours.calledName()
+	}
+	before := n.followsElsewhere()
+	switch {
+	case known == "" && name == before:
+		// Ours is gone, and n is where it was.
+	case known == "" || name == known || name == n.base.Host || before == "" && !t.areApart(ours, n, name):
+		// A proxy before n may put its own address there.
+		n.setElsewhere("", asked)
+		n.says(roleFollower, asked)
+		if n.whyStranger() != nil {
+			t.takeIn(n)
+		}
+		return
+	default:
+		err := fmt.Errorf("it follows a leader, %s, of another cluster than %s: join it to that one (stop it, empty its data directory, start it with -join), or take its address out of the config", name, ours.name)
+		n.fail(err)
+		if n.setElsewhere(name, asked) {
+			t.observe(Stranger, n, err)
+		}
+	}
+	n.says(roleForeign, asked)
+}
+
+// areApart reports whether ours leads and n goes on to name another leader. While
+// leadership moves a follower may do so for a moment.
+func (t *Transport) areApart(ours, n *node, name string) bool {
+	first := t.whoLeads(ours)
+	second := t.whoLeads(n)
+	return first.leads && first.name != "" && first.name != name && second == word{false, name}
+}
+
+// setElsewhere notes whom n follows in another cluster, "" if it does not. It
+// reports whether that has lasted long enough to be told, once.
+func (n *node) setElsewhere(name string, asked time.Time) (tell bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name == "" || n.elsewhere == "" {
+		n.elsewhereSince, n.elsewhereTold = asked, false
+	}
+	n.elsewhere = name
+	tell = name != "" && !n.elsewhereTold && asked.Sub(n.elsewhereSince) >= refreshInterval
+	n.elsewhereTold = n.elsewhereTold || tell
+	return tell
+}
+
+func (n *node) followsElsewhere() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.elsewhere
+}
+
+func (n *node) setCalledName(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.called = name
+}
+
+func (n *node) calledName() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.called
+}
+
 // leaveOut keeps requests from a node that leads another cluster than ours does,
 // until it follows.
 func (t *Transport) leaveOut(n, ours *node) {

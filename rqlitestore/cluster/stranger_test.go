@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,8 +84,8 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 	}
 
 	// It is one of the cluster's when it follows.
-	first.behave(leadingAs("first"))
-	second.behave(following(first.URL))
+	first.behave(leadingAs("first:4001"))
+	second.behave(following("http://first:4001"))
 	eventually(t, "the node that has joined is one of the cluster", func() bool {
 		return !slices.ContainsFunc(tr.Nodes(), func(n cluster.NodeStatus) bool { return n.State != cluster.Closed })
 	})
@@ -186,5 +187,81 @@ func TestTransport_leavesOutANodeThatWasNotJoined(t *testing.T) {
 	}
 	if rows, err := alone.QueryOne("SELECT name FROM sqlite_master"); err != nil || rows.NumRows() != 0 {
 		t.Errorf("the lone node has %d tables, error %v", rows.NumRows(), err)
+	}
+}
+
+// A node that has joined another cluster knows nothing of this one's rows, while
+// the leader of this one is slow as little as when it is gone.
+func TestTransport_asksNoFollowerOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	leader, stranger := newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
+	var seen witness
+	tr := open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	before := len(stranger.requests())
+	leader.behave(conduct{probe: leadingAs("inside:4001").request, request: func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(300 * time.Millisecond): // more than a hedge waits
+		case <-r.Context().Done():
+		}
+		ok(w, r)
+	}})
+	for range 5 {
+		mustSend(t, t.Context(), tr, query)
+	}
+	leader.behave(conduct{request: cutOff, alive: cutOff})
+	if _, _, err := send(t, t.Context(), tr, query); err == nil || !strings.Contains(err.Error(), "is in another cluster") {
+		t.Errorf("without the cluster: %v", err)
+	}
+	if n := len(stranger.requests()) - before; n != 0 {
+		t.Errorf("the other cluster got %d requests", n)
+	}
+
+	leader.behave(leadingAs("inside:4001"))
+	stranger.behave(following("http://inside:4001"))
+	mustSend(t, t.Context(), tr, query)
+	stranger.behave(following("http://unlisted:4001"))
+	leader.behave(following("http://unlisted:4001"))
+	mustSend(t, t.Context(), tr, query)
+}
+
+// A proxy before a node may make the address of the leader its own.
+func TestTransport_asksAFollowerThatNamesItself(t *testing.T) {
+	t.Parallel()
+	leader, follower := newFake(t, leadingAs("localhost:4001")), newFake(t, leadingAs("localhost:4001"))
+	follower.behave(following(follower.URL))
+	tr := open(t, cluster.Config{}, leader, follower)
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	leader.behave(conduct{request: leader.hang, probe: leadingAs("localhost:4001").request})
+	mustSend(t, t.Context(), tr, query)
+	if len(follower.requests()) == 0 {
+		t.Error("the follower was not asked")
+	}
+}
+
+func TestTransport_asksNoNodeThatHasJoinedAnotherCluster(t *testing.T) {
+	t.Parallel()
+	ours, theirs := rqlited.Start(t, 1), rqlited.Start(t, 2)
+	var seen witness
+	tr, err := cluster.New(cluster.Config{Nodes: append(ours.URLs(), theirs.Followers(t)[0].URL), Observe: seen.observe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	tr.Start()
+	conn, err := tr.Connection()
+	if err != nil {
+		t.Fatal(err)
+	}
+	useTable(t, conn)
+	eventually(t, "the node is told of", func() bool { return len(seen.told(cluster.Stranger)) > 0 })
+	ours.Nodes[0].Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if rows, err := conn.QueryOneContext(ctx, "SELECT name FROM sqlite_master"); err == nil {
+		t.Errorf("the other cluster has answered, with %d rows", rows.NumRows())
 	}
 }

@@ -97,7 +97,7 @@ func (t *Transport) judge() {
 				return false
 			case roleFollower, roleDenied:
 				knows = true
-			case roleLost, roleFailed:
+			case roleLost, roleForeign, roleFailed:
 			}
 		}
 		v.elsewhere = knows

@@ -224,6 +224,7 @@ func (t *Transport) probe(n *node, trial bool) {
 	switch {
 	case r.verdict == answered && !r.denied:
 		n.says(roleLeader, begun)
+		n.setCalledName(r.response.Header.Get(servedBy))
 		t.claim(n, begun)
 	case r.denied:
 		n.says(roleDenied, begun)
@@ -231,10 +232,7 @@ func (t *Transport) probe(n *node, trial bool) {
 	case r.verdict == moved && r.leader != "":
 		// The address it names is not followed here: the leader, if it is one
 		// of ours, is being asked as well, and advertised addresses can mislead.
-		n.says(roleFollower, begun)
-		if n.whyStranger() != nil {
-			t.takeIn(n)
-		}
+		t.follow(n, r.leader, begun)
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
