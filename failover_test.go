@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -259,6 +260,59 @@ func TestFailover_ofCaddyLosesNothing(t *testing.T) {
 				l.checkCounters(t)
 			}
 		})
+	}
+}
+
+// Nodes come and go while Caddy asks the one that it knows, which stays.
+func TestFailover_clusterGrowsAndShrinks(t *testing.T) {
+	d := newDeployment(t, rqlited.Start(t, 1))
+	p := d.add()
+	p.start()
+	cookie, id := d.login(t)
+	for _, step := range []struct {
+		name   string
+		change func()
+	}{
+		{"the second", func() { d.cluster.Add(t) }},
+		{"the third", func() { d.cluster.Add(t) }},
+		{"a follower is removed", func() { d.cluster.Remove(t, d.cluster.Followers(t)[0]) }},
+	} {
+		step.change()
+		if got, user, _ := shown(p.get("/show", cookie).want(t, http.StatusOK)); got != id || user != "alice" {
+			t.Errorf("%s: the session of %s is now %q of %q", step.name, id, got, user)
+		}
+	}
+}
+
+// A node that leads a cluster of its own, as one does that was started without
+// -join, has no sessions: nobody is asked to sign in again because it was asked.
+func TestFailover_goesToNoNodeOfAnotherCluster(t *testing.T) {
+	three, lone := rqlited.Start(t, 3), rqlited.Start(t, 1)
+	d := newDeployment(t, &rqlited.Cluster{Nodes: append(slices.Clone(three.Nodes), lone.Nodes...)})
+	p := d.add()
+	p.start()
+	within(t, time.Minute, "the log to tell of the node", func() bool {
+		log, err := os.ReadFile(p.logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(log), lone.Nodes[0].URL+`","error":"it leads another cluster`)
+	})
+	cookie, id := d.login(t)
+	for _, node := range three.Nodes {
+		node.Kill()
+		within(t, time.Minute, "the next leader", func() bool { return p.get("/show", cookie).status == http.StatusOK })
+		if got, user, _ := shown(p.get("/show", cookie).want(t, http.StatusOK)); got != id || user != "alice" {
+			t.Errorf("the session of %s is now %q of %q", id, got, user)
+		}
+		node.Restart(t)
+		three.WaitReady(t)
+	}
+	for _, node := range three.Nodes {
+		node.Kill()
+	}
+	if a := p.get("/show", cookie); a.status != http.StatusServiceUnavailable {
+		t.Errorf("without the cluster: %d %q, want 503", a.status, a.body)
 	}
 }
 

@@ -191,7 +191,11 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 		values = nil // another change of this process was stored with it
 	}
 	s.stored(saved, token, data, owner, !bytes.Equal(values, data))
-	s.h.backend.wrote(saved, values, began)
+	if saved.Version > read.Version {
+		s.h.backend.wrote(saved, values, began)
+	} else {
+		s.h.backend.ended(read.Token) // a backup was restored: what is known counts as newer
+	}
 	if renewal && !renewed {
 		s.mu.Lock()
 		s.issue, s.unnamed = false, true

@@ -109,6 +109,8 @@ func (b *backend) noteNode(e cluster.Event) {
 	switch e.Kind {
 	case cluster.BreakerOpened:
 		b.log().Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.String("node", e.Node), zap.Error(e.Err))
+	case cluster.Stranger:
+		b.log().Error("the nodes of the rqlite cluster are in two clusters, and what is stored in the one is not in the other: this node gets no requests", zap.String("node", e.Node), zap.Error(e.Err))
 	case cluster.BreakerClosed:
 		b.log().Info("a node of the rqlite cluster answers again", zap.String("node", e.Node))
 	case cluster.ClockDiffers:

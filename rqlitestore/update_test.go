@@ -40,31 +40,30 @@ var updateCases = []storeCase{
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
 	}},
-	{"Update_isMadeOnWhatABackupHas", func(t *testing.T, e *env) {
+	{"Update_goesOnWithARowFromABackup", func(t *testing.T, e *env) {
 		s := e.store(t)
-		old := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1")})
+		mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1")})
 		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t}")
-		rec := old
+		rec := mustLoad(t, s, "token")
 		for range 3 {
 			rec = mustUpdate(t, s, rec, addOne)
 		}
-		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup")
-		got, err := s.Update(context.Background(), rec, increment)
-		if err != nil || string(got.Data) != "2" || got.Version != 2 {
-			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
+		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		if rec = mustUpdate(t, s, rec, addOne); string(rec.Data) != "2" || rec.Version != 2 {
+			t.Errorf("stored is %s at version %d", rec.Data, rec.Version)
 		}
 	}},
-	{"Update_toWhoWasGivenRightsSinceABackupIsNone", func(t *testing.T, e *env) {
+	{"Update_afterARenewalWritesToNoRowFromBefore", func(t *testing.T, e *env) {
 		s := e.store(t)
-		guest := mustCreate(t, s, rqlitestore.Record{Token: "guest", ID: "id", Data: []byte("1")})
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "guest", ID: "id", Data: []byte("1")})
 		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t}")
-		member := mustUpdate(t, s, guest, func(r *rqlitestore.Record) { r.Token = "member" })
-		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup")
-		if _, err := s.Update(context.Background(), member, increment); !errors.Is(err, rqlitestore.ErrGone) {
-			t.Errorf("the error is %v", err)
+		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "member" })
+		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("Update: %v", err)
 		}
 		if got := mustLoad(t, s, "guest"); string(got.Data) != "1" {
-			t.Errorf("the guest's session has %s", got.Data)
+			t.Errorf("the session of before the login has %s", got.Data)
 		}
 	}},
 	{"Update_toARecordWithoutATokenIsRefused", func(t *testing.T, e *env) {

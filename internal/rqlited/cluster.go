@@ -36,19 +36,44 @@ func Start(tb testing.TB, n int, extra ...string) *Cluster {
 	if bin == "" {
 		tb.Skipf("%s is not set: it names the rqlited binary that this test runs against", Env)
 	}
-	c := &Cluster{}
-	for i := range n {
-		node := newNode(tb, bin, extra)
-		var join []string
-		if i > 0 {
-			join = []string{"-join", c.Nodes[0].raft}
-		}
-		node.start(tb, join...)
-		c.Nodes = append(c.Nodes, node)
-		node.WaitReady(tb)
+	first := newNode(tb, bin, extra)
+	first.start(tb)
+	first.WaitReady(tb)
+	c := &Cluster{Nodes: []*Node{first}}
+	for len(c.Nodes) < n {
+		c.Add(tb)
 	}
 	c.WaitReady(tb)
 	return c
+}
+
+// Add starts one more node, joins it to the cluster through the first one and
+// waits until it answers.
+func (c *Cluster) Add(tb testing.TB) *Node {
+	tb.Helper()
+	first := c.Nodes[0]
+	node := newNode(tb, first.bin, first.flags)
+	node.start(tb, "-join", first.raft)
+	c.Nodes = append(c.Nodes, node)
+	node.WaitReady(tb)
+	return node
+}
+
+// Remove takes a node that is not the leader out of the cluster. Its process goes on.
+func (c *Cluster) Remove(tb testing.TB, node *Node) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodDelete, c.Leader(tb).URL+"/remove", strings.NewReader(`{"id":"`+node.raft+`"}`))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		tb.Fatalf("rqlited: removing a node: %s", res.Status)
+	}
 }
 
 // URLs returns the address of each node, such as http://127.0.0.1:4001.

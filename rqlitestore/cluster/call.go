@@ -164,7 +164,8 @@ func (c *call) flying(n *node) bool {
 }
 
 // another returns a node that this call may be sent to, one in the wanted role
-// if possible, beginning with the one that last answered so.
+// if possible, beginning with the one that last answered so. One of another
+// cluster will not do, which one that leads is where a follower is wanted.
 func (c *call) another(wanted role) *node {
 	nodes := c.t.nodes
 	first := int(c.t.turn.Load())
@@ -174,10 +175,11 @@ func (c *call) another(wanted role) *node {
 		if !c.usable(n) {
 			continue
 		}
-		if wanted == roleUnknown || n.lastWord(time.Time{}) == wanted {
+		switch said := n.lastWord(time.Time{}); {
+		case said == roleForeign, wanted == roleFollower && said == roleLeader:
+		case wanted == roleUnknown || said == wanted:
 			return n
-		}
-		if found == nil {
+		case found == nil:
 			found = n
 		}
 	}

@@ -46,10 +46,17 @@
 //
 // A node that refuses connections, or has been silent for a while and does not
 // answer a small local read either, gets no more requests: its breaker opens.
-// The watch tries it in the background, so no request pays for finding out that
+// A silent node that is alive gets a strong read as well: a leader whose cluster has
+// grown or shrunk may answer no linearizable read before that.
+// The watch tries a node in the background, so no request pays for finding out that
 // it is back. While there is no leader requests wait for one, up to 5 s after it
 // was lost; in a longer outage they fail soon, with an error that names every
 // node and its reason.
+//
+// Nodes that lead at the same time are of two clusters: one was not joined, or has
+// lost its data. Of these the breaker is open, too, but for the one that most
+// others follow, or that was found first, until they follow that one. A node that
+// follows another leader while ours leads is not asked to forward either.
 //
 // Creating a Transport does no I/O. It opens with every node down and works
 // soon after they are up.

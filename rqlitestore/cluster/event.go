@@ -12,6 +12,7 @@ const (
 	Retried       EventKind = "retried"        // an attempt at the node failed and the request goes on
 	ClockDiffers  EventKind = "clock_differs"  // the clocks of this machine and of the node differ by seconds; Err says how
 	ClockAgrees   EventKind = "clock_agrees"   // they do not any more
+	Stranger      EventKind = "stranger"       // the node is in another cluster, and gets no requests until it has joined this one
 	Hedged        EventKind = "hedged"         // the node got a request that another one is slow to answer
 )
 

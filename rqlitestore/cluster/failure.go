@@ -59,6 +59,9 @@ func (c *call) reason(v *view, n *node) string {
 	if s := n.status(nil); s.State != Closed {
 		return "is down: " + s.LastError
 	}
+	if n.followsElsewhere() != "" {
+		return "is in another cluster"
+	}
 	if v.leader == nil && !v.elsewhere {
 		return "knows no leader"
 	}

@@ -15,7 +15,7 @@ type State string
 // The states of a breaker.
 const (
 	Closed   State = "closed"    // the node gets requests
-	Open     State = "open"      // it gets none: it does not answer
+	Open     State = "open"      // it gets none: it does not answer, or leads another cluster
 	HalfOpen State = "half-open" // it gets none, and is being tried in the background
 )
 
@@ -36,6 +36,7 @@ const (
 	roleLeader        // it answered a linearizable read
 	roleFollower      // it knows a leader, who is somebody else
 	roleLost          // it knows no leader
+	roleForeign       // it follows the leader of another cluster
 	roleDenied        // it does not let us ask
 	roleFailed        // it did not answer
 )
@@ -58,6 +59,13 @@ type node struct {
 	nextTrial time.Time // of an open breaker
 	role      role
 	roleAt    time.Time
+	called    string // the name that it gives itself, as a leader
+	stranger  error  // why it is none of our cluster though it leads; nil if it is
+
+	elsewhere      string // whom it follows in another cluster; "" if it does not
+	elsewhereSince time.Time
+	elsewhereTold  bool
+
 	probes    int // under way
 	lastProbe time.Time
 	clockOff  bool // as last told

@@ -72,6 +72,36 @@ func TestTransport_findsTheLeader_whenAdvertisedAddressesMislead(t *testing.T) {
 	}
 }
 
+// A leader whose cluster has grown answers no linearizable read until something
+// is written, and nobody writes before having read.
+func TestTransport_readsFromAClusterThatHasGrown(t *testing.T) {
+	t.Parallel()
+	c := rqlited.Start(t, 1)
+	through := map[string][]string{"the leader alone": c.URLs(), "one of two": append(c.URLs(), refusing(t))}
+	grow := func() { c.Add(t) }
+	grow()
+	through["a follower alone"] = c.URLs()[1:]
+	for name, urls := range through {
+		t.Run(name, func(t *testing.T) {
+			conn, err := transportFor(t, urls).Connection()
+			if err != nil {
+				t.Fatal(err)
+			}
+			read := func() {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				if _, err := conn.QueryOneContext(ctx, "SELECT 1 AS one"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			read()
+			grow()
+			read()
+		})
+	}
+}
+
 func TestTransport_worksThroughFollowersAlone(t *testing.T) {
 	t.Parallel()
 	c := rqlited.Start(t, 3)

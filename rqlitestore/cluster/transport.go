@@ -31,7 +31,7 @@ type Transport struct {
 	lastUse atomic.Int64 // when a request last came, as sinceEpoch tells it
 	turn    atomic.Uint32
 
-	leaderQuestion, aliveQuestion *question
+	leaderQuestion, aliveQuestion, strongQuestion *question
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -56,7 +56,7 @@ func New(c Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{cfg: c, look: make(chan struct{}, 1)}
-	t.leaderQuestion, t.aliveQuestion = c.newProbe("linearizable"), c.newProbe("none")
+	t.leaderQuestion, t.aliveQuestion, t.strongQuestion = c.newProbe("linearizable"), c.newProbe("none"), c.newProbe("strong")
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	secure := false
 	for _, u := range urls {

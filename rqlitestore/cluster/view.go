@@ -27,19 +27,22 @@ func (t *Transport) replaceView(change func(v *view) bool) bool {
 }
 
 // leaderFound makes n the leader.
-func (t *Transport) leaderFound(n *node) {
-	if t.view.Load().leader == n {
-		return
-	}
-	if t.replaceView(func(v *view) bool {
-		if v.leader == n || !n.closed.Load() {
+func (t *Transport) leaderFound(n *node) { t.leaderInstead(n, t.view.Load().leader) }
+
+// leaderInstead makes n the leader if that is still before. It reports whether it
+// has.
+func (t *Transport) leaderInstead(n, before *node) bool {
+	if before == n || !t.replaceView(func(v *view) bool {
+		if v.leader != before || !n.closed.Load() {
 			return false
 		}
 		v.leader, v.elsewhere, v.since = n, false, time.Now()
 		return true
 	}) {
-		t.observe(LeaderFound, n, nil)
+		return false
 	}
+	t.observe(LeaderFound, n, nil)
+	return true
 }
 
 // leaderLost notes that n does not lead, if it was thought to.
@@ -94,7 +97,7 @@ func (t *Transport) judge() {
 				return false
 			case roleFollower, roleDenied:
 				knows = true
-			case roleLost, roleFailed:
+			case roleLost, roleForeign, roleFailed:
 			}
 		}
 		v.elsewhere = knows
@@ -103,12 +106,15 @@ func (t *Transport) judge() {
 }
 
 // nodeDown opens the breaker of n.
-func (t *Transport) nodeDown(n *node, err error) {
+func (t *Transport) nodeDown(n *node, err error) { t.shutOut(n, err, BreakerOpened) }
+
+// shutOut is nodeDown for a reason that is told as kind.
+func (t *Transport) shutOut(n *node, err error, kind EventKind) {
 	if !n.open(err, time.Now()) {
 		return
 	}
 	n.http.CloseIdleConnections()
-	t.observe(BreakerOpened, n, err)
+	t.observe(kind, n, err)
 	t.leaderLost(n, err)
 	t.wake()
 	t.kick()

@@ -28,6 +28,9 @@ func (t *Transport) learn(o outcome) {
 	case unsent:
 		t.unreachable(o.n, o.reply)
 	case moved:
+		if o.leader != "" {
+			o.n.says(roleFollower, time.Now().Add(-o.took))
+		}
 		t.leaderLost(o.n, o.reason)
 		if !t.leaderHint(o.n, o.leader) {
 			t.unsettle()
@@ -81,7 +84,13 @@ func (t *Transport) check(n *node) {
 		defer cancel()
 		begun := time.Now()
 		r := t.put(ctx, t.aliveQuestion, n, local)
-		if !r.alive() && (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
+		if r.alive() {
+			// After a change of the cluster's members a leader answers no linearizable
+			// read before something has gone through its log, as a strong read does.
+			t.put(ctx, t.strongQuestion, n, forward)
+			return
+		}
+		if (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
 			t.nodeDown(n, r.reason)
 		}
 	}()
@@ -195,7 +204,14 @@ func (t *Transport) probe(n *node, trial bool) {
 			t.judge()
 			return
 		}
-		t.nodeUp(n)
+		if n.whyStranger() == nil {
+			t.nodeUp(n)
+		}
+		defer func() {
+			if why := n.whyStranger(); why != nil { // still
+				t.nodeDown(n, why)
+			}
+		}()
 	}
 	begun := time.Now()
 	r := t.put(ctx, t.leaderQuestion, n, direct)
@@ -208,16 +224,15 @@ func (t *Transport) probe(n *node, trial bool) {
 	switch {
 	case r.verdict == answered && !r.denied:
 		n.says(roleLeader, begun)
-		if !begun.Before(t.view.Load().since) { // else it is older than what is known
-			t.leaderFound(n)
-		}
+		n.setCalledName(r.response.Header.Get(servedBy))
+		t.claim(n, begun)
 	case r.denied:
 		n.says(roleDenied, begun)
 		n.fail(r.reason)
 	case r.verdict == moved && r.leader != "":
 		// The address it names is not followed here: the leader, if it is one
 		// of ours, is being asked as well, and advertised addresses can mislead.
-		n.says(roleFollower, begun)
+		t.follow(n, r.leader, begun)
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
