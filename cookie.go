@@ -188,11 +188,11 @@ func (j *cookieJar) isSecure(r *http.Request) bool {
 // proxy in front of it that it trusts. Traefik says wss where a websocket is
 // opened over https: browsers send the Secure cookie there, too.
 func isHTTPS(r *http.Request) bool {
-	if r.TLS != nil || !isFromTrustedProxy(r) {
-		return r.TLS != nil
+	if r.TLS != nil {
+		return true
 	}
 	proto := r.Header.Get("X-Forwarded-Proto")
-	return strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss")
+	return isFromTrustedProxy(r) && (strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss"))
 }
 
 // isFromTrustedProxy reports whether what the request says of the client's own
