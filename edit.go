@@ -121,11 +121,12 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	for i := range e.Operations {
-		if session.isAnswered() { // its error page changes nothing, but there is one
-			break
-		}
-		if err := e.Operations[i].apply(session, repl); err != nil {
+	operations := e.Operations
+	if session.isAnswered() { // its error page changes nothing, but there is one
+		operations = nil
+	}
+	for i := range operations {
+		if err := operations[i].apply(session, repl); err != nil {
 			return session.httpError(err)
 		}
 	}
