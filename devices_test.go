@@ -254,7 +254,6 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
 }
 
-// Where the site's forms have a field of another name for the token, so has the page.
 // Applications write false, 0 or an empty array for nobody, too: whom such a
 // value names is nobody, or visitors would see and end each other's sessions.
 func TestDevices_ofNobody(t *testing.T) {
@@ -280,6 +279,7 @@ $SITE {
 	}
 }
 
+// Where the site's forms have a field of another name for the token, so has the page.
 func TestDevices_worksBehindSessionCSRF(t *testing.T) {
 	s := start(t, `
 $SITE {
