@@ -79,7 +79,7 @@ func (s *Session) VerifyCSRF(token string) bool {
 }
 
 func (s *Session) csrfSecret() string {
-	s.loadOrAbort()
+	_ = s.Load()
 	return s.h.manager.GetString(s.scs, csrfKey)
 }
 

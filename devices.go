@@ -2,7 +2,6 @@ package caddysession
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -181,12 +180,6 @@ func (v deviceVisit) devices() ([]device, error) {
 		return b.seen().Compare(a.seen())
 	})
 	return found, err
-}
-
-// storeContext is for a call of the store. It lives on when the client is gone: the
-// call would fail then, as if the store were down, and end no session.
-func (v deviceVisit) storeContext(limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(v.request), limit)
 }
 
 // seen is when something was last heard of a session.

@@ -13,7 +13,7 @@ import (
 // readInGrace returns what is the same before and after the renewal that
 // superseded the row; nil if the session has ended.
 func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
+	ctx, cancel := s.storeContext(loadTimeout)
 	defer cancel()
 	now, err := s.currentValues(ctx, rec.ID)
 	if errors.Is(err, rqlitestore.ErrGone) {

@@ -245,7 +245,7 @@ func (c *requestContext) Value(key any) any {
 	case sessionKey{}:
 		return c.session
 	case c.session.h.scsKey:
-		c.session.loadOrAbort()
+		_ = c.session.Load()
 		c.session.noteEnd()
 		c.session.noteHandedOut()
 		return c.session.scs.Value(key)

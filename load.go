@@ -166,5 +166,8 @@ func (s *Session) isAnswered() bool {
 	return s.answered
 }
 
-// loadOrAbort is Load for those who cannot return an error.
-func (s *Session) loadOrAbort() { _ = s.Load() }
+// storeContext is for a call of the store that is about the session and does not end
+// with the client: it would fail then, as if the store were down, and end nothing.
+func (s *Session) storeContext(limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(s.request), limit)
+}

@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync"
@@ -79,7 +78,7 @@ func (s *Session) isOver() (over bool, err error) {
 	s.mu.Lock()
 	id, owner := s.rec.ID, s.owner
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.request), loadTimeout)
+	ctx, cancel := s.storeContext(loadTimeout)
 	defer cancel()
 	b := s.h.backend.inUse()
 	rec, found, err := b.store.CurrentWatched(ctx, id)

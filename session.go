@@ -135,14 +135,14 @@ func (s *Session) Manager() *scs.SessionManager { return s.h.manager }
 
 // Get returns the value of a key, or nil.
 func (s *Session) Get(key string) any {
-	s.loadOrAbort()
+	_ = s.Load()
 	return s.h.manager.Get(s.scs, key)
 }
 
 // Lookup returns the value at a path: a key, or several joined by dots that lead
 // into nested objects. A key that itself has dots goes first.
 func (s *Session) Lookup(path string) (any, bool) {
-	s.loadOrAbort()
+	_ = s.Load()
 	if strings.HasPrefix(path, reserved) {
 		return nil, false
 	}
@@ -186,13 +186,13 @@ func objectIn(value any) map[string]any {
 
 // Exists reports whether the session has the key.
 func (s *Session) Exists(key string) bool {
-	s.loadOrAbort()
+	_ = s.Load()
 	return s.h.manager.Exists(s.scs, key)
 }
 
 // Keys returns the application's keys, sorted.
 func (s *Session) Keys() []string {
-	s.loadOrAbort()
+	_ = s.Load()
 	return slices.DeleteFunc(s.h.manager.Keys(s.scs), func(key string) bool {
 		return strings.HasPrefix(key, reserved)
 	})
@@ -458,7 +458,7 @@ func (s *Session) Remember(on bool) error {
 // ID returns the public id of a session that is stored or going to be, or "". It is random, stays
 // through renewals and gives no access: it may be logged and shown.
 func (s *Session) ID() string {
-	s.loadOrAbort()
+	_ = s.Load()
 	return s.id()
 }
 
@@ -473,7 +473,7 @@ func (s *Session) id() string {
 
 // IsNew reports whether the request came without a session that is still good.
 func (s *Session) IsNew() bool {
-	s.loadOrAbort()
+	_ = s.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.found
@@ -481,7 +481,7 @@ func (s *Session) IsNew() bool {
 
 // Created returns when the session was first stored; zero for one that is not.
 func (s *Session) Created() time.Time {
-	s.loadOrAbort()
+	_ = s.Load()
 	if unix := s.h.manager.GetInt(s.scs, createdKey); unix != 0 {
 		return time.Unix(int64(unix), 0).UTC()
 	}
