@@ -107,9 +107,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	if p.err = l.send(ctx, []*call[A]{p}); p.err != nil && ctx.Err() != nil && !isDefinite(p.err) {
-		p.err = ended{context.Cause(ctx), p.err}
-	}
+	p.err = l.send(ctx, []*call[A]{p})
 	if l.land(p) {
 		go l.run()
 	}
