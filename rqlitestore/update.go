@@ -63,6 +63,11 @@ func (s *RqliteStore) Update(ctx context.Context, rec Record, apply func(cur Rec
 	return c.result, nil
 }
 
+func withoutData(rec Record) Record {
+	rec.Data = nil
+	return rec
+}
+
 // plain is rec without what only a look-up tells.
 func plain(rec Record) Record {
 	rec.Alias, rec.AliasSince, rec.AliasUntil = false, time.Time{}, time.Time{}
@@ -283,7 +288,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 	var l *lane[outcome]
 	switch {
 	case next.Token != cur.Token:
-		l, c.row = s.renewals, fullRow(cur, next, id)
+		l, c.row, c.bare = s.renewals, fullRow(cur, next, id), fullRow(cur, withoutData(next), id)
 	case next.Expiry.Equal(cur.Expiry) && next.Principal == cur.Principal:
 		l, c.row = s.saves, saveRow(cur, next, id)
 	default:
