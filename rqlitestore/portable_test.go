@@ -116,6 +116,27 @@ var portableCases = []storeCase{
 			t.Errorf("saving went on at version %d", got.Version)
 		}
 	}},
+	{"Row_thatCouldNotBeReadAgainIsRefused", func(t *testing.T, e *env) {
+		s := e.store(t)
+		data := make([]byte, 15<<20+1)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		_, err := s.Update(t.Context(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			cur.Data = data
+			return cur, nil
+		})
+		for call, err := range map[string]error{
+			"Commit": s.Commit("other", data, inAnHour()),
+			"Create": s.Create(t.Context(), rqlitestore.Record{Token: "other", ID: "other", Data: data, Expiry: inAnHour()}),
+			"Update": err,
+		} {
+			if err == nil || !strings.Contains(err.Error(), "store less") {
+				t.Errorf("%s: %v", call, err)
+			}
+		}
+		if n, err := s.Count(t.Context()); n != 1 || err != nil {
+			t.Errorf("%d sessions, error %v", n, err)
+		}
+	}},
 	// A database takes requests up to a size: what could be stored must not be too
 	// large to be renewed or moved.
 	{"Row_travelsOnceInARequest", func(t *testing.T, e *env) {

@@ -151,6 +151,9 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 	if err == nil && next.Token == "" {
 		err = errNoToken
 	}
+	if err == nil {
+		err = checkSize(next.Data)
+	}
 	if err != nil {
 		c.finishLocked(Record{}, err)
 		return Record{}, false
