@@ -85,8 +85,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// New returns a store over conn that deletes expired rows every 5 minutes. It
-// does no I/O.
+// New returns a store over conn that deletes expired rows every 5 minutes, until
+// [RqliteStore.StopCleanup]. It does no I/O.
 func New(conn *gorqlite.Connection) *RqliteStore {
 	return NewWithCleanupInterval(conn, defaultCleanupInterval)
 }
