@@ -118,7 +118,7 @@ var portableCases = []storeCase{
 	}},
 	{"Row_thatCouldNotBeReadAgainIsRefused", func(t *testing.T, e *env) {
 		s := e.store(t)
-		data := make([]byte, 15<<20+1)
+		data := make([]byte, 31<<19+1)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
 		_, err := s.Update(t.Context(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 			cur.Data = data

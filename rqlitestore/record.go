@@ -32,7 +32,7 @@ type Record struct {
 	Token string
 	// ID is the public id, the same through every renewal.
 	ID string
-	// Data is the content, 15 MiB at most; the store does not look into it.
+	// Data is the content, 15.5 MiB at most; the store does not look into it.
 	Data []byte
 	// Expiry is when the session ends by itself.
 	Expiry time.Time

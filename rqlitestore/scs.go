@@ -30,8 +30,8 @@ func (s *RqliteStore) FindCtx(ctx context.Context, token string) ([]byte, bool, 
 
 // Commit stores data under token until expiry, in place of what was there. A
 // token that was deleted is not brought back, see [Options.ReviveDeleted].
-// After an error nobody knows whether it was stored. More than 15 MiB of data are
-// refused.
+// After an error nobody knows whether it was stored. More than 15.5 MiB of data
+// are refused.
 func (s *RqliteStore) Commit(token string, data []byte, expiry time.Time) error {
 	return s.CommitCtx(context.Background(), token, data, expiry)
 }

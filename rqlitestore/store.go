@@ -18,10 +18,10 @@ const (
 	readTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
 
-	// mostData is how much data a session has at most. In hex that is about what
-	// the embedded node takes in a request, and half of what a cluster's answer may
-	// have: what is stored must not be too large to be read again.
-	mostData = 15 << 20
+	// mostData is how much data a session has at most: 15.5 MiB. In hex that is
+	// about what the embedded node takes in a request, and half of what a cluster's
+	// answer may have: what is stored must not be too large to be read again.
+	mostData = 31 << 19
 )
 
 func checkSize(data []byte) error {
