@@ -418,6 +418,29 @@ func TestNode_contextThatHasEndedDoesNothing(t *testing.T) {
 	}
 }
 
+func TestNode_namesTheFileThatAnotherProgramWrites(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	n := embedded.New(file, embedded.Options{})
+	t.Cleanup(func() { n.Close() })
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (a)")
+	other, err := sqlite.Open(file, false, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.WriteOne("INSERT INTO t VALUES(1)"); err == nil || !strings.Contains(err.Error(), "another program writes to "+file) {
+		t.Errorf("a write beside it: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, conn, "INSERT INTO t VALUES(1)")
+}
+
 // Nobody waits for the file to be opened for longer than there is time, not even
 // while another program has it locked.
 func TestNode_contextEndsTheWaitForTheFile(t *testing.T) {
