@@ -18,8 +18,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-
-	"github.com/caddy-session/caddy-session/codec"
 )
 
 func init() {
@@ -87,7 +85,7 @@ type Handler struct {
 	// The largest a session may grow, in bytes as stored; up to 2KiB more is for
 	// what the session keeps of its own, like a User-Agent. A write that would
 	// exceed it is an error of the request and stores nothing. Default: 64KiB,
-	// at most 16MiB.
+	// at most 15MiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// How long a session that was read may be answered from memory, at most
@@ -188,6 +186,7 @@ const (
 	defaultLifetime         = 24 * time.Hour
 	defaultRememberLifetime = 30 * 24 * time.Hour
 	defaultMaxSize          = 64 << 10
+	mostMaxSize             = 15 << 20    // the store takes a little more, sealed and with what the session keeps of its own
 	leastTouch              = time.Second // unless touch_interval says otherwise
 )
 
@@ -332,8 +331,8 @@ func (h *Handler) check() error {
 	if h.MaxSize < 0 {
 		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
 	}
-	if h.MaxSize > codec.MaxSize {
-		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(codec.MaxSize))
+	if h.MaxSize > mostMaxSize {
+		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(mostMaxSize))
 	}
 	if err := checkKey(h.Principal); err != nil {
 		return fmt.Errorf("principal %w", err)

@@ -61,6 +61,9 @@ func (JSON) Encode(deadline time.Time, values map[string]any) ([]byte, error) {
 		return nil, fmt.Errorf("encode session value %s: %w", quoteKey(key), err)
 	}
 	e.raw(`}`)
+	if len(e.buf) > MaxSize { // by the last brackets
+		return nil, fmt.Errorf("encode session: %w", tooLarge())
+	}
 	return e.buf, nil
 }
 

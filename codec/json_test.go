@@ -83,6 +83,7 @@ func TestJSON_form(t *testing.T) {
 		{"time with offset", deadline.In(cet), `{"$time":"2026-05-04T13:00:00.123456789+01:00"}`},
 		{"time with odd offset", deadline.In(time.FixedZone("LMT", 1172)), `{"$time":"2026-05-04T12:19:32.123456789+00:19:32"}`},
 		{"time with odd offset west", deadline.In(time.FixedZone("", -18)), `{"$time":"2026-05-04T11:59:42.123456789-00:00:18"}`},
+		{"time a second west", deadline.In(time.FixedZone("", -1)), `{"$time":"2026-05-04T11:59:59.123456789-00:00:01"}`},
 		{"zero time", time.Time{}, `{"$time":"0001-01-01T00:00:00Z"}`},
 		{"bytes", []byte("hello\x00\xff"), `{"$bytes":"aGVsbG8A/w=="}`},
 		{"no bytes", []byte{}, `{"$bytes":""}`},

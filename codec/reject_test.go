@@ -131,6 +131,25 @@ func TestEncode_takes100Levels(t *testing.T) {
 	}
 }
 
+// What is encoded can be decoded, to the last byte that there is room for.
+func TestEncode_takesWhatDecodeTakes(t *testing.T) {
+	t.Parallel()
+	room := codec.MaxSize - len(mustEncode(t, map[string]any{"v": ""}))
+	for n := room - 1; n <= room+3; n++ {
+		values := map[string]any{"v": strings.Repeat("x", n)}
+		b, err := codec.JSON{}.Encode(deadline, values)
+		if (err == nil) != (n <= room) || err != nil && !errors.Is(err, codec.ErrUnstorable) {
+			t.Errorf("%d bytes more than there is room for: %v", n-room, err)
+		}
+		if err != nil {
+			continue
+		}
+		if _, got, err := (codec.JSON{}).Decode(b); err != nil || !codec.Equal(got, values) {
+			t.Errorf("%d bytes more than there is room for came back different: %v", n-room, err)
+		}
+	}
+}
+
 // session puts a value that need not be valid into an otherwise valid session.
 func session(value string) string {
 	return `{"deadline":"2026-05-04T12:00:00.123456789Z","values":{"v":` + value + `}}`

@@ -35,13 +35,17 @@ func (e *encoder) oddTime(t time.Time, offset int) {
 	e.buf = time.Unix(int64(offset), 0).UTC().AppendFormat(e.buf, time.TimeOnly)
 }
 
+// secondBehind is the one offset that Go's parser takes for none at all: so a time
+// with it is put where times without any are.
+var secondBehind = time.FixedZone("", -1)
+
 // parseTime reads what encoder.time writes.
 func parseTime(s string) (time.Time, error) {
 	// In UTC, so that an offset which is by chance that of this machine does not
 	// become its time zone.
 	t, err := time.ParseInLocation(time.RFC3339Nano, s, time.UTC)
 	if err != nil {
-		t, err = time.ParseInLocation(withSeconds, s, time.UTC)
+		t, err = time.ParseInLocation(withSeconds, s, secondBehind)
 	}
 	return t, err
 }

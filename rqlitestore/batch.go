@@ -57,6 +57,8 @@ type call[A any] struct {
 	key string // what there may be one row of in a request
 	id  string // the session's id, where the answer needs it
 	row []byte // the row as its statement wants it
+	// bare is the row without its data, for statements beside that one which need none.
+	bare []byte
 
 	version int64  // what a save was based on
 	writeID string // what it leaves in the row
@@ -107,9 +109,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	if p.err = l.send(ctx, []*call[A]{p}); p.err != nil && ctx.Err() != nil && !isDefinite(p.err) {
-		p.err = ended{context.Cause(ctx), p.err}
-	}
+	p.err = l.send(ctx, []*call[A]{p})
 	if l.land(p) {
 		go l.run()
 	}

@@ -48,10 +48,12 @@
 //
 // # Contexts
 //
-// A call ends with its context. One without a deadline ends after 3 s where it
-// reads and after 5 s where it writes; calls that work in portions have as long for
-// each. The requests of Find, Load, Current and of all writes end then whatever the
-// deadline. A commit, create or delete that was given up may be done all the same.
+// A call ends with its context, which errors.Is finds in its error:
+// [context.Canceled], [context.DeadlineExceeded] or the cause that it was given. One
+// without a deadline ends after 3 s where it reads and after 5 s where it writes;
+// calls that work in portions have as long for each. The requests of Find, Load,
+// Current and of all writes end then whatever the deadline. A commit, create or
+// delete that was given up may be done all the same.
 //
 // # Running it
 //

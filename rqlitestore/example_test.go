@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 
+	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
@@ -37,6 +39,47 @@ func Example() {
 		fmt.Fprintln(w, "visits:", sessions.GetInt(r.Context(), "visits"))
 	})
 	log.Fatal(http.ListenAndServe("localhost:8080", sessions.LoadAndSave(mux)))
+}
+
+// With settings and an end of its own, as in a test or beside a server that is shut
+// down: first the requests end, then the cleanup, then the node.
+func ExampleNewWithOptions() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	node := embedded.New(filepath.Join(dir, "app.db"), embedded.Options{})
+	conn, err := node.Connection()
+	if err != nil {
+		log.Fatal(err)
+	}
+	store := rqlitestore.NewWithOptions(conn, rqlitestore.Options{
+		Table:           "admin_sessions",
+		CleanupInterval: time.Minute,
+		OnCleanupError:  func(err error) { log.Print(err) },
+	})
+	sessions := scs.New()
+	sessions.Store = store
+	sessions.Codec = codec.JSON{} // instead of gob: any SQL tool reads the rows
+
+	login := sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sessions.Put(r.Context(), "user", "alice")
+	}))
+	login.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/login", nil))
+	err = sessions.Iterate(context.Background(), func(ctx context.Context) error {
+		fmt.Println(sessions.GetString(ctx, "user"))
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	store.StopCleanup()
+	if err := node.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: alice
 }
 
 // Any number of writers, in any number of processes: none of their changes is lost.

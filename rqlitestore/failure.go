@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"context"
 	"errors"
 	"strings"
 )
@@ -47,6 +48,15 @@ type ended struct{ cause, why error }
 
 func (e ended) Error() string   { return e.why.Error() }
 func (e ended) Unwrap() []error { return []error{e.cause, e.why} }
+
+// inTime says of the error of a request whether it was its context that ended it:
+// gorqlite passes on the text only.
+func inTime(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || isDefinite(err) {
+		return err
+	}
+	return ended{context.Cause(ctx), err}
+}
 
 // unprepared marks an error that came before what the call was for: the table
 // could not be prepared, so nothing else was sent.

@@ -3,8 +3,10 @@ package rqlitestore_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +90,62 @@ func TestErrors_sayWhatACallWaitedFor(t *testing.T) {
 			err := test.call(ctx)
 			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Whatever a call is, whoever gives it up or gives it too little time finds that in
+// its error.
+func TestErrors_sayThatTheContextEnded(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, node.Close()) })
+	var hangs atomic.Bool
+	hanging := func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !hangs.Load() {
+				return next.RoundTrip(r)
+			}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+	}
+	e := &env{url: "http://embedded.invalid", base: node, table: "sessions"}
+	s, fresh := e.store(t, hanging), e.store(t, hanging)
+	must(t, s.Prepare(t.Context()))
+	hangs.Store(true)
+
+	row := rqlitestore.Row{Token: "token", Expiry: inAnHour()}
+	drop := func([]rqlitestore.Row) error { return nil }
+	for name, call := range map[string]func(context.Context) error{
+		"prepare":   func(ctx context.Context) error { return fresh.Prepare(ctx) },
+		"find":      func(ctx context.Context) error { _, _, err := s.FindCtx(ctx, "token"); return err },
+		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) },
+		"all":       func(ctx context.Context) error { _, err := s.AllCtx(ctx); return err },
+		"list":      func(ctx context.Context) error { _, _, err := s.List(ctx, rqlitestore.ListOptions{}); return err },
+		"count":     func(ctx context.Context) error { _, err := s.Count(ctx); return err },
+		"export":    func(ctx context.Context) error { return s.Export(ctx, "", drop) },
+		"import":    func(ctx context.Context) error { _, err := s.Import(ctx, []rqlitestore.Row{row}); return err },
+		"cleanup":   func(ctx context.Context) error { _, err := s.DeleteExpired(ctx); return err },
+		"presented": func(ctx context.Context) error { return s.Presented(ctx, "id", "token") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"beyond": func(ctx context.Context) error {
+			_, err := s.DestroyBeyond(ctx, []string{"alice"}, 0, "id")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			late, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if err := call(late); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("too little time: %v", err)
+			}
+			ctx, giveUp := context.WithCancel(t.Context())
+			time.AfterFunc(20*time.Millisecond, giveUp)
+			if err := call(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: %v", err)
 			}
 		})
 	}

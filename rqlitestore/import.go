@@ -35,8 +35,8 @@ import (
 // the rows may be stored: import all of them again.
 func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err error) {
 	for len(rows) > 0 {
-		param, n := importParam(rows)
-		stored, err := s.importSome(ctx, param, n)
+		param, bare, n := importParams(rows)
+		stored, err := s.importSome(ctx, param, bare, n)
 		added += stored
 		if err != nil {
 			return added, fmt.Errorf("import sessions: %w", err)
@@ -48,15 +48,15 @@ func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err 
 
 // importSome stores the rows of one request. It tries again until ctx ends: a
 // row that is there already stays as it is.
-func (s *RqliteStore) importSome(ctx context.Context, param string, n int) (int64, error) {
+func (s *RqliteStore) importSome(ctx context.Context, param, bare string, n int) (int64, error) {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
-	args := []any{param, julian(s.now())}
+	now := julian(s.now())
 	for try := 0; ; try++ {
 		stored, err := s.execute(idempotent.With(ctx), work{kindImport, n},
-			statement{Query: s.sql.imported[0], Arguments: args},
-			statement{Query: s.sql.imported[1], Arguments: args[:1]},
-			statement{Query: s.sql.imported[2], Arguments: args[:1]},
+			statement{Query: s.sql.imported[0], Arguments: []any{param, now}},
+			statement{Query: s.sql.imported[1], Arguments: []any{bare}},
+			statement{Query: s.sql.imported[2], Arguments: []any{bare}},
 		)
 		if err == nil {
 			return stored[0], nil
@@ -67,14 +67,14 @@ func (s *RqliteStore) importSome(ctx context.Context, param string, n int) (int6
 	}
 }
 
-// importParam makes the JSON of the first rows, as many as a request may have,
-// and returns how many those are. Each is an array:
+// importParams makes the JSON of the first rows, as many as a request may have,
+// once more without their data, and returns how many those are. Each is an array:
 //
 //	0 token  1 data  2 whether it is a text  3 expiry  4 id  5 version  6 writes
 //	7 principal  8 superseded  9 alias  10 rights
 //
 // What a row does not have is null.
-func importParam(rows []Row) (param string, n int) {
+func importParams(rows []Row) (param, bare string, n int) {
 	b := []byte{'['}
 	for n < len(rows) && n < maxRows {
 		before := len(b)
@@ -87,7 +87,15 @@ func importParam(rows []Row) (param string, n int) {
 		}
 		n++
 	}
-	return string(append(b, ']')), n
+	c := []byte{'['}
+	for i, r := range rows[:n] {
+		if i > 0 {
+			c = append(c, ',')
+		}
+		r.Data = nil
+		c = appendImportRow(c, r)
+	}
+	return string(append(b, ']')), string(append(c, ']')), n
 }
 
 func appendImportRow(b []byte, r Row) []byte {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,6 +114,50 @@ var portableCases = []storeCase{
 		}
 		if got := mustUpdate(t, target, mustLoad(t, target, "%"), func(r *rqlitestore.Record) { r.Data = []byte("on") }); got.Version != 12 {
 			t.Errorf("saving went on at version %d", got.Version)
+		}
+	}},
+	{"Row_thatCouldNotBeReadAgainIsRefused", func(t *testing.T, e *env) {
+		s := e.store(t)
+		data := make([]byte, 31<<19+1)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		_, err := s.Update(t.Context(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			cur.Data = data
+			return cur, nil
+		})
+		for call, err := range map[string]error{
+			"Commit": s.Commit("other", data, inAnHour()),
+			"Create": s.Create(t.Context(), rqlitestore.Record{Token: "other", ID: "other", Data: data, Expiry: inAnHour()}),
+			"Update": err,
+		} {
+			if err == nil || !strings.Contains(err.Error(), "store less") {
+				t.Errorf("%s: %v", call, err)
+			}
+		}
+		if n, err := s.Count(t.Context()); n != 1 || err != nil {
+			t.Errorf("%d sessions, error %v", n, err)
+		}
+	}},
+	// A database takes requests up to a size: what could be stored must not be too
+	// large to be renewed or moved.
+	{"Row_travelsOnceInARequest", func(t *testing.T, e *env) {
+		const size = 100_000
+		var largest atomic.Int64
+		measure := func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				largest.Store(max(largest.Load(), r.ContentLength))
+				return next.RoundTrip(r)
+			})
+		}
+		s := e.store(t, measure)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: make([]byte, size)})
+		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "renewed" })
+		mustUpdate(t, s, rec, rotate("rotated"))
+		target := e.other().store(t, measure)
+		for _, row := range exported(t, s) {
+			mustImport(t, target, []rqlitestore.Row{row}, 1)
+		}
+		if n := largest.Load(); n < 2*size || n > 3*size {
+			t.Errorf("a request has %d bytes, of data in hex it has %d", n, 2*size)
 		}
 	}},
 	{"Export_interruptedGoesOnWhereItWas", func(t *testing.T, e *env) {

@@ -32,7 +32,7 @@ type Record struct {
 	Token string
 	// ID is the public id, the same through every renewal.
 	ID string
-	// Data is the content; the store does not look into it.
+	// Data is the content, 15.5 MiB at most; the store does not look into it.
 	Data []byte
 	// Expiry is when the session ends by itself.
 	Expiry time.Time
@@ -91,6 +91,9 @@ func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 	}
 	if rec.Token == "" {
 		return errors.New("create session: record has no token")
+	}
+	if err := checkSize(rec.Data); err != nil {
+		return fmt.Errorf("create session: %w", err)
 	}
 	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: createRow(rec, s.newWriteID())})
 	if err == nil {

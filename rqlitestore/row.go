@@ -56,16 +56,25 @@ func appendNullableHex(b []byte, s string) []byte {
 
 // joinRows makes the JSON array that a statement reads with json_each.
 func joinRows[A any](calls []*call[A]) string {
+	return joinJSON(calls, func(c *call[A]) []byte { return c.row })
+}
+
+// joinBare is joinRows without the data.
+func joinBare[A any](calls []*call[A]) string {
+	return joinJSON(calls, func(c *call[A]) []byte { return c.bare })
+}
+
+func joinJSON[A any](calls []*call[A], row func(*call[A]) []byte) string {
 	n := 2
 	for _, c := range calls {
-		n += len(c.row) + 1
+		n += len(row(c)) + 1
 	}
 	var b strings.Builder
 	b.Grow(n)
 	sep := byte('[')
 	for _, c := range calls {
 		b.WriteByte(sep)
-		b.Write(c.row)
+		b.Write(row(c))
 		sep = ','
 	}
 	b.WriteByte(']')

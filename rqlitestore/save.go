@@ -71,13 +71,13 @@ func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outco
 
 func (s *RqliteStore) sendRenewals(ctx context.Context, calls []*call[outcome]) error {
 	now := s.now()
-	param := joinRows(calls)
+	bare := joinBare(calls)
 	ctx = idempotent.With(ctx)
 	rows, err := s.execute(
 		ctx, work{kindRenew, len(calls)},
-		statement{Query: s.sql.supersede, Arguments: []any{param, julian(now), julian(now.Add(Grace))}},
-		statement{Query: s.sql.follow, Arguments: []any{param}},
-		statement{Query: s.sql.renew, Arguments: []any{param}},
+		statement{Query: s.sql.supersede, Arguments: []any{bare, julian(now), julian(now.Add(Grace))}},
+		statement{Query: s.sql.follow, Arguments: []any{bare}},
+		statement{Query: s.sql.renew, Arguments: []any{joinRows(calls)}},
 	)
 	if err == nil && rows[0] != rows[2] {
 		rows = nil // part of it was applied before

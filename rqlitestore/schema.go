@@ -29,7 +29,9 @@ var addedColumns = []struct{ name, kind string }{
 
 // Prepare creates the table, or adds to an older one what it lacks. The first
 // call that needs the table does it too; Prepare does it now. Several processes
-// may do it at the same time.
+// may do it at the same time. A table of scs's own with a million rows takes more
+// seconds than a call has without a deadline, and one that is cut short may have to
+// begin anew: call Prepare first then, with a context that has minutes.
 func (s *RqliteStore) Prepare(ctx context.Context) error {
 	if s.schema.ready.Load() {
 		return nil
@@ -52,7 +54,7 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
-		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, err)}
+		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, err))}
 	}
 	s.schema.ready.Store(true)
 	return nil

@@ -30,13 +30,17 @@ func (s *RqliteStore) FindCtx(ctx context.Context, token string) ([]byte, bool, 
 
 // Commit stores data under token until expiry, in place of what was there. A
 // token that was deleted is not brought back, see [Options.ReviveDeleted].
-// After an error nobody knows whether it was stored.
+// After an error nobody knows whether it was stored. More than 15.5 MiB of data
+// are refused.
 func (s *RqliteStore) Commit(token string, data []byte, expiry time.Time) error {
 	return s.CommitCtx(context.Background(), token, data, expiry)
 }
 
 // CommitCtx is Commit with a context.
 func (s *RqliteStore) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
+	if err := checkSize(data); err != nil {
+		return fmt.Errorf("commit session: %w", err)
+	}
 	if _, err := s.commits.do(ctx, call[struct{}]{key: token, row: commitRow(token, data, expiry)}); err != nil {
 		return fmt.Errorf("commit session: %w", err)
 	}

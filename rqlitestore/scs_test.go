@@ -59,6 +59,22 @@ var scsCases = []storeCase{
 			t.Fatal("a commit in place of an expired row is not found")
 		}
 	}},
+	{"Commit_farOutsideOfHistory", func(t *testing.T, e *env) {
+		s := e.store(t)
+		last := time.Unix(1<<63-62135596801, 999999999) // the last that there is: to many it means "never"
+		for _, expiry := range []time.Time{last, time.Unix(1<<60, 0), time.Date(30000, 1, 1, 0, 0, 0, 0, time.UTC)} {
+			must(t, s.Commit("token", []byte("data"), expiry))
+			if _, ok, err := s.Find("token"); !ok || err != nil {
+				t.Errorf("until %v: found %v, error %v", expiry, ok, err)
+			}
+		}
+		for _, expiry := range []time.Time{time.Unix(-1<<60, 0), time.Date(-9000, 1, 1, 0, 0, 0, 0, time.UTC), {}} {
+			must(t, s.Commit("token", []byte("data"), expiry))
+			if _, ok, err := s.Find("token"); ok || err != nil {
+				t.Errorf("until %v: found %v, error %v", expiry, ok, err)
+			}
+		}
+	}},
 	{"Delete_removesTheRow", func(t *testing.T, e *env) {
 		s := e.store(t)
 		must(t, s.Commit("token", []byte("data"), inAnHour()))

@@ -116,13 +116,13 @@ func (s *RqliteStore) withTable(ctx context.Context, w work, request func() erro
 	}
 	err := s.observed(w, request)
 	if err == nil || !isMissing(err) {
-		return err
+		return inTime(ctx, err)
 	}
 	s.schema.ready.Store(false)
 	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
-	return s.observed(w, request)
+	return inTime(ctx, s.observed(w, request))
 }
 
 // isDefinite reports whether err is an answer of the database itself: the

@@ -2,6 +2,7 @@ package rqlitestore
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"time"
 
@@ -16,7 +17,19 @@ const (
 	// and each request on its way.
 	readTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
+
+	// mostData is how much data a session has at most: 15.5 MiB. In hex that is
+	// about what the embedded node takes in a request, and half of what a cluster's
+	// answer may have: what is stored must not be too large to be read again.
+	mostData = 31 << 19
 )
+
+func checkSize(data []byte) error {
+	if len(data) > mostData {
+		return fmt.Errorf("its data has %d bytes, %d are the most that there can be: store less", len(data), mostData)
+	}
+	return nil
+}
 
 // RqliteStore keeps sessions in a table of an rqlite database. It implements
 // the interfaces Store, CtxStore, IterableStore and IterableCtxStore of scs.
@@ -72,8 +85,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// New returns a store over conn that deletes expired rows every 5 minutes. It
-// does no I/O.
+// New returns a store over conn that deletes expired rows every 5 minutes, until
+// [RqliteStore.StopCleanup]. It does no I/O.
 func New(conn *gorqlite.Connection) *RqliteStore {
 	return NewWithCleanupInterval(conn, defaultCleanupInterval)
 }

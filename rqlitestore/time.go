@@ -11,14 +11,27 @@ import (
 const (
 	unixEpochJulian = 2440587.5
 	msPerDay        = 86_400_000
+
+	firstDay = 1_000_000
+	lastDay  = 9_999_999
+)
+
+var (
+	firstTime = time.UnixMilli((firstDay - unixEpochJulian) * msPerDay)
+	lastTime  = time.UnixMilli((lastDay - unixEpochJulian) * msPerDay)
 )
 
 // julian returns t as a Julian day, rounded to the millisecond. Days that have
 // more or fewer than seven digits before the point, far outside of history, are
 // cut off.
 func julian(t time.Time) float64 {
-	day := float64(t.Round(time.Millisecond).UnixMilli())/msPerDay + unixEpochJulian
-	return min(max(day, 1_000_000), 9_999_999)
+	switch { // first, because a time that means "never" overflows in milliseconds
+	case t.Before(firstTime):
+		return firstDay
+	case t.After(lastTime):
+		return lastDay
+	}
+	return float64(t.Round(time.Millisecond).UnixMilli())/msPerDay + unixEpochJulian
 }
 
 // appendJulian appends t as a Julian day in decimal, in 18 bytes. Ten decimals

@@ -11,6 +11,7 @@ import (
 
 var (
 	errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
+	errExited  = errors.New("apply ended its goroutine, as FailNow of a test does: it has to return an error")
 	errTooMany = fmt.Errorf("%w, by too many to tell whether this was stored", ErrConflict)
 )
 
@@ -61,6 +62,11 @@ func (s *RqliteStore) Update(ctx context.Context, rec Record, apply func(cur Rec
 		return Record{}, fmt.Errorf("update session: %w", c.err)
 	}
 	return c.result, nil
+}
+
+func withoutData(rec Record) Record {
+	rec.Data = nil
+	return rec
 }
 
 // plain is rec without what only a look-up tells.
@@ -134,17 +140,24 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 	if c.finished {
 		return Record{}, false
 	}
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			// The caller's panic is for its own goroutine.
 			c.panicked = p
 			c.finishLocked(Record{}, errors.New("apply panicked"))
 			next, ok = Record{}, false
+		} else if !returned {
+			c.finishLocked(Record{}, errExited)
 		}
 	}()
 	next, err := c.apply(cur)
+	returned = true
 	if err == nil && next.Token == "" {
 		err = errNoToken
+	}
+	if err == nil {
+		err = checkSize(next.Data)
 	}
 	if err != nil {
 		c.finishLocked(Record{}, err)
@@ -187,7 +200,16 @@ func (s *RqliteStore) runChain(id string, ch *chain) {
 	var (
 		cur   Record
 		queue []*change
+		ended bool
 	)
+	defer func() {
+		if !ended { // an apply took this goroutine with it: the others go on in another
+			s.chains.mu.Lock()
+			ch.waiting = append(queue, ch.waiting...)
+			s.chains.mu.Unlock()
+			go s.runChain(id, ch)
+		}
+	}()
 	for {
 		s.chains.mu.Lock()
 		queue = append(queue, ch.waiting...)
@@ -195,6 +217,7 @@ func (s *RqliteStore) runChain(id string, ch *chain) {
 		if len(queue) == 0 {
 			delete(s.chains.byID, id)
 			s.chains.mu.Unlock()
+			ended = true
 			return
 		}
 		s.chains.mu.Unlock()
@@ -283,7 +306,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 	var l *lane[outcome]
 	switch {
 	case next.Token != cur.Token:
-		l, c.row = s.renewals, fullRow(cur, next, id)
+		l, c.row, c.bare = s.renewals, fullRow(cur, next, id), fullRow(cur, withoutData(next), id)
 	case next.Expiry.Equal(cur.Expiry) && next.Principal == cur.Principal:
 		l, c.row = s.saves, saveRow(cur, next, id)
 	default:

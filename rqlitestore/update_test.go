@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -269,6 +270,20 @@ var updateCases = []storeCase{
 		if got := mustUpdate(t, s, rec, addOne); string(got.Data) != "1" {
 			t.Errorf("got data %s", got.Data)
 		}
+	}},
+	// As a test does that fails within apply.
+	{"Update_applyThatEndsItsGoroutineEndsNoOthers", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		for range 2 {
+			if _, err := s.Update(t.Context(), rec, func(rqlitestore.Record) (rqlitestore.Record, error) {
+				runtime.Goexit()
+				return rqlitestore.Record{}, nil
+			}); err == nil || !strings.Contains(err.Error(), "return an error") {
+				t.Errorf("got %v", err)
+			}
+		}
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = []byte("on") })
 	}},
 	{"Update_applyIsOverWhenTheCallerHasLeft", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})

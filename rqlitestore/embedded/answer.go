@@ -68,7 +68,7 @@ func (n *Node) run(ctx context.Context, p params, list []statement, work func(*d
 	}
 	for ctx.Err() == nil && n.lost(db, err) {
 		if err = n.reopen(ctx, db); err == nil {
-			db, err = n.open()
+			db, err = n.open(ctx)
 		}
 		if err != nil {
 			return reply{}, err

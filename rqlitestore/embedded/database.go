@@ -64,7 +64,7 @@ func openDatabase(file string, o Options, checkpointPages int) (db *database, er
 		log:     newLog(checkpointPages),
 	}
 	if err := db.connect(o); err != nil {
-		return nil, errors.Join(openError(file, err), db.closeIdentity(), lock.Unlock())
+		return nil, errors.Join(openError(file, err), db.closeIdentity(), unlock(lock))
 	}
 	db.identity.unknown = db.isReplaced() // as it cannot be by now
 	go db.checkpoints()
@@ -239,7 +239,7 @@ func (db *database) close() error {
 	}
 	db.log.conn.Close()
 	err := emptyLog(writer)
-	if err = errors.Join(err, writer.Close(), db.closeIdentity(), db.lock.Unlock()); err != nil {
+	if err = errors.Join(err, writer.Close(), db.closeIdentity(), unlock(db.lock)); err != nil {
 		// Nothing is lost: the log stays and is read when the file is opened again.
 		return fmt.Errorf("close session database %s: %w: as long as there is a %s-wal the file is not complete without it",
 			db.file, err, filepath.Base(db.file))

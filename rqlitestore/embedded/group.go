@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,6 +144,9 @@ func (db *database) runGroup(conn *sqlite.Conn, group []*job) {
 		}
 	}
 	for _, j := range jobs {
+		if sqlite.Busy(j.err) {
+			j.err = fmt.Errorf("%w: another program writes to %s: have it end its transaction", j.err, db.file)
+		}
 		close(j.done)
 	}
 }

@@ -121,7 +121,7 @@ func TestServeHTTP_whileTheFileIsLocked(t *testing.T) {
 	for _, path := range []string{"/db/query?q=SELECT+1", "/readyz", "/status"} {
 		w := httptest.NewRecorder()
 		second.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1"+path, nil))
-		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "in use by another process") {
+		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), embedded.ErrLocked.Error()) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}

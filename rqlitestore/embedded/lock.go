@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/gofrs/flock"
@@ -15,7 +16,7 @@ import (
 // ErrLocked is the error of Open, and of every request, while another process or another Node has the file open.
 // The error that wraps it names the file. It heals by itself when the other lets go.
 // errors.Is finds it in what Open and RoundTrip return. Through gorqlite, so also in what the store returns, its text arrives only.
-var ErrLocked = errors.New("session database is in use by another process")
+var ErrLocked = errors.New("session database is in use")
 
 // ErrClosed is the error of requests to a Node that has been closed. Of it too gorqlite passes on the text only.
 var ErrClosed = errors.New("session database is closed")
@@ -40,10 +41,26 @@ func lockFile(file string) (*flock.Flock, error) {
 			"must be writable by the user of this process", file, err)
 	case err != nil:
 		return nil, fmt.Errorf("lock session database %s: %w", file, err)
+	case !ok && ours(name):
+		return nil, fmt.Errorf("open %s: %w by this process: open it once and share that Node or its connection, or give each a file of its own", file, ErrLocked)
 	case !ok:
-		return nil, fmt.Errorf("open %s: %w: stop that process, give this one a file of its own, or let both share an rqlite cluster", file, ErrLocked)
+		return nil, fmt.Errorf("open %s: %w by another process: stop that process, give this one a file of its own, or let both share an rqlite cluster", file, ErrLocked)
 	}
+	held.Store(name, true)
 	return lock, nil
+}
+
+// held has the names of the locks that this process has.
+var held sync.Map
+
+func ours(name string) bool {
+	_, ok := held.Load(name)
+	return ok
+}
+
+func unlock(lock *flock.Flock) error {
+	held.Delete(lock.Path())
+	return lock.Unlock()
 }
 
 // openError says what to do about an error from opening file.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,16 @@ type Node struct {
 	mu     sync.Mutex // held while opening and closing
 	closed bool
 	db     atomic.Pointer[database]
+
+	opener  sync.Mutex // guards opening
+	opening *opening   // nil while nobody opens
+}
+
+// opening is one try to open the file, for all who come meanwhile.
+type opening struct {
+	done chan struct{} // closed when db and err are final
+	db   *database
+	err  error
 }
 
 // New makes a Node for the database in file, a path and no SQLite URI. It does no I/O: the file is opened by Open or the first
@@ -71,14 +82,45 @@ func (n *Node) Connection() (*gorqlite.Connection, error) {
 
 // Open locks and opens the file, if that is not done yet. When it fails, the next call or request tries again.
 func (n *Node) Open() error {
-	_, err := n.open()
+	_, err := n.open(context.Background())
 	return err
 }
 
-func (n *Node) open() (*database, error) {
+// open returns the database, opened if need be. That may take long, where another program has locked the file or a Close
+// is under way: nobody waits for it longer than ctx.
+func (n *Node) open(ctx context.Context) (*database, error) {
 	if db := n.db.Load(); db != nil {
 		return db, nil
 	}
+	o := n.tryToOpen()
+	select {
+	case <-o.done:
+		return o.db, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// tryToOpen begins to open the file, unless that is under way.
+func (n *Node) tryToOpen() *opening {
+	n.opener.Lock()
+	defer n.opener.Unlock()
+	if n.opening != nil {
+		return n.opening
+	}
+	o := &opening{done: make(chan struct{})}
+	n.opening = o
+	go func() {
+		o.db, o.err = n.openNow()
+		n.opener.Lock()
+		n.opening = nil
+		n.opener.Unlock()
+		close(o.done)
+	}()
+	return o
+}
+
+func (n *Node) openNow() (*database, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"github.com/rqlite/gorqlite"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
 // sql is a statement with its arguments.
@@ -221,7 +223,8 @@ func TestNode_connectIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, conn, "CREATE TABLE t (a)")
-	if _, err := embedded.Connect(file); !errors.Is(err, embedded.ErrLocked) {
+	// There is no other process to look for.
+	if _, err := embedded.Connect(file); !errors.Is(err, embedded.ErrLocked) || !strings.Contains(err.Error(), "by this process: open it once") {
 		t.Errorf("the same file once more: %v", err)
 	}
 }
@@ -412,6 +415,68 @@ func TestNode_contextThatHasEndedDoesNothing(t *testing.T) {
 	}
 	if got := count(t, conn, "SELECT count(*) FROM t"); got != 0 {
 		t.Errorf("%d rows, want 0", got)
+	}
+}
+
+func TestNode_namesTheFileThatAnotherProgramWrites(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	n := embedded.New(file, embedded.Options{})
+	t.Cleanup(func() { n.Close() })
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (a)")
+	other, err := sqlite.Open(file, false, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.WriteOne("INSERT INTO t VALUES(1)"); err == nil || !strings.Contains(err.Error(), "another program writes to "+file) {
+		t.Errorf("a write beside it: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, conn, "INSERT INTO t VALUES(1)")
+}
+
+// Nobody waits for the file to be opened for longer than there is time, not even
+// while another program has it locked.
+func TestNode_contextEndsTheWaitForTheFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sessions.db")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sqlite.Open(file, false, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE"} {
+		if err := other.Exec(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := embedded.New(file, embedded.Options{})
+	t.Cleanup(func() { n.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://embedded.invalid/db/query", strings.NewReader(`["SELECT 1"]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.RoundTrip(req); !errors.Is(err, context.Canceled) {
+		t.Errorf("a request that was given up: %v", err)
+	}
+	if err := n.Open(); err == nil || !strings.Contains(err.Error(), "another program has locked it") {
+		t.Errorf("Open: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Open(); err != nil {
+		t.Errorf("Open after the other has let go: %v", err)
 	}
 }
 

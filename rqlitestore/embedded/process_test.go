@@ -212,7 +212,7 @@ func TestLock_keepsOutAnotherProcess(t *testing.T) {
 	t.Cleanup(func() { n.Close() })
 	conn := connect(t, n)
 	err := n.Open()
-	if !errors.Is(err, embedded.ErrLocked) || !strings.Contains(err.Error(), file) {
+	if !errors.Is(err, embedded.ErrLocked) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "by another process: stop that") {
 		t.Errorf("Open beside the holder: %v", err)
 	}
 	if _, err := conn.QueryOne("SELECT 1"); err == nil || !strings.Contains(err.Error(), embedded.ErrLocked.Error()) {

@@ -106,14 +106,14 @@ func emptyLog(writer *sqlite.Conn) error {
 
 // current is the open database, of the file that has its name.
 func (n *Node) current(ctx context.Context) (*database, error) {
-	db, err := n.open()
+	db, err := n.open(ctx)
 	if err != nil || !db.isReplacedAtLast() {
 		return db, err
 	}
 	if err := n.reopen(ctx, db); err != nil {
 		return nil, err
 	}
-	return n.open()
+	return n.open(ctx)
 }
 
 // lost reports whether a request failed for no other reason than that db has lost its file.

@@ -28,8 +28,8 @@ func jsonReply(v any, p params) (reply, error) {
 }
 
 // status answers /status with what rqlite's shell and gorqlite read of it.
-func (n *Node) status(_ *http.Request, p params, _ []byte) (reply, error) {
-	if _, err := n.open(); err != nil {
+func (n *Node) status(req *http.Request, p params, _ []byte) (reply, error) {
+	if _, err := n.open(req.Context()); err != nil {
 		return plainText(http.StatusServiceUnavailable, err.Error()+"\n"), nil
 	}
 	now := time.Now()
@@ -97,7 +97,7 @@ func (n *Node) node(req *http.Request) map[string]any {
 	if req.Host != "" {
 		m["api_addr"] = "http://" + req.Host
 	}
-	if _, err := n.open(); err != nil {
+	if _, err := n.open(req.Context()); err != nil {
 		m["reachable"], m["leader"], m["error"] = false, false, err.Error()
 	}
 	return m
@@ -117,11 +117,11 @@ func (n *Node) leader(req *http.Request, p params, _ []byte) (reply, error) {
 }
 
 // ready answers /readyz.
-func (n *Node) ready(_ *http.Request, p params, _ []byte) (reply, error) {
+func (n *Node) ready(req *http.Request, p params, _ []byte) (reply, error) {
 	if p.noLeader {
 		return plainText(http.StatusOK, "[+]node ok"), nil
 	}
-	if _, err := n.open(); err != nil {
+	if _, err := n.open(req.Context()); err != nil {
 		return plainText(http.StatusServiceUnavailable, "[+]node ok\n[+]store not ready: "+err.Error()), nil
 	}
 	ok := "[+]node ok\n[+]leader ok\n[+]store ok"
