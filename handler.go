@@ -48,6 +48,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	v := new(visit)
 	v.session = &v.begun
+	header, cookies := r.Header, r.Header["Cookie"]
 	h.begin(v.session, r)
 	err := v.session.checkOrigin(r)
 	sessions.add(v.session)
@@ -57,7 +58,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
-	return v.serve(w, r, next, sessions, h.upstream)
+	err = v.serve(w, r, next, sessions, h.upstream)
+	if err == nil && h.cookie.mentioned(cookies) {
+		// Who is around the session sees the request as it came: a cache there reads
+		// now whose the answer is. An error route may lead to the application.
+		header["Cookie"] = cookies
+	}
+	return err
 }
 
 // visit is what it takes to have a session around a request, in one piece of
