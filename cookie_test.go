@@ -389,6 +389,40 @@ $SITE {
 	v.get("/missing", "Cookie", "a=1").want(t, http.StatusOK, "error page for a=1")
 }
 
+// Some caches ask once more when they may not give the first answer to all who
+// wait for it.
+func TestCookie_isHiddenFromTheApplicationThatIsAskedTwice(t *testing.T) {
+	twice := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if err := next.ServeHTTP(httptest.NewRecorder(), r); err != nil {
+			return err
+		}
+		return next.ServeHTTP(w, r)
+	})
+	app := newApplication(t, nil)
+	s := start(t, `
+{
+	order in_go before session
+}
+$SITE {
+	in_go $TWICE
+	session
+	session_edit increment n
+	handle /n {
+		respond {http.session.data.n}
+	}
+	reverse_proxy $APP
+}`, "TWICE", twice, "APP", app.address())
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "app")
+	v.get("/", "Cookie", "a=1").want(t, http.StatusOK, "app")
+	for _, r := range app.requests()[2:] {
+		if got := r.Header["Cookie"]; !slices.Equal(got, []string{"a=1"}) {
+			t.Errorf("the application got the cookies %q", got)
+		}
+	}
+	v.get("/n").want(t, http.StatusOK, "6")
+}
+
 // A header that waited for a slow body would reach the browser after that of a
 // login made meanwhile, and its cookie would take the login's place.
 func TestCookie_doesNotWaitForTheBody(t *testing.T) {

@@ -26,6 +26,7 @@ const statusClientGone = 499
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	sessions := sessionsOf(r)
 	session := sessions.find(h)
+	header, cookies := r.Header, r.Header["Cookie"]
 	switch {
 	case session == nil && sharesRequest(r, h):
 		// A request within the request: its response is no response of its own, so
@@ -39,16 +40,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.join(session.h)
 		defer sessions.leave(sessions.enter(session))
 		return h.upstream.within(sessions, w, r, next)
-	case session != nil: // within an error route
+	case session != nil: // within an error route, or asked once more
 		h.join(session.h)
-		return (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
+		session.h.cookie.take(header, session.secure, session.h.keys) // what they say is known
+		err := (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
+		session.h.cookie.giveBack(header, cookies, err)
+		return err
 	}
 	if err := sessions.checkCookie(h, r); err != nil {
 		return err
 	}
 	v := new(visit)
 	v.session = &v.begun
-	header, cookies := r.Header, r.Header["Cookie"]
 	h.begin(v.session, r)
 	err := v.session.checkOrigin(r)
 	sessions.add(v.session)
@@ -59,11 +62,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	err = v.serve(w, r, next, sessions, h.upstream)
-	if err == nil && h.cookie.mentioned(cookies) {
-		// Who is around the session sees the request as it came: a cache there reads
-		// now whose the answer is. An error route may lead to the application.
-		header["Cookie"] = cookies
-	}
+	h.cookie.giveBack(header, cookies, err)
 	return err
 }
 
