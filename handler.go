@@ -44,7 +44,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.join(session.h)
 		session.h.cookie.take(header, session.secure, session.h.keys) // what they say is known
 		err := (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
-		session.h.cookie.giveBack(header, cookies, err)
+		session.h.cookie.giveBack(r, header, cookies, err)
 		return err
 	}
 	if err := sessions.checkCookie(h, r); err != nil {
@@ -62,7 +62,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	err = v.serve(w, r, next, sessions, h.upstream)
-	h.cookie.giveBack(header, cookies, err)
+	h.cookie.giveBack(r, header, cookies, err)
 	return err
 }
 
