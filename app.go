@@ -18,6 +18,7 @@ type App struct {
 	Defaults *Handler `json:"defaults,omitempty"`
 
 	backends map[string]*lease // by identity: what the store is
+	files    map[string]string // of embedded nodes: without links → as configured
 	named    []namedStore      // the same, since the start
 	handlers int               // how many there are
 	events   *events           // those of this config
@@ -47,6 +48,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.backends = make(map[string]*lease)
+	a.files = make(map[string]string)
 	var err error
 	if a.events, err = newEvents(ctx); err != nil {
 		return err
@@ -88,24 +90,19 @@ func (a *App) checkFile(r *resolvedStore) error {
 		return nil
 	}
 	for _, have := range a.backends {
-		known := have.backend.file
-		switch {
-		case known == "":
-		case known == r.file && have.settings.synchronous != r.live.synchronous:
+		if have.backend.file == r.file && have.settings.synchronous != r.live.synchronous {
 			return fmt.Errorf("the embedded store %s is configured twice with different settings: synchronous is one for the file, whatever the table", r.file)
-		case known != r.file && isOneFile(known, r.file):
-			return fmt.Errorf("the embedded stores %s and %s are one file: give every session on it the same name of it", known, r.file)
 		}
 	}
+	real, err := realfile.Of(r.file) // as far as the links are there by now
+	if err != nil {
+		return nil //nolint:nilerr // nor is its directory: that is said when it is opened
+	}
+	if known, ok := a.files[real]; ok && known != r.file {
+		return fmt.Errorf("the embedded stores %s and %s are one file: give every session on it the same name of it", known, r.file)
+	}
+	a.files[real] = r.file
 	return nil
-}
-
-// isOneFile reports whether two names lead to one file, as far as the links are
-// there by now.
-func isOneFile(a, b string) bool {
-	realA, errA := realfile.Of(a)
-	realB, errB := realfile.Of(b)
-	return errA == nil && errB == nil && realA == realB
 }
 
 // Start opens the stores and begins their upkeep. A store that cannot be

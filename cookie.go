@@ -260,6 +260,16 @@ func (j *cookieJar) take(header http.Header, secure bool, ring *keyring) (t take
 	return t
 }
 
+// giveBack undoes what take did to a request, once it was served: a cache around
+// the session reads now whose the answer is. After an error our cookies stay away,
+// for an error route may lead to the application, and so they do when the client has
+// gone: a handler that did not wait for us may be answering.
+func (j *cookieJar) giveBack(r *http.Request, header http.Header, cookies []string, err error) {
+	if err == nil && r.Context().Err() == nil && j.mentioned(cookies) {
+		header["Cookie"] = cookies
+	}
+}
+
 // add takes one more cookie into account.
 func (t *taken) add(found ticket, is verdict) {
 	switch is {

@@ -3,12 +3,17 @@ package caddysession_test
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func TestCookie_hasTheConfiguredAttributes(t *testing.T) {
@@ -335,6 +340,87 @@ $SITE {
 			}
 		})
 	}
+}
+
+// A cache of Caddy's that stands around the session keeps an answer under the
+// cookie that the request has when it comes back: without one it would be a guest's.
+func TestCookie_isThereForWhoIsAroundTheSession(t *testing.T) {
+	var kept sync.Map // path and cookies → answer, as `Vary: Cookie` has it
+	cache := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if answer, ok := kept.Load(r.URL.Path + r.Header.Get("Cookie")); ok {
+			_, err := io.WriteString(w, answer.(string))
+			return err
+		}
+		answer := httptest.NewRecorder()
+		if err := next.ServeHTTP(answer, r); err != nil {
+			return err
+		}
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		if answer.Header().Get("Vary") == "Cookie" && answer.Header().Get("Cache-Control") == "" {
+			kept.Store(r.URL.Path+r.Header.Get("Cookie"), answer.Body.String())
+		}
+		_, err := w.Write(answer.Body.Bytes())
+		return err
+	})
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "error page for "+r.Header.Get("Cookie"))
+	})
+	s := start(t, `
+{
+	order in_go before session
+}
+$SITE {
+	in_go $CACHE
+	session
+	session_edit /login put user alice
+	error /missing 404
+	respond "Hello {http.session.data.user}"
+	handle_errors {
+		reverse_proxy $APP
+	}
+}`, "CACHE", cache, "APP", app.address())
+	v := s.visitor()
+	v.get("/login")
+	for range 2 {
+		v.get("/", "Cookie", "a=1").want(t, http.StatusOK, "Hello alice")
+		s.visitor().get("/", "Cookie", "a=1").want(t, http.StatusOK, "Hello ")
+	}
+	v.get("/missing", "Cookie", "a=1").want(t, http.StatusOK, "error page for a=1")
+}
+
+// Some caches ask once more when they may not give the first answer to all who
+// wait for it.
+func TestCookie_isHiddenFromTheApplicationThatIsAskedTwice(t *testing.T) {
+	twice := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if err := next.ServeHTTP(httptest.NewRecorder(), r); err != nil {
+			return err
+		}
+		return next.ServeHTTP(w, r)
+	})
+	app := newApplication(t, nil)
+	s := start(t, `
+{
+	order in_go before session
+}
+$SITE {
+	in_go $TWICE
+	session
+	session_edit increment n
+	handle /n {
+		respond {http.session.data.n}
+	}
+	reverse_proxy $APP
+}`, "TWICE", twice, "APP", app.address())
+	v := s.visitor()
+	v.get("/").want(t, http.StatusOK, "app")
+	v.get("/", "Cookie", "a=1").want(t, http.StatusOK, "app")
+	for _, r := range app.requests()[2:] {
+		if got := r.Header["Cookie"]; !slices.Equal(got, []string{"a=1"}) {
+			t.Errorf("the application got the cookies %q", got)
+		}
+	}
+	v.get("/n").want(t, http.StatusOK, "6")
 }
 
 // A header that waited for a slow body would reach the browser after that of a

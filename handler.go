@@ -26,6 +26,7 @@ const statusClientGone = 499
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	sessions := sessionsOf(r)
 	session := sessions.find(h)
+	header, cookies := r.Header, r.Header["Cookie"]
 	switch {
 	case session == nil && sharesRequest(r, h):
 		// A request within the request: its response is no response of its own, so
@@ -39,9 +40,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.join(session.h)
 		defer sessions.leave(sessions.enter(session))
 		return h.upstream.within(sessions, w, r, next)
-	case session != nil: // within an error route
+	case session != nil: // within an error route, or asked once more
 		h.join(session.h)
-		return (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
+		session.h.cookie.take(header, session.secure, session.h.keys) // what they say is known
+		err := (&visit{session: session}).serve(w, r, next, sessions, h.upstream)
+		session.h.cookie.giveBack(r, header, cookies, err)
+		return err
 	}
 	if err := sessions.checkCookie(h, r); err != nil {
 		return err
@@ -57,7 +61,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		sessions.leave(sessions.enter(v.session)) // for the error routes
 		return err
 	}
-	return v.serve(w, r, next, sessions, h.upstream)
+	err = v.serve(w, r, next, sessions, h.upstream)
+	h.cookie.giveBack(r, header, cookies, err)
+	return err
 }
 
 // visit is what it takes to have a session around a request, in one piece of

@@ -72,9 +72,11 @@ type RqliteConfig struct {
 	// A file of PEM certificates to verify the nodes with. Default: those of the system.
 	TLSCA string `json:"tls_ca,omitempty"`
 
-	// The client's certificate and key, PEM files, for nodes that ask for one.
+	// The client's certificate, a PEM file, for nodes that ask for one.
 	TLSCertificate string `json:"tls_certificate,omitempty"`
-	TLSKey         string `json:"tls_key,omitempty"`
+
+	// The key of that certificate, a PEM file.
+	TLSKey string `json:"tls_key,omitempty"`
 
 	// Accepts any certificate of the nodes. For tests only: whoever sits in
 	// between can then read and change every session.
