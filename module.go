@@ -179,6 +179,7 @@ type Handler struct {
 	unknownKey  *rate.Sometimes // logs cookies under unknown keys
 	plainCookie *countedTimes   // logs cookies from before there were keys
 	strayed     *rate.Sometimes // logs sessions for another audience
+	crossed     *rate.Sometimes // logs cross-origin requests that were refused
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
 	foreign     *rate.Sometimes // logs cookies of the application under our name
 	joined      *sync.Map       // *Handler that enclose this one with the same session
@@ -228,6 +229,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
 	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
+	h.crossed = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
