@@ -244,6 +244,54 @@ $SITE {
 	}
 }
 
+// Browsers take no Secure cookie over http, but for localhost's, to which they say
+// Sec-Fetch-Site: every login would be one that does not last, and nothing would say why.
+func TestCookie_secureOverHTTPIsExplained(t *testing.T) {
+	s := start(t, `
+{
+	servers {
+		trusted_proxies static 127.0.0.1
+	}
+}
+(login) {
+	session_edit put user alice
+	respond "ok"
+}
+$SITE {
+	session {
+		cookie {
+			same_site none
+		}
+	}
+	import login
+}
+$SITE2 {
+	session
+	import login
+}`)
+	const explained = "browsers drop the session's cookie"
+	own, other := s.url("$SITE"), s.url("$SITE2")
+	login := func(address string, headers ...string) {
+		t.Helper()
+		s.visitor().do(http.MethodPost, address+"/", headers...).cookie(t)
+	}
+	login(own) // a program, or a browser behind a proxy that is not trusted
+	login(own, "Origin", own, "Sec-Fetch-Site", "same-origin")
+	login(own, "Origin", strings.Replace(own, "http:", "https:", 1))
+	login(own, "Origin", "http://other.example", "Referer", "http://other.example/")
+	login(own, "Origin", own, "X-Forwarded-Proto", "https")
+	login(other, "Origin", other) // its cookie is not Secure
+	if strings.Contains(s.readLog(), explained) {
+		t.Error("a cookie that browsers take is said to be dropped")
+	}
+	login(own, "Referer", own+"/form")
+	s.logged(explained)
+	login(own, "Origin", own)
+	if n := strings.Count(s.readLog(), explained); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+}
+
 func TestCookie_shownTwiceIsExplained(t *testing.T) {
 	s := start(t, `
 $SITE {

@@ -93,6 +93,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	}
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
+	s.overHTTP = s.secure && isOverHTTP(r, s.host)
 }
 
 // countedTimes does something now and then, and says how many times there was a

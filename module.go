@@ -181,6 +181,7 @@ type Handler struct {
 	strayed     *rate.Sometimes // logs sessions for another audience
 	crossed     *rate.Sometimes // logs cross-origin requests that were refused
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
+	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
 	foreign     *rate.Sometimes // logs cookies of the application under our name
 	joined      *sync.Map       // *Handler that enclose this one with the same session
 }
@@ -231,6 +232,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
 	h.crossed = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
+	h.dropped = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
