@@ -29,8 +29,10 @@ type Devices struct {
 	Path string `json:"path,omitempty"`
 }
 
-// deviceForm bounds what a request to end a session may send.
-const deviceForm = 64 << 10
+const (
+	deviceForm  = 64 << 10 // what a request to end a session may send
+	deviceShown = 100      // sessions; a page of thousands is of no use to anybody
+)
 
 // CaddyModule returns the Caddy module information.
 func (*Devices) CaddyModule() caddy.ModuleInfo {
@@ -126,8 +128,12 @@ type device struct {
 
 // devicesResult is the JSON of a GET.
 type devicesResult struct {
-	// The sessions, this one first, then those used or created last.
+	// The sessions, this one first, then those used or created last; 100 at most.
 	Sessions []device `json:"sessions"`
+
+	// How many older ones there are, which are not among them. They can be ended
+	// all the same.
+	More int `json:"more"`
 
 	// What a request to end one has to send: in the header X-CSRF-Token or in
 	// the field csrf_token, or the one that session_csrf names.
@@ -141,7 +147,8 @@ func (v deviceVisit) show(w http.ResponseWriter) error {
 	if err != nil {
 		return v.unavailable(w, doingList, err)
 	}
-	result := devicesResult{devices, v.CSRFToken(), v.field}
+	shown := devices[:min(len(devices), deviceShown)]
+	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field}
 	if v.json {
 		return v.answerJSON(w, result)
 	}
