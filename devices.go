@@ -83,7 +83,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	visit := deviceVisit{session, owner, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return visit.show(w)
+		return visit.show(w, http.StatusOK)
 	case http.MethodPost, http.MethodDelete:
 		return visit.end(w, r)
 	}
@@ -140,19 +140,21 @@ type devicesResult struct {
 	CSRFToken string `json:"csrf_token"`
 
 	Field string `json:"-"` // of the page's forms
+	Stale bool   `json:"-"` // the one that was sent is from before a login
 }
 
-func (v deviceVisit) show(w http.ResponseWriter) error {
+// show lists the sessions, with the status of what the request asked for.
+func (v deviceVisit) show(w http.ResponseWriter, status int) error {
 	devices, err := v.devices()
 	if err != nil {
 		return v.unavailable(w, doingList, err)
 	}
 	shown := devices[:min(len(devices), deviceShown)]
-	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field}
+	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field, status == http.StatusForbidden}
 	if v.json {
 		return v.answerJSON(w, result)
 	}
-	return writeDevicesPage(w, result)
+	return writeDevicesPage(w, status, result)
 }
 
 func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
@@ -213,6 +215,9 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	token := r.Header.Get(csrfHeader)
 	inherit(&token, r.PostForm.Get(v.field))
 	if !v.VerifyCSRF(token) {
+		if v.page { // that may have been open during a login
+			return v.show(w, http.StatusForbidden)
+		}
 		return caddyhttp.Error(http.StatusForbidden, errCSRF)
 	}
 	which := r.PostForm.Get("end")

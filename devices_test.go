@@ -257,6 +257,38 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
 }
 
+// A page that was open during another login, as after a change of the password that
+// it asks for, has a token that is no longer good: its buttons led to an empty page.
+func TestDevices_aPageFromBeforeALoginIsShownAnew(t *testing.T) {
+	s := start(t, devicesSite, "TRACK", tracked(t))
+	other, v := s.visitor(), s.visitor()
+	id := other.get("/login?user=alice").body
+	v.get("/login?user=alice")
+	stale := v.devices().CSRFToken
+	v.get("/login?user=alice")
+	press := func(token string, headers ...string) *answer {
+		return v.submit("/account/sessions", url.Values{"end": {id}, "csrf_token": {token}}, headers...)
+	}
+
+	a := press(stale, "Accept", "text/html,*/*;q=0.8")
+	other.get("/who").want(t, http.StatusOK, "alice")
+	for _, want := range []string{"nothing was ended", "Your sessions", id} {
+		if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, want) {
+			t.Fatalf("the answer is %d and lacks %q: %s", a.StatusCode, want, a.body)
+		}
+	}
+	_, after, _ := strings.Cut(a.body, `name="csrf_token" value="`)
+	fresh, _, _ := strings.Cut(after, `"`)
+	if a := press(fresh, "Accept", "text/html,*/*;q=0.8"); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("pressed again on that page it is answered %d", a.StatusCode)
+	}
+	other.get("/who").want(t, http.StatusOK, "")
+	press(stale, "Accept", "application/json").want(t, http.StatusForbidden, "403")
+	if page := v.get("/account/sessions", "Accept", "text/html").body; strings.Contains(page, "nothing was ended") {
+		t.Error("the page says so without a reason")
+	}
+}
+
 // Who signs in with every run of a script has thousands: the page of 20,000 had 14 MB.
 // It shows the newest, says that there are more, and ends all of them.
 func TestDevices_showTheNewestOfVeryMany(t *testing.T) {
