@@ -49,10 +49,12 @@ func (*CSRF) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// CSRFToken returns a token for the forms of this session, "" where there is no
-// session yet. It is another one each time, so that compressed pages do not
-// give it away (BREACH), and stays good until the session is renewed.
+// CSRFToken returns a token for the forms of this session, "" where there is none
+// and none is going to be stored. It is another one each time, so that compressed
+// pages do not give it away (BREACH), and stays good until the session is renewed.
 func (s *Session) CSRFToken() string {
+	_ = s.Load()
+	s.settleSecret()
 	secret := s.csrfSecret()
 	if secret == "" {
 		return ""
@@ -76,6 +78,23 @@ func (s *Session) VerifyCSRF(token string) bool {
 	half := len(secret)
 	subtle.XORBytes(masked[half:], masked[half:], masked[:half])
 	return subtle.ConstantTimeCompare(masked[half:], []byte(secret)) == 1
+}
+
+// settleSecret gives a session that is going to be stored, or renewed for another
+// user, the secret that it will have then, for the page that is being made.
+func (s *Session) settleSecret() {
+	if s.beginChange() != nil {
+		return // nothing more is stored
+	}
+	defer s.changing.Unlock()
+	_ = s.renewForOwner(s.scs) // asks no store: it cannot fail
+	s.mu.Lock()
+	stored, closed := s.rec.ID != "" && !s.ended, s.closed
+	s.mu.Unlock()
+	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
+		m.Put(s.scs, csrfKey, newID())
+		s.noteChange()
+	}
 }
 
 func (s *Session) csrfSecret() string {

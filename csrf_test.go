@@ -183,6 +183,49 @@ func TestCSRF_hasATokenAfterALoginPressedTwice(t *testing.T) {
 	}
 }
 
+// A page that begins the visitor's session, by counting visits, say, has a form that
+// is sent with that session's cookie.
+func TestCSRF_hasATokenOnThePageThatBeginsTheSession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	handle /logout {
+		session_edit {
+			destroy
+			put left yes
+		}
+		respond {http.session.csrf_token}
+	}
+	handle /nothing {
+		session_edit {
+			put a b
+			remove a
+		}
+		respond "{http.session.csrf_token}"
+	}
+	handle {
+		session_csrf
+		session_edit {
+			increment visits
+			put user {query.user}
+		}
+		respond {http.session.csrf_token}
+	}
+}`)
+	v := s.visitor()
+	v.get("/nothing").want(t, http.StatusOK, "")
+	s.table().wantRows(0)
+	for _, page := range []string{"/", "/?user=alice", "/logout"} {
+		token := v.get(page).body
+		form := url.Values{"csrf_token": {token}, "user": {"alice"}}
+		if a := v.submit("/?user=alice", form); token == "" || a.StatusCode != http.StatusOK {
+			t.Errorf("%s has the token %q, with which its form is answered %d", page, token, a.StatusCode)
+		}
+	}
+}
+
 func TestCSRF_fieldIsCSRFTokenUnlessNamed(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(upload))
 	t.Cleanup(app.Close)
