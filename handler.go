@@ -76,8 +76,10 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
 	h.backend.metrics.countCookie(cookie)
 	if cookie.ambiguous {
-		h.logger.Warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
-			zap.String("cookie", h.cookie.name(s.secure)))
+		h.twoCookies.Do(func() {
+			h.logger.Warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
+				zap.String("cookie", h.cookie.name(s.secure)))
+		})
 	}
 	if cookie.unknown {
 		h.unknownKey.Do(func() {

@@ -176,6 +176,7 @@ type Handler struct {
 	upstream   *upstream
 	logger     *zap.Logger
 
+	twoCookies  *rate.Sometimes // logs requests with two cookies of ours
 	unknownKey  *rate.Sometimes // logs cookies under unknown keys
 	plainCookie *countedTimes   // logs cookies from before there were keys
 	strayed     *rate.Sometimes // logs sessions for another audience
@@ -227,6 +228,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
+	h.twoCookies = &rate.Sometimes{Interval: time.Minute}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
 	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
