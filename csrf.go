@@ -18,6 +18,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-session/caddy-session/codec"
 )
 
 // CSRF asks requests that change something for the session's token,
@@ -68,9 +70,14 @@ func (s *Session) CSRFToken() string {
 	return base64.RawURLEncoding.EncodeToString(masked)
 }
 
-// VerifyCSRF reports whether a token was made for this session.
+// VerifyCSRF reports whether a token was made for this session. One from before a
+// renewal is good for as long as the session's older token is: the second press of a
+// login's button sends both.
 func (s *Session) VerifyCSRF(token string) bool {
-	secret := s.csrfSecret()
+	return isMadeFrom(s.csrfSecret(), token) || isMadeFrom(s.secretBefore(), token)
+}
+
+func isMadeFrom(secret, token string) bool {
 	masked, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || secret == "" || len(masked) != 2*len(secret) {
 		return false
@@ -95,6 +102,22 @@ func (s *Session) settleSecret() {
 		m.Put(s.scs, csrfKey, newID())
 		s.noteChange()
 	}
+}
+
+// secretBefore is that of a session which another request has renewed meanwhile.
+func (s *Session) secretBefore() string {
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.mu.Unlock()
+	if !grace {
+		return ""
+	}
+	_, before, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return "" // it was decoded before
+	}
+	secret, _ := before[csrfKey].(string)
+	return secret
 }
 
 func (s *Session) csrfSecret() string {

@@ -289,6 +289,24 @@ func TestDevices_aPageFromBeforeALoginIsShownAnew(t *testing.T) {
 	}
 }
 
+// Who knew a session before a renewal, as after a change of the password, must end
+// none of the user's in the seconds that its older token can still be read.
+func TestDevices_anOlderTokenEndsNothing(t *testing.T) {
+	s := start(t, devicesSite, "TRACK", tracked(t))
+	other, v := s.visitor(), s.visitor().withoutJar()
+	id := other.get("/login?user=alice").body
+	old := "session=" + v.get("/login?user=alice").cookie(t).Value
+	var shown shownDevices
+	if err := json.Unmarshal([]byte(v.get("/account/sessions", "Cookie", old, "Accept", "application/json").body), &shown); err != nil {
+		t.Fatal(err)
+	}
+	v.get("/login?user=alice", "Cookie", old)
+	for _, end := range []string{id, "others"} {
+		v.submit("/account/sessions", url.Values{"end": {end}, "csrf_token": {shown.CSRFToken}}, "Cookie", old).want(t, http.StatusForbidden, "403")
+	}
+	other.get("/who").want(t, http.StatusOK, "alice")
+}
+
 // Who signs in with every run of a script has thousands: the page of 20,000 had 14 MB.
 // It shows the newest, says that there are more, and ends all of them.
 func TestDevices_showTheNewestOfVeryMany(t *testing.T) {
