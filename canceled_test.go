@@ -2,10 +2,13 @@ package caddysession_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func TestCanceled_requestsStoreTheirUpdate(t *testing.T) {
@@ -41,4 +44,71 @@ $SITE {
 		}
 	}
 	eventually(t, "every update to be stored", func() bool { return v.get("/read").body == strconv.Itoa(rounds) })
+}
+
+// A browser drops the answer to the first press of a button when it is pressed again
+// or the visitor goes elsewhere. A session that began with it would be one that nobody
+// has: shown as one of the user's, and in the way of others of theirs.
+func TestCanceled_loginsBeginNothing(t *testing.T) {
+	waiting, done := make(chan struct{}), make(chan struct{})
+	check := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if !r.URL.Query().Has("slow") {
+			return next.ServeHTTP(w, r)
+		}
+		defer func() { done <- struct{}{} }()
+		if _, err := io.Copy(io.Discard, r.Body); err != nil { // until then the server does not see who leaves
+			return err
+		}
+		waiting <- struct{}{}
+		<-r.Context().Done() // as long as the hash of a password takes
+		return next.ServeHTTP(w, r)
+	})
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+		max_per_principal 1 reject
+	}
+	handle /cart {
+		session_edit put cart book
+		respond ok
+	}
+	handle /login {
+		route {
+			in_go $CHECK
+			session_edit {
+				renew
+				put user {query.user}
+			}
+			respond "welcome {http.session.data.user}"
+		}
+	}
+	handle {
+		respond "user={http.session.data.user} cart={http.session.data.cart}"
+	}
+}`, "CHECK", check)
+	pressAndLeave := func(v *visitor, user string) {
+		t.Helper()
+		ctx, leave := context.WithCancel(t.Context())
+		go func() {
+			<-waiting
+			leave()
+		}()
+		if res, err := v.http.Do(v.request(http.MethodPost, "/login?slow&user="+user).WithContext(ctx)); err == nil {
+			res.Body.Close()
+			t.Fatalf("who has left is answered %d", res.StatusCode)
+		}
+		<-done
+	}
+	guest := s.visitor()
+	pressAndLeave(guest, "alice")
+	s.table().wantRows(0)
+	guest.do(http.MethodPost, "/login?user=alice").want(t, http.StatusOK, "welcome alice")
+
+	shopper := s.visitor()
+	shopper.get("/cart")
+	pressAndLeave(shopper, "bob")
+	shopper.get("/").want(t, http.StatusOK, "user= cart=book")
+	shopper.do(http.MethodPost, "/login?user=bob").want(t, http.StatusOK, "welcome bob")
+	shopper.get("/").want(t, http.StatusOK, "user=bob cart=book")
 }

@@ -195,6 +195,16 @@ func isHTTPS(r *http.Request) bool {
 	return isFromTrustedProxy(r) && (strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss"))
 }
 
+// isOverHTTP reports whether a browser asked over http, where it takes no Secure
+// cookie. It says Sec-Fetch-Site where it takes one all the same, as from localhost.
+func isOverHTTP(r *http.Request, host string) bool {
+	if isHTTPS(r) || r.Header.Get("Sec-Fetch-Site") != "" {
+		return false
+	}
+	own := "http://" + host
+	return r.Header.Get("Origin") == own || strings.HasPrefix(r.Header.Get("Referer"), own+"/")
+}
+
 // isFromTrustedProxy reports whether what the request says of the client's own
 // request, in X-Forwarded-*, is to be believed.
 func isFromTrustedProxy(r *http.Request) bool {

@@ -249,6 +249,54 @@ $SITE {
 	}
 }
 
+// Browsers take no Secure cookie over http, but for localhost's, to which they say
+// Sec-Fetch-Site: every login would be one that does not last, and nothing would say why.
+func TestCookie_secureOverHTTPIsExplained(t *testing.T) {
+	s := start(t, `
+{
+	servers {
+		trusted_proxies static 127.0.0.1
+	}
+}
+(login) {
+	session_edit put user alice
+	respond "ok"
+}
+$SITE {
+	session {
+		cookie {
+			same_site none
+		}
+	}
+	import login
+}
+$SITE2 {
+	session
+	import login
+}`)
+	const explained = "browsers drop the session's cookie"
+	own, other := s.url("$SITE"), s.url("$SITE2")
+	login := func(address string, headers ...string) {
+		t.Helper()
+		s.visitor().do(http.MethodPost, address+"/", headers...).cookie(t)
+	}
+	login(own) // a program, or a browser behind a proxy that is not trusted
+	login(own, "Origin", own, "Sec-Fetch-Site", "same-origin")
+	login(own, "Origin", strings.Replace(own, "http:", "https:", 1))
+	login(own, "Origin", "http://other.example", "Referer", "http://other.example/")
+	login(own, "Origin", own, "X-Forwarded-Proto", "https")
+	login(other, "Origin", other) // its cookie is not Secure
+	if strings.Contains(s.readLog(), explained) {
+		t.Error("a cookie that browsers take is said to be dropped")
+	}
+	login(own, "Referer", own+"/form")
+	s.logged(explained)
+	login(own, "Origin", own)
+	if n := strings.Count(s.readLog(), explained); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+}
+
 func TestCookie_shownTwiceIsExplained(t *testing.T) {
 	s := start(t, `
 $SITE {
@@ -258,8 +306,14 @@ $SITE {
 }`)
 	v := s.visitor().withoutJar()
 	ours, older := v.get("/put").cookie(t), v.get("/put").cookie(t)
-	v.get("/", "Cookie", "session="+older.Value+"; session="+ours.Value).want(t, http.StatusOK, "user: ")
-	s.logged("whoever changes domain, path or partitioned of a cookie has to change its name as well")
+	for range 3 { // a browser shows both for every picture of a page
+		v.get("/", "Cookie", "session="+older.Value+"; session="+ours.Value).want(t, http.StatusOK, "user: ")
+	}
+	const explained = "whoever changes domain, path or partitioned of a cookie has to change its name as well"
+	s.logged(explained)
+	if n := strings.Count(s.readLog(), explained); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
 }
 
 // droppedCookie is what the log says of it.

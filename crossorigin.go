@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/idna"
 )
@@ -120,10 +121,15 @@ func (s *Session) checkOrigin(r *http.Request) error {
 	if isUpgrade(r) { // a CONNECT is unsafe as it is
 		asked.Method = http.MethodPost
 	}
-	if guard.protection.Check(asked) != nil {
-		return caddyhttp.Error(http.StatusForbidden, whyForeign(r))
+	if guard.protection.Check(asked) == nil {
+		return nil
 	}
-	return nil
+	why := whyForeign(r)
+	s.h.crossed.Do(func() { // Caddy logs a 403 as debug only
+		s.h.logger.Warn("a cross-origin request was refused", zap.Error(why), zap.String("origin", r.Header.Get("Origin")),
+			zap.String("method", r.Method), zap.String("host", s.host), zap.String("path", r.URL.Path))
+	})
+	return caddyhttp.Error(http.StatusForbidden, why)
 }
 
 // refuse makes the error page of such a request that of a guest, for whom nothing

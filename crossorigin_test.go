@@ -61,6 +61,29 @@ func TestCrossOrigin_hiddenIsExplained(t *testing.T) {
 	}
 }
 
+// Its page is empty unless the site has one of its own, and Caddy logs what is no
+// error of the server's as debug only: nobody would know what it was refused for.
+func TestCrossOrigin_refusalsAreInTheLog(t *testing.T) {
+	s := start(t, originSites, "APP", newApplication(t, nil).address())
+	v := s.visitor()
+	v.get("/login")
+	for range 3 {
+		if a := v.do(http.MethodPost, "/app", "Origin", "https://app.example"); a.StatusCode != http.StatusForbidden {
+			t.Fatalf("the answer is %d", a.StatusCode)
+		}
+	}
+	s.logged("cross_origin deny <origin>")
+	var warnings []string
+	for line := range strings.Lines(s.readLog()) {
+		if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "cross_origin deny <origin>") {
+			warnings = append(warnings, line)
+		}
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], `"origin":"https://app.example"`) {
+		t.Errorf("of three refusals the log has %d warnings, want one that names the origin: %q", len(warnings), warnings)
+	}
+}
+
 // Its error page is that of a guest for whom nothing is stored: a session that it
 // began would take the place of the visitor's.
 func TestCrossOrigin_theErrorPageLeavesTheVisitorsSession(t *testing.T) {

@@ -18,6 +18,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-session/caddy-session/codec"
 )
 
 // CSRF asks requests that change something for the session's token,
@@ -49,10 +51,12 @@ func (*CSRF) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// CSRFToken returns a token for the forms of this session, "" where there is no
-// session yet. It is another one each time, so that compressed pages do not
-// give it away (BREACH), and stays good until the session is renewed.
+// CSRFToken returns a token for the forms of this session, "" where there is none
+// and none is going to be stored. It is another one each time, so that compressed
+// pages do not give it away (BREACH), and stays good until the session is renewed.
 func (s *Session) CSRFToken() string {
+	_ = s.Load()
+	s.settleSecret()
 	secret := s.csrfSecret()
 	if secret == "" {
 		return ""
@@ -66,9 +70,14 @@ func (s *Session) CSRFToken() string {
 	return base64.RawURLEncoding.EncodeToString(masked)
 }
 
-// VerifyCSRF reports whether a token was made for this session.
+// VerifyCSRF reports whether a token was made for this session. One from before a
+// renewal is good for as long as the session's older token is: the second press of a
+// login's button sends both.
 func (s *Session) VerifyCSRF(token string) bool {
-	secret := s.csrfSecret()
+	return isMadeFrom(s.csrfSecret(), token) || isMadeFrom(s.secretBefore(), token)
+}
+
+func isMadeFrom(secret, token string) bool {
 	masked, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || secret == "" || len(masked) != 2*len(secret) {
 		return false
@@ -76,6 +85,39 @@ func (s *Session) VerifyCSRF(token string) bool {
 	half := len(secret)
 	subtle.XORBytes(masked[half:], masked[half:], masked[:half])
 	return subtle.ConstantTimeCompare(masked[half:], []byte(secret)) == 1
+}
+
+// settleSecret gives a session that is going to be stored, or renewed for another
+// user, the secret that it will have then, for the page that is being made.
+func (s *Session) settleSecret() {
+	if s.beginChange() != nil {
+		return // nothing more is stored
+	}
+	defer s.changing.Unlock()
+	_ = s.renewForOwner(s.scs) // asks no store: it cannot fail
+	s.mu.Lock()
+	stored, closed := s.rec.ID != "" && !s.ended, s.closed
+	s.mu.Unlock()
+	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
+		m.Put(s.scs, csrfKey, newID())
+		s.noteChange()
+	}
+}
+
+// secretBefore is that of a session which another request has renewed meanwhile.
+func (s *Session) secretBefore() string {
+	s.mu.Lock()
+	base, grace := s.base, s.grace
+	s.mu.Unlock()
+	if !grace {
+		return ""
+	}
+	_, before, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return "" // it was decoded before
+	}
+	secret, _ := before[csrfKey].(string)
+	return secret
 }
 
 func (s *Session) csrfSecret() string {

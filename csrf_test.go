@@ -183,6 +183,89 @@ func TestCSRF_hasATokenAfterALoginPressedTwice(t *testing.T) {
 	}
 }
 
+// Both presses send the cookie and the token of the page with the button, the second
+// one after the first was stored.
+func TestCSRF_letsALoginBePressedTwice(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session
+	handle /cart {
+		session_edit put cart book
+		respond {http.session.csrf_token}
+	}
+	handle {
+		session_csrf
+		session_edit /login {
+			renew
+			put user alice
+		}
+		respond "user={http.session.data.user} cart={http.session.data.cart}"
+	}
+}`)
+	v, other := s.visitor().withoutJar(), s.visitor()
+	page := v.get("/cart")
+	foreign := other.get("/cart").body
+	cookie := "session=" + page.cookie(t).Value
+	press := func(path, token string) *answer {
+		return v.submit(path, url.Values{"csrf_token": {token}}, "Cookie", cookie)
+	}
+	press("/login", page.body).want(t, http.StatusOK, "user=alice cart=book")
+	again := press("/login", page.body)
+	again.want(t, http.StatusOK, "user=alice cart=book")
+	v.get("/", "Cookie", "session="+again.cookie(t).Value).want(t, http.StatusOK, "user=alice cart=book")
+	for _, token := range []string{"", foreign} {
+		if a := press("/login", token); a.StatusCode != http.StatusForbidden {
+			t.Errorf("with the token %q it is answered %d", token, a.StatusCode)
+		}
+	}
+	if a := v.submit("/", url.Values{"csrf_token": {page.body}}, "Cookie", "session="+again.cookie(t).Value); a.StatusCode != http.StatusForbidden {
+		t.Errorf("the token from before the login is answered %d after it", a.StatusCode)
+	}
+}
+
+// A page that begins the visitor's session, by counting visits, say, has a form that
+// is sent with that session's cookie.
+func TestCSRF_hasATokenOnThePageThatBeginsTheSession(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	handle /logout {
+		session_edit {
+			destroy
+			put left yes
+		}
+		respond {http.session.csrf_token}
+	}
+	handle /nothing {
+		session_edit {
+			put a b
+			remove a
+		}
+		respond "{http.session.csrf_token}"
+	}
+	handle {
+		session_csrf
+		session_edit {
+			increment visits
+			put user {query.user}
+		}
+		respond {http.session.csrf_token}
+	}
+}`)
+	v := s.visitor()
+	v.get("/nothing").want(t, http.StatusOK, "")
+	s.table().wantRows(0)
+	for _, page := range []string{"/", "/?user=alice", "/logout"} {
+		token := v.get(page).body
+		form := url.Values{"csrf_token": {token}, "user": {"alice"}}
+		if a := v.submit("/?user=alice", form); token == "" || a.StatusCode != http.StatusOK {
+			t.Errorf("%s has the token %q, with which its form is answered %d", page, token, a.StatusCode)
+		}
+	}
+}
+
 func TestCSRF_fieldIsCSRFTokenUnlessNamed(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(upload))
 	t.Cleanup(app.Close)

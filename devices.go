@@ -29,8 +29,10 @@ type Devices struct {
 	Path string `json:"path,omitempty"`
 }
 
-// deviceForm bounds what a request to end a session may send.
-const deviceForm = 64 << 10
+const (
+	deviceForm  = 64 << 10 // what a request to end a session may send
+	deviceShown = 100      // sessions; a page of thousands is of no use to anybody
+)
 
 // CaddyModule returns the Caddy module information.
 func (*Devices) CaddyModule() caddy.ModuleInfo {
@@ -81,7 +83,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	visit := deviceVisit{session, owner, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return visit.show(w)
+		return visit.show(w, http.StatusOK)
 	case http.MethodPost, http.MethodDelete:
 		return visit.end(w, r)
 	}
@@ -126,26 +128,33 @@ type device struct {
 
 // devicesResult is the JSON of a GET.
 type devicesResult struct {
-	// The sessions, this one first, then those used or created last.
+	// The sessions, this one first, then those used or created last; 100 at most.
 	Sessions []device `json:"sessions"`
+
+	// How many older ones there are, which are not among them. They can be ended
+	// all the same.
+	More int `json:"more"`
 
 	// What a request to end one has to send: in the header X-CSRF-Token or in
 	// the field csrf_token, or the one that session_csrf names.
 	CSRFToken string `json:"csrf_token"`
 
 	Field string `json:"-"` // of the page's forms
+	Stale bool   `json:"-"` // the one that was sent is from before a login
 }
 
-func (v deviceVisit) show(w http.ResponseWriter) error {
+// show lists the sessions, with the status of what the request asked for.
+func (v deviceVisit) show(w http.ResponseWriter, status int) error {
 	devices, err := v.devices()
 	if err != nil {
 		return v.unavailable(w, doingList, err)
 	}
-	result := devicesResult{devices, v.CSRFToken(), v.field}
+	shown := devices[:min(len(devices), deviceShown)]
+	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field, status == http.StatusForbidden}
 	if v.json {
 		return v.answerJSON(w, result)
 	}
-	return writeDevicesPage(w, result)
+	return writeDevicesPage(w, status, result)
 }
 
 func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
@@ -205,7 +214,10 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	}
 	token := r.Header.Get(csrfHeader)
 	inherit(&token, r.PostForm.Get(v.field))
-	if !v.VerifyCSRF(token) {
+	if !isMadeFrom(v.csrfSecret(), token) { // one from before a renewal ends nothing
+		if v.page { // that may have been open during a login
+			return v.show(w, http.StatusForbidden)
+		}
 		return caddyhttp.Error(http.StatusForbidden, errCSRF)
 	}
 	which := r.PostForm.Get("end")

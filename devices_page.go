@@ -36,13 +36,14 @@ var (
 )
 
 // writeDevicesPage writes the page for browsers.
-func writeDevicesPage(w http.ResponseWriter, result devicesResult) error {
+func writeDevicesPage(w http.ResponseWriter, status int, result devicesResult) error {
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	if header.Get("Content-Security-Policy") == "" {
 		header.Set("Content-Security-Policy", devicesPolicy)
 	}
+	w.WriteHeader(status)
 	return devicesPage.Execute(w, result)
 }
 

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -79,6 +81,7 @@ type shownDevices struct {
 		UserAgent string `json:"user_agent"`
 		Expires   string `json:"expires"`
 	} `json:"sessions"`
+	More      int    `json:"more"`
 	CSRFToken string `json:"csrf_token"`
 }
 
@@ -252,6 +255,94 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		t.Errorf("ending this one is answered %d with the cookie %v", a.StatusCode, c)
 	}
 	laptop.get("/account/sessions").want(t, http.StatusUnauthorized, "401")
+}
+
+// A page that was open during another login, as after a change of the password that
+// it asks for, has a token that is no longer good: its buttons led to an empty page.
+func TestDevices_aPageFromBeforeALoginIsShownAnew(t *testing.T) {
+	s := start(t, devicesSite, "TRACK", tracked(t))
+	other, v := s.visitor(), s.visitor()
+	id := other.get("/login?user=alice").body
+	v.get("/login?user=alice")
+	stale := v.devices().CSRFToken
+	v.get("/login?user=alice")
+	press := func(token string, headers ...string) *answer {
+		return v.submit("/account/sessions", url.Values{"end": {id}, "csrf_token": {token}}, headers...)
+	}
+
+	a := press(stale, "Accept", "text/html,*/*;q=0.8")
+	other.get("/who").want(t, http.StatusOK, "alice")
+	for _, want := range []string{"nothing was ended", "Your sessions", id} {
+		if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, want) {
+			t.Fatalf("the answer is %d and lacks %q: %s", a.StatusCode, want, a.body)
+		}
+	}
+	_, after, _ := strings.Cut(a.body, `name="csrf_token" value="`)
+	fresh, _, _ := strings.Cut(after, `"`)
+	if a := press(fresh, "Accept", "text/html,*/*;q=0.8"); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("pressed again on that page it is answered %d", a.StatusCode)
+	}
+	other.get("/who").want(t, http.StatusOK, "")
+	press(stale, "Accept", "application/json").want(t, http.StatusForbidden, "403")
+	if page := v.get("/account/sessions", "Accept", "text/html").body; strings.Contains(page, "nothing was ended") {
+		t.Error("the page says so without a reason")
+	}
+}
+
+// Who knew a session before a renewal, as after a change of the password, must end
+// none of the user's in the seconds that its older token can still be read.
+func TestDevices_anOlderTokenEndsNothing(t *testing.T) {
+	s := start(t, devicesSite, "TRACK", tracked(t))
+	other, v := s.visitor(), s.visitor().withoutJar()
+	id := other.get("/login?user=alice").body
+	old := "session=" + v.get("/login?user=alice").cookie(t).Value
+	var shown shownDevices
+	if err := json.Unmarshal([]byte(v.get("/account/sessions", "Cookie", old, "Accept", "application/json").body), &shown); err != nil {
+		t.Fatal(err)
+	}
+	v.get("/login?user=alice", "Cookie", old)
+	for _, end := range []string{id, "others"} {
+		v.submit("/account/sessions", url.Values{"end": {end}, "csrf_token": {shown.CSRFToken}}, "Cookie", old).want(t, http.StatusForbidden, "403")
+	}
+	other.get("/who").want(t, http.StatusOK, "alice")
+}
+
+// Who signs in with every run of a script has thousands: the page of 20,000 had 14 MB.
+// It shows the newest, says that there are more, and ends all of them.
+func TestDevices_showTheNewestOfVeryMany(t *testing.T) {
+	used := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		if err != nil {
+			return err
+		}
+		caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "__used", 1795566461+n)
+		return next.ServeHTTP(w, r)
+	})
+	s := start(t, devicesSite, "TRACK", used)
+	v, script := s.visitor(), s.visitor().withoutJar()
+	newest := []string{v.get("/login?user=alice&n=0").body}
+	for n := range 130 {
+		id := script.get(fmt.Sprintf("/login?user=alice&n=%d", 130-n)).body
+		newest = append(newest, id)
+	}
+	shown := v.devices()
+	if got := shown.ids(); !slices.Equal(got, newest[:100]) || !shown.Sessions[0].Current || shown.More != 31 {
+		t.Errorf("of 131 sessions %d are shown and %d are more; the newest 100 first: %v", len(got), shown.More, slices.Equal(got, newest[:100]))
+	}
+	page := v.get("/account/sessions", "Accept", "text/html").body
+	if n := strings.Count(page, "<li"); n != 100 || !strings.Contains(page, "older sessions that are not shown: 31") {
+		t.Errorf("the page has %d sessions, and does not say that 31 are not there", n)
+	}
+	oldest := newest[130]
+	if a := v.do(http.MethodDelete, "/account/sessions?id="+oldest, "X-CSRF-Token", shown.CSRFToken); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("to end one that is not shown is answered %d", a.StatusCode)
+	}
+	s.table().wantRows(130)
+	v.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
+	s.table().wantRows(1)
+	if shown = v.devices(); len(shown.Sessions) != 1 || shown.More != 0 {
+		t.Errorf("once the others have ended %d are shown and %d are more", len(shown.Sessions), shown.More)
+	}
 }
 
 // Applications write false, 0 or an empty array for nobody, too: whom such a

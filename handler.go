@@ -82,8 +82,10 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
 	h.backend.metrics.countCookie(cookie)
 	if cookie.ambiguous {
-		h.logger.Warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
-			zap.String("cookie", h.cookie.name(s.secure)))
+		h.twoCookies.Do(func() {
+			h.logger.Warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
+				zap.String("cookie", h.cookie.name(s.secure)))
+		})
 	}
 	if cookie.unknown {
 		h.unknownKey.Do(func() {
@@ -99,6 +101,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	}
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
+	s.overHTTP = s.secure && isOverHTTP(r, s.host)
 }
 
 // countedTimes does something now and then, and says how many times there was a

@@ -174,10 +174,13 @@ type Handler struct {
 	upstream   *upstream
 	logger     *zap.Logger
 
+	twoCookies  *rate.Sometimes // logs requests with two cookies of ours
 	unknownKey  *rate.Sometimes // logs cookies under unknown keys
 	plainCookie *countedTimes   // logs cookies from before there were keys
 	strayed     *rate.Sometimes // logs sessions for another audience
+	crossed     *rate.Sometimes // logs cross-origin requests that were refused
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
+	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
 	foreign     *rate.Sometimes // logs cookies of the application under our name
 	joined      *sync.Map       // *Handler that enclose this one with the same session
 }
@@ -224,10 +227,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
+	h.twoCookies = &rate.Sometimes{Interval: time.Minute}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
 	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
+	h.crossed = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
+	h.dropped = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	h.backend, err = app.backend(settings.Store, h.keys, h.logger)

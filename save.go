@@ -16,6 +16,10 @@ import (
 // errInGrace is why a request under a token that was renewed stores nothing.
 var errInGrace = errors.New("the session was renewed meanwhile")
 
+// errForNobody is why a session does not begin. Nobody would have its cookie, and it
+// would be shown, and count, as one of its user's.
+var errForNobody = errors.New("the client has gone: the session that its request would begin would be nobody's")
+
 // errDropped ends an update whose changes must not be stored: the session it
 // was meant for is over, or is somebody else's by now.
 var errDropped = errors.New("the session has another owner by now")
@@ -39,9 +43,12 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	renewal := s.token != "" && token != s.token
 	unchanged := !renewal && bytes.Equal(data, s.base) && (s.isSure() || len(edits) == 0)
 	grace, closed := s.grace, s.closed
+	begins := !closed && (rec.ID == "" || grace && renewal || s.owner == "" && owner != "")
 	s.mu.Unlock()
 
 	switch {
+	case begins && s.request.Err() != nil:
+		return errForNobody
 	case closed && renewal:
 		return errAfterHeader
 	case rec.ID == "":

@@ -39,6 +39,7 @@ type Session struct {
 	request   context.Context // of the request, without our additions
 	presented ticket          // what the cookie carries
 	secure    bool            // the cookie is a Secure one
+	overHTTP  bool            // it is, and a browser came over http, so it drops it
 	binding   string          // what the request is, as far as sessions are bound to it
 	host      string          // that the client asked for
 	audience  string          // that is configured for the request
