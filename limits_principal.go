@@ -129,10 +129,7 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 	switch {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
-		s.background(doingEnd, rec.ID, func(ctx context.Context) error {
-			defer s.h.backend.endedSession(rec)
-			return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
-		})
+		s.endLater(rec)
 		return s.storeFailed(doingCount, err)
 	case ended > 0:
 		s.h.backend.metrics.tooManySessions.Inc()

@@ -2,11 +2,13 @@ package caddysession_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -161,4 +163,65 @@ func TestMaxPerPrincipal_rejectsTheLogin(t *testing.T) {
 	first.get("/").want(t, http.StatusOK, "user=alice")
 	second.get("/login?user=bob").want(t, http.StatusOK, "in")
 	s.table().wantRows(3) // with that of the guest in its grace
+}
+
+// A login that could not be stored for all anybody knows, and was, has a session
+// that nobody has the cookie of: it takes no room from the user's next login.
+func TestMaxPerPrincipal_aLoginWhoseStoringFailedTakesNoRoom(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		principal user
+		max_per_principal 1 reject
+	}
+	handle /login {
+		session_edit put user {query.user}
+		respond "in"
+	}
+}`, "STORE", store.URL)
+	s.visitor().get("/login?user=bob").want(t, http.StatusOK, "in") // now there is a table
+	store.losesReplies(1000)
+	s.visitor().get("/login?user=alice").want(t, http.StatusServiceUnavailable, "")
+	store.works()
+	alice := s.visitor()
+	within(t, time.Minute, "a login", func() bool { return alice.get("/login?user=alice").StatusCode == http.StatusOK })
+}
+
+// Nor does the second press of the button, for which a session was begun beside the
+// first one's before the store failed.
+func TestMaxPerPrincipal_aSecondPressThatFailedTakesNoRoom(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		principal user
+		max_per_principal 2 reject
+	}
+	handle /login {
+		session_edit put user alice
+		respond "in"
+	}
+	handle /guest {
+		session_edit put cart book
+	}
+}`, "STORE", store.URL)
+	guest := s.visitor().withoutJar()
+	cookie := "session=" + guest.get("/guest").cookie(t).Value
+	guest.get("/login", "Cookie", cookie).want(t, http.StatusOK, "in")
+	var begun atomic.Bool
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path == "/db/query" && begun.Load() {
+			_, _ = io.WriteString(w, "<!doctype html>")
+			return
+		}
+		begun.CompareAndSwap(false, r.URL.Path == "/db/execute")
+		node.ServeHTTP(w, r)
+	}))
+	guest.get("/login", "Cookie", cookie).want(t, http.StatusServiceUnavailable, "")
+	store.works()
+	other := s.visitor()
+	within(t, time.Minute, "a login", func() bool { return other.get("/login").StatusCode == http.StatusOK })
 }

@@ -135,10 +135,16 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
 	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
+		if owner != "" && !errors.Is(err, errBusy) {
+			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
+		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {
 		if err := s.keepMade(ctx, rec, still); err != nil {
+			if owner != "" && errors.As(err, &storeError{}) {
+				s.endLater(rec)
+			}
 			return err
 		}
 	}

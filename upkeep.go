@@ -177,6 +177,14 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 	})
 }
 
+// endLater ends a session that nobody was given, or is to have, in the background.
+func (s *Session) endLater(rec rqlitestore.Record) {
+	s.background(doingEnd, rec.ID, func(ctx context.Context) error {
+		defer s.h.backend.endedSession(rec)
+		return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
+	})
+}
+
 // rotationDue reports whether the token is old enough for a new one, or was
 // issued under another key than the first. An older token that is still in use
 // after the grace says that the response with the newer one got lost; it is

@@ -10,9 +10,10 @@ import (
 )
 
 var (
-	errNoToken = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
-	errExited  = errors.New("apply ended its goroutine, as FailNow of a test does: it has to return an error")
-	errTooMany = fmt.Errorf("%w, by too many to tell whether this was stored", ErrConflict)
+	errNoToken  = errors.New("apply returned a record without a token: it has to return the one that it got, changed")
+	errExited   = errors.New("apply ended its goroutine, as FailNow of a test does: it has to return an error")
+	errCutShort = fmt.Errorf("%w, and then there was no answer in time", ErrConflict)
+	errTooMany  = fmt.Errorf("%w, by too many to tell whether this was stored", ErrConflict)
 )
 
 // Update changes a session: apply gets the newest known record and returns it
@@ -247,7 +248,7 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
-			noteAll(applied, ErrConflict)
+			noteAll(applied, errCutShort)
 			if pause(ctx, try) {
 				continue // the same changes, on what is there now
 			}

@@ -192,6 +192,33 @@ var updateCases = []storeCase{
 			}
 		}
 	}},
+	{"Update_thatGetsNoAnswerAfterAConflictSaysSo", func(t *testing.T, e *env) {
+		other := e.store(t)
+		rec := mustCreate(t, other, rqlitestore.Record{Token: "token", ID: "id"})
+		var writes atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				switch {
+				case !strings.HasPrefix(r.URL.Path, "/db/execute"):
+				case writes.Add(1) == 1:
+					if _, err := other.Update(context.Background(), rec, increment); err != nil {
+						t.Error(err)
+					}
+				default:
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		must(t, s.Prepare(context.Background()))
+		writes.Store(0)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if _, err := s.Update(ctx, rec, increment); !errors.Is(err, rqlitestore.ErrConflict) || !strings.Contains(err.Error(), "no answer") {
+			t.Errorf("got %v", err)
+		}
+	}},
 	{"Update_thatTooManyOthersCameBeforeSaysSo", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {

@@ -172,11 +172,11 @@ func (c *call) another(wanted role) *node {
 	var found *node
 	for i := range nodes {
 		n := nodes[(first+i)%len(nodes)]
-		if !c.usable(n) {
+		if !c.usable(n) || n.followsElsewhere() != "" {
 			continue
 		}
 		switch said := n.lastWord(time.Time{}); {
-		case said == roleForeign, wanted == roleFollower && said == roleLeader:
+		case wanted == roleFollower && said == roleLeader:
 		case wanted == roleUnknown || said == wanted:
 			return n
 		case found == nil:

@@ -56,7 +56,8 @@
 // Nodes that lead at the same time are of two clusters: one was not joined, or has
 // lost its data. Of these the breaker is open, too, but for the one that most
 // others follow, or that was found first, until they follow that one. A node that
-// follows another leader while ours leads is not asked to forward either.
+// follows another leader while ours leads is not asked to forward either, and is not
+// taken for ours when it comes to lead there.
 //
 // Creating a Transport does no I/O. It opens with every node down and works
 // soon after they are up.

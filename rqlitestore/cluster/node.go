@@ -34,9 +34,8 @@ type role int
 const (
 	roleUnknown  role = iota
 	roleLeader        // it answered a linearizable read
-	roleFollower      // it knows a leader, who is somebody else
+	roleFollower      // it knows a leader, who is somebody else; of which cluster, elsewhere tells
 	roleLost          // it knows no leader
-	roleForeign       // it follows the leader of another cluster
 	roleDenied        // it does not let us ask
 	roleFailed        // it did not answer
 )

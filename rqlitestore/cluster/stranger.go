@@ -24,6 +24,9 @@ func (t *Transport) claim(n *node, asked time.Time) {
 		if !n.closed.Load() || t.view.Load() == v && asked.Before(v.since) {
 			return // it is left out, or its answer is older than what is known
 		}
+		if n.followsElsewhere() != "" && !t.isFollowed(n) {
+			return // it has come to lead the cluster in which it followed
+		}
 		if t.leaderInstead(n, v.leader) {
 			return
 		}
@@ -98,6 +101,16 @@ func (t *Transport) askAllBut(n *node) map[*node]word {
 	return words
 }
 
+// isFollowed reports whether another node of our cluster names n as its leader.
+func (t *Transport) isFollowed(n *node) bool {
+	for other, w := range t.askAllBut(n) {
+		if !w.leads && w.name != "" && w.name == n.calledName() && other.followsElsewhere() == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // follow is called when n has answered as one that follows a leader who goes by
 // this name. Where ours leads all the same, n is in another cluster, and what it
 // passes on is answered with other rows: nothing is, until it follows ours.
@@ -114,11 +127,9 @@ func (t *Transport) follow(n *node, name string, asked time.Time) {
 	case known == "" || name == known || name == n.base.Host || before == "" && !t.areApart(ours, n, name):
 		// A proxy before n may put its own address there.
 		n.setElsewhere("", asked)
-		n.says(roleFollower, asked)
 		if n.whyStranger() != nil {
 			t.takeIn(n)
 		}
-		return
 	default:
 		err := fmt.Errorf("it follows a leader, %s, of another cluster than %s: join it to that one (stop it, empty its data directory, start it with -join), or take its address out of the config", name, ours.name)
 		n.fail(err)
@@ -126,7 +137,7 @@ func (t *Transport) follow(n *node, name string, asked time.Time) {
 			t.observe(Stranger, n, err)
 		}
 	}
-	n.says(roleForeign, asked)
+	n.says(roleFollower, asked)
 }
 
 // areApart reports whether ours leads and n goes on to name another leader. While
@@ -142,6 +153,9 @@ func (t *Transport) areApart(ours, n *node, name string) bool {
 func (n *node) setElsewhere(name string, asked time.Time) (tell bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if asked.Before(n.roleAt) {
+		return false // an older question that took longer
+	}
 	if name == "" || n.elsewhere == "" {
 		n.elsewhereSince, n.elsewhereTold = asked, false
 	}

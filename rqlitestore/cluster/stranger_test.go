@@ -265,3 +265,30 @@ func TestTransport_asksNoNodeThatHasJoinedAnotherCluster(t *testing.T) {
 		t.Errorf("the other cluster has answered, with %d rows", rows.NumRows())
 	}
 }
+
+// The leader of another cluster is taken for ours as little when it was one of that
+// cluster's followers before.
+func TestTransport_asksNoFollowerOfAnotherClusterThatComesToLead(t *testing.T) {
+	t.Parallel()
+	leader, stranger := newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
+	var seen witness
+	tr := open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	leader.behave(conduct{request: cutOff, alive: cutOff})
+	stranger.behave(leadingAs("stranger:4001"))
+	if _, _, err := send(t, t.Context(), tr, query); err == nil || !strings.Contains(err.Error(), "another cluster") {
+		t.Errorf("without the cluster: %v", err)
+	}
+
+	// Nor does it keep a node of ours from passing requests on.
+	leader.behave(following("http://unlisted:4001"))
+	eventually(t, "an answer that was passed on", func() bool {
+		_, _, err := send(t, t.Context(), tr, query)
+		return err == nil
+	})
+	if n := len(stranger.requests()); n != 0 {
+		t.Errorf("the other cluster got %d requests", n)
+	}
+}

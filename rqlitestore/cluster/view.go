@@ -41,6 +41,7 @@ func (t *Transport) leaderInstead(n, before *node) bool {
 	}) {
 		return false
 	}
+	n.setElsewhere("", time.Now())
 	t.observe(LeaderFound, n, nil)
 	return true
 }
@@ -92,12 +93,14 @@ func (t *Transport) judge() {
 		}
 		knows := false
 		for _, n := range t.nodes {
-			switch n.lastWord(v.since) {
-			case roleUnknown, roleLeader:
+			switch said := n.lastWord(v.since); {
+			case said == roleUnknown:
 				return false
-			case roleFollower, roleDenied:
+			case n.followsElsewhere() != "": // it speaks of another cluster
+			case said == roleLeader:
+				return false
+			case said == roleFollower, said == roleDenied:
 				knows = true
-			case roleLost, roleForeign, roleFailed:
 			}
 		}
 		v.elsewhere = knows
