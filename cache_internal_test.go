@@ -41,6 +41,24 @@ func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
 	}
 }
 
+// What answers nobody any more takes no memory.
+func TestReadCache_keepsNothingThatIsTooOld(t *testing.T) {
+	c := newTestCache(t, time.Millisecond)
+	for n := range 1000 {
+		c.store(fmt.Sprint(n), 0)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		c.entries.CleanUp()
+		kept := c.entries.EstimatedSize()
+		if kept == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sessions are kept that are too old for every handler", kept)
+		}
+	}
+}
+
 type testCache struct{ *readCache }
 
 func newTestCache(t testing.TB, age time.Duration) testCache {
