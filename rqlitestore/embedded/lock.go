@@ -49,7 +49,7 @@ func lockFile(file string) (*flock.Flock, error) {
 // openError says what to do about an error from opening file.
 func openError(file string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
 	case sqlite.CannotOpen(err), sqlite.ReadOnly(err): // SQLite names the file and means the log, too
 		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
