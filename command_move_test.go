@@ -380,6 +380,18 @@ func TestCommand_importRefusesWhatIsNoExport(t *testing.T) {
 	if strings.Contains(s.readLog(), "hunter2") {
 		t.Error("the log has what was in the file")
 	}
+	wide := []byte{0xff, 0xfe} // what > of Windows PowerShell makes of an export
+	for _, c := range good {
+		wide = append(wide, c, 0)
+	}
+	for name, content := range map[string][]byte{"UTF-16": wide, "UTF-8": append([]byte("\ufeff"), good...)} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, notes, err := s.cli("import", file); err == nil || !strings.Contains(notes, "byte order mark") {
+			t.Errorf("%s: %v %s", name, err, notes)
+		}
+	}
 	writeRows(t, file, 3000)
 	long, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
