@@ -206,9 +206,13 @@ func TestNode_synchronousIsSet(t *testing.T) {
 		n := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{Synchronous: setting})
 		t.Cleanup(func() { n.Close() })
 		// In a request that also writes, so that the connection is the one that writes.
-		status, body := roundTrip(t, n, "/db/request", `["CREATE TABLE t (a)", "PRAGMA synchronous"]`)
+		status, body := roundTrip(t, n, "/db/request", `["CREATE TABLE t (a)", "PRAGMA synchronous", "PRAGMA fullfsync"]`)
 		if status != 200 || !strings.Contains(body, `"values":[[`+want+`]]`) {
 			t.Errorf("synchronous %q: %d %s", setting, status, body)
+		}
+		// Without it what was synced is in the drive's memory on macOS, and gone with the power.
+		if !strings.Contains(body, `{"columns":["fullfsync"],"types":["integer"],"values":[[1]]}`) {
+			t.Errorf("synchronous %q: fullfsync is off: %s", setting, body)
 		}
 	}
 }
