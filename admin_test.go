@@ -509,7 +509,7 @@ $SITE {
 		t.Fatal(err)
 	}
 	dir := s.names["DIR"]
-	want := sorted(dir+"/a/same.db", dir+"/b/same.db", "other.db/carts", "127.0.0.1:1")
+	want := sorted(filepath.Join(dir, "a", "same.db"), filepath.Join(dir, "b", "same.db"), "other.db/carts", "127.0.0.1:1")
 	if got := names(s); !slices.Equal(got, want) {
 		t.Errorf("the stores are %v, want %v", got, want)
 	}
@@ -517,7 +517,7 @@ $SITE {
 		t.Errorf("without a name the answer is %d %q", a.StatusCode, a.body)
 	}
 	id := s.visitor().get("/a").body
-	for _, name := range []string{dir + "/a/same.db"} {
+	for _, name := range []string{filepath.Join(dir, "a", "same.db")} {
 		one := adminInto[caddysession.SessionStatus](s, http.MethodGet, "/session/sessions/"+id+"?store="+url.QueryEscape(name))
 		if one.ID != id || one.Principal != "" {
 			t.Errorf("the session is %+v", one)

@@ -50,11 +50,9 @@ func newReadCache() *readCache {
 			}
 			return uint32(entryWeight + len(token) + 2*len(e.rec.Data)) // sealed and opened
 		},
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, cacheEntry]) time.Duration {
-			if e.Value.isEnd() {
-				return time.Duration(c.oldest.Load())
-			}
-			return cacheMaxAge
+		// What is older is no answer to anybody; it would take memory for nothing.
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(otter.Entry[string, cacheEntry]) time.Duration {
+			return time.Duration(c.oldest.Load())
 		}),
 	})
 	return c

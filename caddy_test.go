@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ const globals = `
 // one of the test's own. Names come in pairs: the name and its value.
 func start(t testing.TB, config string, names ...string) *server {
 	t.Helper()
-	dir := t.TempDir()
+	dir := caddyDir(t)
 	t.Setenv("XDG_DATA_HOME", dir)
 	t.Setenv("XDG_CONFIG_HOME", dir)
 	s := &server{t: t, names: map[string]string{"DIR": dir, "ADMIN": "off"}, log: filepath.Join(dir, "caddy.log")}
@@ -82,6 +83,22 @@ func start(t testing.TB, config string, names ...string) *server {
 		}
 	})
 	return s
+}
+
+// caddyDir is a directory of the test's own for a Caddy in this process: that
+// keeps the log of its last config open, and Windows removes no open file.
+func caddyDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "caddy-session")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil && runtime.GOOS != "windows" {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // load gives Caddy another Caddyfile; names that are in use stay what they are.

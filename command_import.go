@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -144,6 +145,9 @@ func (m *importer) run() error {
 		if err != nil {
 			return err
 		}
+		if m.state.Offset == 0 && isReencoded(chunk) {
+			return errors.New("the file begins with a byte order mark: a program has changed it on its way, as > of Windows PowerShell does; let export write to a file, not to -")
+		}
 		if len(chunk) > 0 {
 			if err := m.send(chunk); err != nil {
 				return err
@@ -154,6 +158,13 @@ func (m *importer) run() error {
 			return m.forget()
 		}
 	}
+}
+
+// isReencoded reports whether text begins with a byte order mark, of UTF-16 or UTF-8.
+func isReencoded(text []byte) bool {
+	return slices.ContainsFunc([]string{"\xff\xfe", "\xfe\xff", "\xef\xbb\xbf"}, func(mark string) bool {
+		return bytes.HasPrefix(text, []byte(mark))
+	})
 }
 
 // nextChunk reads whole lines.

@@ -188,7 +188,7 @@ func TestCommand_saysWhatIsWrong(t *testing.T) {
 		{"stats --watch -1s", "not -1s"},
 		{"list --address 127.0.0.1:1", "is Caddy running? With `admin off` it has none"},
 		{"list --address " + strings.TrimPrefix(s.names["SITE"], "http://"), "is not of Caddy's admin API"},
-		{"import " + s.names["DIR"] + "/none", "no such file"},
+		{"import " + s.names["DIR"] + "/none", "/none: "}, // and then what the system says of such a file
 		{"sessions", "unknown command"},
 	} {
 		out, notes, err := s.cli(strings.Fields(test.args)...)

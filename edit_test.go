@@ -68,6 +68,7 @@ $SITE {
 		"increment from none":   {``, "/increment", "||1||"},
 		"increment":             {`{"n":41}`, "/increment", "||42||"},
 		"increment exactly":     {`{"n":9007199254740993}`, "/increment", "||9007199254740994||"},
+		"beyond 32 bits":        {`{"n":2147483647}`, "/increment", "||2147483648||"},
 		"increment no number":   {`{"n":"x"}`, "/increment", "||1||"},
 		"decrement":             {`{"n":1}`, "/decrement", "||-2||"},
 		"remove":                {`{"user":"u","a":1,"b":2}`, "/remove", "u||||"},

@@ -119,7 +119,7 @@ $SITE, $TLS {
 func TestRevalidate_cutsDownloadsShort(t *testing.T) {
 	const size = 1 << 40 // so much that none comes to its end
 	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 		_, _ = io.Copy(w, endless{})
 	})
 	s := start(t, `

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +41,7 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 		"/put": func(w http.ResponseWriter, r *http.Request) {
 			m := caddysession.FromContext(r.Context()).Manager()
 			m.Put(r.Context(), "string", "text")
-			m.Put(r.Context(), "int", 1<<60)
+			m.Put(r.Context(), "int", math.MaxInt)
 			m.Put(r.Context(), "int64", int64(1<<60))
 			m.Put(r.Context(), "float", 1.5)
 			m.Put(r.Context(), "bool", true)
@@ -50,7 +52,7 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 		"/get": func(w http.ResponseWriter, r *http.Request) {
 			m := caddysession.FromContext(r.Context()).Manager()
 			ctx := r.Context()
-			fmt.Fprint(w, m.GetString(ctx, "string"), m.GetInt(ctx, "int") == 1<<60, m.GetInt64(ctx, "int64") == 1<<60,
+			fmt.Fprint(w, m.GetString(ctx, "string"), m.GetInt(ctx, "int") == math.MaxInt, m.GetInt64(ctx, "int64") == 1<<60,
 				m.GetFloat(ctx, "float"), m.GetBool(ctx, "bool"), m.GetBytes(ctx, "bytes"), m.GetTime(ctx, "time").Equal(at),
 				m.Exists(ctx, "nothing"), m.GetString(ctx, "nothing"))
 		},
@@ -483,7 +485,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 		"/put": func(_ http.ResponseWriter, r *http.Request) {
 			for name, value := range map[string]any{
 				"int": 5, "int64": int64(5), "int32": int32(5), "int8": int8(5), "uint": uint(5), "uint64": uint64(5), "uint8": uint8(5),
-				"below": uint(1), "text": "5",
+				"below": uint(1), "text": "5", "wide": uint32(math.MaxUint32),
 			} {
 				_ = caddysession.FromContext(r.Context()).Put(name, value)
 			}
@@ -502,7 +504,11 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 	})
 	v := s.visitor()
 	v.get("/put").cookie(t)
-	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, ")
+	wide := "int"
+	if strconv.IntSize < 64 {
+		wide = "int64"
+	}
+	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, wide 4294967297 "+wide+", ")
 }
 
 // What was given to a change is the caller's to go on with.

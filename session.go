@@ -267,17 +267,25 @@ func plus(value any, n int) any {
 	if number.CanUint() {
 		total := number.Uint() + uint64(n)
 		if n < 0 && number.Uint() < uint64(-n) || number.OverflowUint(total) {
-			return int(number.Uint()) + n
+			return integer(int64(number.Uint()) + int64(n))
 		}
 		sum.SetUint(total)
 		return sum.Interface()
 	}
 	total := number.Int() + int64(n)
 	if number.OverflowInt(total) {
-		return int(total)
+		return integer(total)
 	}
 	sum.SetInt(total)
 	return sum.Interface()
+}
+
+// integer returns an int, or an int64 where that is too narrow, as it is on 32 bits.
+func integer(n int64) any {
+	if int64(int(n)) == n {
+		return int(n)
+	}
+	return n
 }
 
 // change makes an edit on scs's values and remembers it for a lost race. It

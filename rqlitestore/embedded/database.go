@@ -100,6 +100,7 @@ func (db *database) openWriter(o Options) (conn *sqlite.Conn, err error) {
 		"PRAGMA journal_mode=WAL",
 		synchronous,
 		"PRAGMA journal_size_limit=16777216",
+		"PRAGMA schema_version", // opens the log: where that cannot be, it is known now
 	} {
 		if err := conn.Exec(sql); err != nil {
 			conn.Close()

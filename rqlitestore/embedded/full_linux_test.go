@@ -73,8 +73,14 @@ func writeOnSmallDisk(args []string) error {
 // On a full disk it is certain that a write stored nothing, so nobody has to ask what became of it.
 func TestNode_fullDiskLeavesNoDoubt(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command(os.Args[0], t.TempDir())
-	cmd.Env = append(os.Environ(), roleVariable+"=writer on a small disk")
+	runWithMounts(t, "writer on a small disk", t.TempDir())
+}
+
+// runWithMounts runs the test binary once more, in a role that mounts file systems of its own.
+func runWithMounts(t *testing.T, role string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},

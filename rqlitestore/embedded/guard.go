@@ -53,7 +53,7 @@ func guardPragma(s string) error {
 	switch name {
 	case "wal_checkpoint":
 		return errPragma
-	case "journal_mode", "wal_autocheckpoint", "synchronous", "query_only", "locking_mode", "writable_schema":
+	case "journal_mode", "wal_autocheckpoint", "synchronous", "fullfsync", "query_only", "locking_mode", "writable_schema":
 		if assigns {
 			return errPragma
 		}

@@ -66,10 +66,13 @@ func unlock(lock *flock.Flock) error {
 // openError says what to do about an error from opening file.
 func openError(file string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
 	case sqlite.CannotOpen(err), sqlite.ReadOnly(err): // SQLite names the file and means the log, too
 		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
+	case sqlite.CannotShare(err): // by its own words the disk is broken
+		return fmt.Errorf("open session database %s: %w: this file system cannot map files into memory, as some of networks and of folders that are "+
+			"shared with a container or a virtual machine cannot: name a file on a local disk or volume", file, err)
 	case sqlite.NotADatabase(err):
 		return fmt.Errorf("open session database %s: %w: move that file away, or name another", file, err)
 	case sqlite.Damaged(err): // by a copy that was cut short, or a disk

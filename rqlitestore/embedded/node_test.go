@@ -208,16 +208,25 @@ func TestNode_synchronousIsSet(t *testing.T) {
 		n := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{Synchronous: setting})
 		t.Cleanup(func() { n.Close() })
 		// In a request that also writes, so that the connection is the one that writes.
-		status, body := roundTrip(t, n, "/db/request", `["CREATE TABLE t (a)", "PRAGMA synchronous"]`)
+		status, body := roundTrip(t, n, "/db/request", `["CREATE TABLE t (a)", "PRAGMA synchronous", "PRAGMA fullfsync"]`)
 		if status != 200 || !strings.Contains(body, `"values":[[`+want+`]]`) {
 			t.Errorf("synchronous %q: %d %s", setting, status, body)
+		}
+		// Without it what was synced is in the drive's memory on macOS, and gone with the power.
+		if !strings.Contains(body, `{"columns":["fullfsync"],"types":["integer"],"values":[[1]]}`) {
+			t.Errorf("synchronous %q: fullfsync is off: %s", setting, body)
 		}
 	}
 }
 
 func TestNode_connectIsOneLine(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "sessions.db")
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the file stays open, and Windows removes no such file
+	file := filepath.Join(dir, "sessions.db")
 	conn, err := embedded.Connect(file)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +260,7 @@ func TestNode_errorsNameTheFileAndWhatToDo(t *testing.T) {
 	}
 	for _, c := range []struct{ name, file, want string }{
 		{"not a database", plain, "file is not a database"},
-		{"below a file", filepath.Join(plain, "sessions.db"), "not a directory: name a file where"},
+		{"below a file", filepath.Join(plain, "sessions.db"), ": name a file where"},
 		{"cut short", short, "malformed: put a backup in its place"},
 		{"a lock that is none", locked, "plain.lock is no regular file: remove it"},
 		{"a directory", directory, "is a directory: name a file in it"},

@@ -80,11 +80,17 @@ func Open(path string, readOnly bool, busy time.Duration) (*Conn, error) {
 	sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	sqlite3.Xsqlite3_limit(c.tls, c.db, sqlite3.SQLITE_LIMIT_LENGTH, maxValue)
 	sqlite3.Xsqlite3_busy_timeout(c.tls, c.db, int32(busy.Milliseconds()))
-	// What it takes to undo a large statement, or to sort, would else go to a file in /tmp, which is not to be written
-	// to where the root of a container or of a service is read-only. It is no more than the statement changes or reads.
-	if err := c.Exec("PRAGMA temp_store=MEMORY"); err != nil {
-		c.Close()
-		return nil, err
+	for _, sql := range []string{
+		// What it takes to undo a large statement, or to sort, would else go to a file in /tmp, which is not to be written
+		// to where the root of a container or of a service is read-only. It is no more than the statement changes or reads.
+		"PRAGMA temp_store=MEMORY",
+		// On macOS a sync leaves the data in the drive's memory, which a power cut empties, unless it is asked for more.
+		"PRAGMA fullfsync=1",
+	} {
+		if err := c.Exec(sql); err != nil {
+			c.Close()
+			return nil, err
+		}
 	}
 	return c, nil
 }

@@ -43,6 +43,12 @@ func Full(err error) bool { return is(err, sqlite3.SQLITE_FULL) }
 // Busy says whether another process held a lock for longer than the busy timeout.
 func Busy(err error) bool { return is(err, sqlite3.SQLITE_BUSY) }
 
+// CannotShare says whether the file system cannot map a file into memory, which the index of the log has to be.
+func CannotShare(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Code == sqlite3.SQLITE_IOERR_SHMMAP
+}
+
 func is(err error, code int) bool {
 	var e *Error
 	return errors.As(err, &e) && e.primary() == code
