@@ -44,6 +44,9 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	recs, next, err := s.backend.store.RqliteStore.List(r.Context(), o)
+	if errors.Is(err, rqlitestore.ErrAfter) {
+		return errCursor
+	}
 	if err != nil {
 		return s.unavailable(err)
 	}
@@ -132,5 +135,7 @@ func openCursor(cursor string) (token string, err error) {
 			return string(opened), nil
 		}
 	}
-	return "", apiError(http.StatusBadRequest, "%w", errors.New("after is not from a page of this Caddy: begin again without it"))
+	return "", errCursor
 }
+
+var errCursor = apiError(http.StatusBadRequest, "after is not from a page of this list, or not of this Caddy: begin again without it")
