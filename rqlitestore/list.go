@@ -13,9 +13,9 @@ import (
 
 const defaultListLimit = 100
 
-// ErrAfter: what a page is to begin behind is not what List returned as next with
+// errAfter: what a page is to begin behind is not what List returned as next with
 // another page of the same principals.
-var ErrAfter = errors.New("list sessions: after is not from a page of this list")
+var errAfter = errors.New("list sessions: after is not from a page of this list")
 
 // ListOptions say which sessions [RqliteStore.List] returns.
 type ListOptions struct {
@@ -80,7 +80,7 @@ func parsePlace(after string) (p place, err error) {
 		p.below, err = strconv.ParseInt(below, 10, 64)
 	}
 	if err != nil || p.index < 0 {
-		return place{}, ErrAfter
+		return place{}, errAfter
 	}
 	return p, nil
 }
