@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -32,10 +31,11 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	}
 	query := r.URL.Query()
 	var o rqlitestore.ListOptions
-	if name := query.Get("principal"); name != "" {
+	name := query.Get("principal")
+	if name != "" {
 		o.Principals = s.lease.keys.principalHashes(name)
 	}
-	if o.After, err = openCursor(query.Get("after")); err != nil {
+	if o.After, err = openCursor(query.Get("after"), name); err != nil {
 		return err
 	}
 	if limit := query.Get("limit"); limit != "" {
@@ -50,7 +50,7 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	if len(recs) == 0 && len(o.Principals) > 0 && o.After == "" && s.unnamed() {
 		return errNoPrincipals
 	}
-	result := ListResult{Store: s.name, Sessions: make([]SessionStatus, 0, len(recs)), Next: sealCursor(next)}
+	result := ListResult{Store: s.name, Sessions: make([]SessionStatus, 0, len(recs)), Next: sealCursor(next, name)}
 	for _, rec := range recs {
 		if rec.ID == "" {
 			continue // a row of another program that shares the table: no cookie leads to it
@@ -97,7 +97,8 @@ var errNoPrincipals = apiError(http.StatusBadRequest,
 func (l *lease) unnamed() bool { return len(l.owners) == 0 }
 
 // cursors are sealed: where a page ends is the hash of a token, which is not to
-// be shown and would stand in Caddy's log as part of the next request.
+// be shown and would stand in Caddy's log as part of the next request. They are good
+// for the sessions of the same principal, or for all.
 var cursorSeal = func() cipher.AEAD {
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
@@ -114,23 +115,25 @@ var cursorSeal = func() cipher.AEAD {
 	return seal
 }()
 
-func sealCursor(token string) string {
-	if token == "" {
+func sealCursor(next, principal string) string {
+	if next == "" {
 		return ""
 	}
-	return base64.RawURLEncoding.EncodeToString(cursorSeal.Seal(nil, nil, []byte(token), nil))
+	return base64.RawURLEncoding.EncodeToString(cursorSeal.Seal(nil, nil, []byte(next), []byte(principal)))
 }
 
-func openCursor(cursor string) (token string, err error) {
+func openCursor(cursor, principal string) (after string, err error) {
 	if cursor == "" {
 		return "", nil
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err == nil {
 		var opened []byte
-		if opened, err = cursorSeal.Open(nil, nil, sealed, nil); err == nil {
+		if opened, err = cursorSeal.Open(nil, nil, sealed, []byte(principal)); err == nil {
 			return string(opened), nil
 		}
 	}
-	return "", apiError(http.StatusBadRequest, "%w", errors.New("after is not from a page of this Caddy: begin again without it"))
+	return "", errCursor
 }
+
+var errCursor = apiError(http.StatusBadRequest, "after is not from a page of this list, or not of this Caddy: begin again without it")

@@ -233,6 +233,12 @@ func TestAdmin_listsPageByPage(t *testing.T) {
 			t.Errorf("pages of %d have the sessions %v, want %v", limit, got, want)
 		}
 	}
+	for from, other := range map[string]string{"": "principal=alice&", "principal=alice&": "", "principal=bob&": "principal=alice&"} {
+		next := adminInto[caddysession.ListResult](s, http.MethodGet, "/session/sessions?limit=1&"+from).Next
+		if a := s.admin(http.MethodGet, "/session/sessions?"+other+"after="+next, ""); a.StatusCode != http.StatusBadRequest {
+			t.Errorf("what a page of %q ends with begins one of %q: %d", from, other, a.StatusCode)
+		}
+	}
 }
 
 func TestAdmin_endsSessions(t *testing.T) {

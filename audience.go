@@ -49,14 +49,19 @@ func askedHost(r *http.Request) string {
 // as HTTP/1.0 allows: it must not be taken for none, which is good anywhere.
 const noHost = "(no host)"
 
-// canonicalHost is a host in lower case, without its port.
+// canonicalHost is a host in lower case, without its port. Two that Caddy, or a
+// browser with its cookies, tells apart stay two, as one with a dot at the end:
+// whatever site answers to any host would begin sessions of another one else. And
+// none looks like a domain.
 func canonicalHost(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
-	inherit(&host, noHost)
-	return host
+	if name == "" || strings.HasPrefix(name, ".") {
+		return noHost
+	}
+	return strings.ToLower(name)
 }
 
 // isMeantFor reports whether a session that was begun for an audience is good

@@ -59,7 +59,8 @@ func TestAudience_ofASession(t *testing.T) {
 		good             bool
 	}{
 		"itself":                                     {none, none, none, "shop.test", nil, true},
-		"itself, in another spelling":                {none, none, none, "SHOP.test.", nil, true},
+		"itself, in another spelling":                {none, none, none, "SHOP.test", nil, true},
+		"another to browsers":                        {none, none, none, "shop.test.", nil, false},
 		"another site":                               {none, none, none, "tool.test", nil, false},
 		"a host below":                               {none, none, none, "help.shop.test", nil, false},
 		"a host below, of the domain":                {domain, none, domain, "help.shop.test", nil, true},
@@ -134,6 +135,45 @@ $SITE {
 			t.Errorf("where it was begun: %q, %v", body, err)
 		}
 		s.visitor().withoutJar().get("/", "Cookie", "session="+cookie.Value).want(t, http.StatusOK, "user=")
+	}
+}
+
+// A site that answers to any host begins no session of another site, which Caddy
+// tells from what the client calls it.
+func TestAudience_ofAnyHost(t *testing.T) {
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	start(t, `
+http://shop.test:$PORT {
+	session
+	respond "the shop: user={http.session.data.user}"
+}
+:$PORT {
+	session
+	session_edit /login put user alice
+	respond "any host: user={http.session.data.user}"
+}`, "PORT", port)
+	ask := func(path, host, cookie string) *answer {
+		t.Helper()
+		conn := sendRaw(t, "127.0.0.1:"+port, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nCookie: session="+cookie+"\r\nConnection: close\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &answer{Response: res, body: string(body)}
+	}
+	for _, host := range []string{
+		"shop.test.", "shop.test.:" + port, "[[shop.test]]", "[shop.test.]", // the shop's, but for the spelling
+		".shop.test", ".test", ".test:" + port, "[.test]", // a domain above it
+	} {
+		cookie := ask("/login", host, "").cookie(t)
+		ask("/", host, cookie.Value).want(t, http.StatusOK, "any host: user=alice")
+		if got := ask("/", "shop.test", cookie.Value).body; got != "the shop: user=" {
+			t.Errorf("begun as %s: %s", host, got)
+		}
 	}
 }
 

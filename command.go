@@ -166,7 +166,12 @@ func mayPass(err error) bool {
 	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError || answer.status == http.StatusNotFound
 }
 
-// printJSON writes one JSON value on a line.
+// printJSON writes one JSON value on a line. It may go to a terminal, too.
 func (c *client) printJSON(value any) error {
-	return json.NewEncoder(c.out).Encode(value)
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, escapeControls(encoded))
+	return err
 }

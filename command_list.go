@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/dustin/go-humanize"
@@ -195,7 +196,8 @@ func escapeControls(text []byte) string {
 		if r == '\n' || unicode.IsPrint(r) {
 			b.WriteRune(r)
 		} else if r > 0xffff {
-			b.WriteRune(unicode.ReplacementChar)
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
 		} else {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}

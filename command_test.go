@@ -73,7 +73,8 @@ func TestCommand_asAUserSeesIt(t *testing.T) {
 	s := startWithAdmin(t, adminSite, "STORE", "")
 	_, id := s.signIn("alice")
 	s.signIn("alice")
-	evil, evils := s.signIn("\x1b[31mred\u009b5m" + strings.Repeat("x", 50))
+	name := "\x1b[31mred\u009b5m\U000e0001" + strings.Repeat("x", 50)
+	evil, evils := s.signIn(name)
 
 	s.wantRun(`
 STORE        KIND      TABLE     STATE    SESSIONS  KEYS
@@ -108,14 +109,18 @@ values
 	if out := s.run("show", id); strings.Contains(out, "book") {
 		t.Errorf("values are shown to somebody who did not ask:\n%s", out)
 	}
-	for _, args := range [][]string{{"list"}, {"show", evils, "--values"}} {
-		if out := s.run(args...); strings.ContainsAny(out, "\x1b\u009b") || !strings.Contains(out, "red") {
+	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", evils, "--values"}, {"show", evils, "--values", "--json"}} {
+		if out := s.run(args...); strings.ContainsAny(out, "\x1b\u009b\U000e0001") || !strings.Contains(out, "red") {
 			t.Errorf("%v lets control characters through: %q", args, out)
 		}
 	}
+	var one caddysession.SessionStatus
+	if err := json.Unmarshal([]byte(s.run("show", evils, "--json")), &one); err != nil || one.Principal != name {
+		t.Errorf("the principal is %q, want %q: %v", one.Principal, name, err)
+	}
 	evil.get("/remember")
 
-	var one caddysession.SessionStatus
+	one = caddysession.SessionStatus{}
 	lines := strings.Split(strings.TrimSpace(s.run("list", "--json")), "\n")
 	if len(lines) != 3 {
 		t.Fatalf("list --json writes %d lines", len(lines))

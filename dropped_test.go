@@ -110,3 +110,35 @@ func TestDropped_notWhatWasMeantForAnOwnerNamedMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// A login that came too late is not said to be a mistake of whoever made it.
+func TestDropped_aLoginIsNoChangeAfterTheHeader(t *testing.T) {
+	var s *server
+	login := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		session.Get("user")
+		s.alter("DELETE FROM sessions") // a logout elsewhere
+		if err := session.Put("user", "bob"); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK)
+		return nil
+	})
+	s = start(t, `
+$SITE {
+	session {
+		principal user
+	}
+	session_edit /login put user alice
+	handle /again {
+		in_go $LOGIN
+	}
+	respond "{http.session.data.user}"
+}`, "LOGIN", login)
+	v := s.visitor()
+	v.get("/login").want(t, http.StatusOK, "alice")
+	v.get("/again").want(t, http.StatusOK, "")
+	if strings.Contains(s.readLog(), "after the response's header") {
+		t.Error("the log says that a handler changed something after the header")
+	}
+}

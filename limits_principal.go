@@ -74,16 +74,33 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	if s.h.limit.Policy != rejectLogin {
 		return nil
 	}
-	others, err := s.othersOf(ctx, s.h.backend.store, principal)
+	full, err := s.isFull(ctx, principal)
 	if err != nil {
 		return s.storeFailed(doingCount, err)
 	}
-	if len(others) >= s.h.limit.Max {
+	if full {
 		s.h.backend.metrics.tooManySessions.Inc()
 		return errTooManySessions
 	}
 	return nil
 }
+
+// isFull reports whether a principal has as many other sessions as are allowed.
+func (s *Session) isFull(ctx context.Context, principal string) (bool, error) {
+	n := 0
+	err := s.othersOf(ctx, s.h.backend.store, principal, func(others []ownedRow) error {
+		if n += len(others); n >= s.h.limit.Max {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return true, nil
+	}
+	return false, err
+}
+
+var errEnough = errors.New("no more is to be known")
 
 // makeRoom ends what a login that was stored leaves no room for. It is finished
 // even where max_calls would allow no other call: the login is stored already.
@@ -95,27 +112,34 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 	if s.h.limit.Policy == rejectLogin {
 		return s.giveWay(ctx, principal)
 	}
-	others, err := s.othersOf(ctx, s.h.backend.store.RqliteStore, principal)
-	if err == nil && len(others) >= s.h.limit.Max {
-		err = s.endOldest(ctx, principal, others)
-	}
-	if err != nil {
+	if err := s.endOldest(ctx, principal); err != nil {
 		s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
 	}
 	return nil
 }
 
-// endOldest ends the sessions that began first, as many as there are too many.
-func (s *Session) endOldest(ctx context.Context, principal string, others []ownedRow) error {
-	slices.SortFunc(others, func(a, b ownedRow) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.ID, b.ID))
+// endOldest ends the sessions that began first, as many as there are too many. Of
+// a user who has very many, as where the limit is new, it ends them as it finds
+// them, so that a login that runs out of time leaves the next one less to do.
+func (s *Session) endOldest(ctx context.Context, principal string) error {
+	var newest []ownedRow
+	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []ownedRow) error {
+		newest = append(newest, others...)
+		slices.SortFunc(newest, func(a, b ownedRow) int {
+			return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.ID, b.ID))
+		})
+		older := newest[:max(0, len(newest)-s.h.limit.Max+1)]
+		if len(older) == 0 {
+			return nil
+		}
+		recs := make([]rqlitestore.Record, len(older))
+		for i, o := range older {
+			recs[i] = o.Record
+		}
+		newest = slices.Clone(newest[len(older):])
+		_, err := s.endBeyond(ctx, principal, recs...)
+		return err
 	})
-	recs := make([]rqlitestore.Record, len(others))
-	for i, o := range others {
-		recs[i] = o.Record
-	}
-	_, err := s.endBeyond(ctx, principal, recs...)
-	return err
 }
 
 // giveWay ends this session itself if it is one too many: others came at the
@@ -174,11 +198,12 @@ type ownedRow struct {
 	created int // Unix time; 0 where that cannot be read
 }
 
-// othersOf returns the sessions of a principal but this one.
-func (s *Session) othersOf(ctx context.Context, from lister, principal string) (others []ownedRow, err error) {
+// othersOf hands on the sessions of a principal but this one, page by page.
+func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]ownedRow) error) error {
 	own := s.row().ID
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
-	err = pages(ctx, from, options, func(recs []rqlitestore.Record) error {
+	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
+		others := make([]ownedRow, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != own {
 				_, values, _ := s.h.keys.values(rec) // of one that cannot be read there are none
@@ -186,7 +211,6 @@ func (s *Session) othersOf(ctx context.Context, from lister, principal string) (
 				others = append(others, ownedRow{rec, created})
 			}
 		}
-		return nil
+		return page(others)
 	})
-	return others, err
 }

@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -224,4 +225,48 @@ $SITE {
 	store.works()
 	other := s.visitor()
 	within(t, time.Minute, "a login", func() bool { return other.get("/login").StatusCode == http.StatusOK })
+}
+
+// A program that signs in anew for each request leaves a user sessions without
+// number. They are seen and ended all the same, and a limit that is set then holds.
+func TestMaxPerPrincipal_holdsForWhoHasVeryMany(t *testing.T) {
+	const many = 2000
+	const site = `
+$SITE {
+	session {
+		principal user
+		$OPTION
+	}
+	session_edit /login put user alice
+	session_devices /account/sessions
+	respond "user={http.session.data.user}"
+}`
+	s := start(t, site, "OPTION", "lifetime 24h")
+	v := s.visitor()
+	v.get("/login").want(t, http.StatusOK, "user=alice")
+	s.alter(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?1)
+INSERT INTO sessions(token,data,expiry,id,version,writes,principal,rights)
+SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many)
+
+	var shown shownDevices
+	eventually(t, "the sessions to be listed", func() bool {
+		a := v.get("/account/sessions", "Accept", "application/json")
+		return a.StatusCode == http.StatusOK && json.Unmarshal([]byte(a.body), &shown) == nil
+	})
+	if n := len(shown.Sessions) + shown.More; n != many+1 {
+		t.Errorf("%d sessions are listed or said to be more, want %d", n, many+1)
+	}
+
+	s.names["OPTION"] = "max_per_principal 5 reject"
+	s.reload(site)
+	s.visitor().get("/login").want(t, http.StatusForbidden, "")
+	s.names["OPTION"] = "max_per_principal 5"
+	s.reload(site)
+	table := s.table()
+	within(t, time.Minute, "the limit to hold", func() bool { // on a slow machine it takes more than one login
+		newest := s.visitor()
+		newest.get("/login").want(t, http.StatusOK, "user=alice")
+		newest.get("/").want(t, http.StatusOK, "user=alice")
+		return table.count() == 5
+	})
 }

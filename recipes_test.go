@@ -74,6 +74,7 @@ var recipes = map[string]func(t *testing.T){
 		v.get("/", "X-Key", "open-sesame").want(t, http.StatusOK, "Hello alice")
 		v.get("/").want(t, http.StatusOK, "Hello alice")
 		v.get("/", "Remote-User", "mallory").want(t, http.StatusOK, "Hello alice")
+		v.get("/", "Connection", "Remote-User").want(t, http.StatusOK, "Hello alice")
 		s.table().wantRows(1)
 
 		// A gateway that lets strangers see a page has signed nobody in.

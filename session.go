@@ -404,11 +404,12 @@ func (s *Session) Renew() error {
 	if s.isClosed() {
 		return errAfterHeader
 	}
+	defer s.noteChange()
 	return s.renew()
 }
 
+// renew is Renew within a commit, too: what that does is no change for another one.
 func (s *Session) renew() error {
-	defer s.noteChange()
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -95,6 +96,70 @@ $SITE, $TLS {
 	}
 	reverse_proxy $APP
 }`
+
+// A client that got the application to go on with HTTP/2 would send it further
+// requests, with any header, which Caddy takes for the bytes of a tunnel.
+func TestUpstream_noClientGetsPastCaddy(t *testing.T) {
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		asked := strings.Join(r.Header["Upgrade"], ",")
+		if asked == "" {
+			_, _ = io.WriteString(w, "HTTP/1.1 "+r.Header.Get("Http2-Settings"))
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+asked+"\r\n\r\n")
+	})
+	s := start(t, `
+$SITE {
+	session
+	session_edit /login put user alice
+	reverse_proxy $APP {
+		header_up X-User {http.session.data.user}
+	}
+}`, "APP", app.address())
+	site := strings.TrimPrefix(s.url("$SITE"), "http://")
+	cookie := s.visitor().get("/login").cookie(t)
+	for upgrade, want := range map[string]string{
+		"h2c":              "",
+		"H2C":              "",
+		"h2":               "",
+		"HTTP/2.0":         "",
+		"TLS/1.2, h2c":     "",
+		"websocket":        "websocket",
+		"h2c, websocket":   "websocket",
+		"something-else":   "something-else",
+		"h2c\r\nUpgrade: ": "",
+	} {
+		for _, connection := range []string{"Upgrade", "Upgrade, HTTP2-Settings"} {
+			for _, cookies := range []string{"", "Cookie: session=" + cookie.Value + "\r\n"} {
+				conn := sendRaw(t, site, "GET / HTTP/1.1\r\nHost: "+site+"\r\n"+cookies+
+					"Upgrade: "+upgrade+"\r\nConnection: "+connection+"\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n")
+				res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch {
+				case want != "":
+					if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Upgrade") != want {
+						t.Errorf("%q: %s to %q, want to %q", upgrade, res.Status, res.Header.Get("Upgrade"), want)
+					}
+				case res.StatusCode != http.StatusOK:
+					t.Errorf("%q: %s", upgrade, res.Status)
+				default:
+					if body, err := io.ReadAll(res.Body); err != nil || string(body) != "HTTP/1.1 " {
+						t.Errorf("%q: the application answers %q, %v", upgrade, body, err)
+					}
+				}
+				conn.Close()
+			}
+		}
+	}
+}
 
 func TestUpstream_seesNothingThatAClientForged(t *testing.T) {
 	app := newRawApplication(t)

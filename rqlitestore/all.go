@@ -17,7 +17,7 @@ func (s *RqliteStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			recs []Record
 			err  error
 		)
-		if recs, more, err = s.page(ctx, from, nil, pageRows); err != nil {
+		if recs, more, err = s.page(ctx, from, pageRows); err != nil {
 			return nil, fmt.Errorf("list sessions: %w", err)
 		}
 		for _, rec := range recs {

@@ -48,7 +48,7 @@ func (s *RqliteStore) Export(ctx context.Context, after string, yield func(rows 
 }
 
 func (s *RqliteStore) pageOfRows(ctx context.Context, from string) (rows []Row, more bool, err error) {
-	packed, more, err := s.packedPage(ctx, kindExport, s.sql.pageOfRows, from, pageRows)
+	packed, more, err := s.packedPage(ctx, kindExport, s.sql.pageOfRows, hexText(from), pageRows)
 	if err != nil {
 		return nil, false, err
 	}

@@ -29,7 +29,7 @@ func listAll(t testing.TB, s *rqlitestore.RqliteStore, o rqlitestore.ListOptions
 		if next == "" {
 			return recs, pages
 		}
-		if len(page) == 0 || next != page[len(page)-1].Token {
+		if len(page) == 0 || len(o.Principals) == 0 && next != page[len(page)-1].Token {
 			t.Fatalf("a page of %d sessions goes on at another token than its last", len(page))
 		}
 		o.After = next
@@ -73,22 +73,39 @@ var listCases = []storeCase{
 	}},
 	{"List_ofPrincipals", func(t *testing.T, e *env) {
 		s := e.store(t)
-		var want []string
+		of := make(map[string][]string) // the newest first
 		for i := range 60 {
-			rec := rqlitestore.Record{Token: fmt.Sprintf("token%02d", i), ID: fmt.Sprint("id", i), Principal: []string{"", "alice", "x'41'", "bob"}[i%4]}
+			rec := rqlitestore.Record{Token: fmt.Sprintf("token%02d", i*37%60), ID: fmt.Sprint("id", i), Principal: []string{"", "alice", "x'41'", "bob"}[i%4]}
 			mustCreate(t, s, rec)
-			if i%4 == 1 || i%4 == 2 {
-				want = append(want, rec.Token)
-			}
+			of[rec.Principal] = slices.Insert(of[rec.Principal], 0, rec.Token)
 		}
-		for _, limit := range []int{4, 100} {
-			recs, _ := listAll(t, s, rqlitestore.ListOptions{Principals: []string{"x'41'", "alice", "nobody"}, Limit: limit})
-			if !slices.Equal(tokensOf(recs), want) {
-				t.Errorf("limit %d: got %q, want %q", limit, tokensOf(recs), want)
+		renewed := of["alice"][7]
+		mustUpdate(t, s, mustLoad(t, s, renewed), func(r *rqlitestore.Record) { r.Token = "renewed" })
+		of["alice"] = slices.Insert(slices.Delete(of["alice"], 7, 8), 0, "renewed")
+		for _, principals := range [][]string{{"alice"}, {"nobody", "x'41'"}, {"x'41'", "alice", "x'41'"}, {"bob", "nobody", "alice", "nobody"}} {
+			var want []string
+			for i, principal := range principals {
+				if !slices.Contains(principals[:i], principal) {
+					want = append(want, of[principal]...)
+				}
+			}
+			for _, limit := range []int{1, 4, 15, 16, 30, 100} {
+				recs, pages := listAll(t, s, rqlitestore.ListOptions{Principals: principals, Limit: limit})
+				if !slices.Equal(tokensOf(recs), want) {
+					t.Errorf("%q: got %q, want %q", principals, tokensOf(recs), want)
+				}
+				if pages != (len(want)+limit-1)/limit {
+					t.Errorf("%q, limit %d: %d pages of %d sessions", principals, limit, pages, len(want))
+				}
 			}
 		}
 		if recs, _ := listAll(t, s, rqlitestore.ListOptions{Principals: []string{"nobody"}}); len(recs) != 0 {
 			t.Errorf("nobody has %d sessions", len(recs))
+		}
+		for _, after := range []string{"token07", "1", "-1:5", "0:x"} {
+			if _, _, err := s.List(context.Background(), rqlitestore.ListOptions{Principals: []string{"alice"}, After: after}); err == nil {
+				t.Errorf("after %q there is a page", after)
+			}
 		}
 	}},
 	{"List_limitsItsSizeAndItsRows", func(t *testing.T, e *env) {

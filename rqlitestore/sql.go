@@ -111,7 +111,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		remove: `DELETE FROM {sessions} WHERE token IN (SELECT {value} FROM json_each(?1) j)`,
 
 		page:       pageSQL(recordSQL, "superseded IS NULL"),
-		pageOf:     pageSQL(recordSQL, "superseded IS NULL AND principal IN (SELECT {value} FROM json_each(?5) j)"),
+		pageOf:     pageOfSQL(),
 		pageOfRows: pageSQL(rowSQL, "true"),
 		count:      countSQL(),
 		imported:   importSQL(),
