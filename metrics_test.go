@@ -265,7 +265,7 @@ $LIMITED {
 		v.get("/put?user=grace")
 		before := s.scrape()
 		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
-			if bytes.Contains(bodyOf(r), []byte("principal IN")) {
+			if bytes.Contains(bodyOf(r), []byte("ORDER BY rowid DESC")) {
 				_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
 				return
 			}
