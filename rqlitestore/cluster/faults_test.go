@@ -89,7 +89,8 @@ func TestFaults_frozenLeader(t *testing.T) {
 		if settled.failed > 0 || after.failed > 0 {
 			t.Errorf("%d requests failed with a new leader in place, %d after the thaw", settled.failed, after.failed)
 		}
-		if settled.p99 > before.p99*3/2+2*time.Millisecond { // on top of noise
+		t.Logf("F3 freeze leader: p99 from 5 s on to before: %.2f", float64(settled.p99)/float64(before.p99))
+		if settled.p99 > before.p99*3/2+50*time.Millisecond { // to ask the frozen node costs 100 ms at least
 			t.Errorf("p99 is %s while the old leader is frozen, was %s", settled.p99, before.p99)
 		}
 		l.requireNothingLost(t)
