@@ -18,8 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-session/caddy-session/codec"
 )
 
 // CSRF asks requests that change something for the session's token,
@@ -106,17 +104,7 @@ func (s *Session) settleSecret() {
 
 // secretBefore is that of a session which another request has renewed meanwhile.
 func (s *Session) secretBefore() string {
-	s.mu.Lock()
-	base, grace := s.base, s.grace
-	s.mu.Unlock()
-	if !grace {
-		return ""
-	}
-	_, before, err := codec.JSON{}.Decode(base)
-	if err != nil {
-		return "" // it was decoded before
-	}
-	secret, _ := before[csrfKey].(string)
+	secret, _ := s.valuesRead(true)[csrfKey].(string)
 	return secret
 }
 

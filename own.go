@@ -51,20 +51,27 @@ func (s *Session) renewSecret(ctx context.Context) {
 // ownBefore is what the session kept of its own when it was read. Whether it is
 // remembered is scs's, who forgets it with the rest.
 func (s *Session) ownBefore() map[string]any {
-	s.mu.Lock()
-	base, grace := s.base, s.grace
-	s.mu.Unlock()
-	if grace || base == nil {
-		return nil
-	}
-	_, own, err := codec.JSON{}.Decode(base)
-	if err != nil {
-		return nil // it was decoded before
-	}
+	own := s.valuesRead(false)
 	maps.DeleteFunc(own, func(key string, _ any) bool {
 		return !strings.HasPrefix(key, reserved) || key == rememberKey
 	})
 	return own
+}
+
+// valuesRead are all values as they were read or last stored, of a session in the
+// grace or of one that is not; nil of the other.
+func (s *Session) valuesRead(grace bool) map[string]any {
+	s.mu.Lock()
+	base, known := s.base, s.base != nil && s.grace == grace
+	s.mu.Unlock()
+	if !known {
+		return nil
+	}
+	_, values, err := codec.JSON{}.Decode(base)
+	if err != nil {
+		return nil // it was decoded before
+	}
+	return values
 }
 
 // ownSize is how many bytes of encoded values are not the application's.

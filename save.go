@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -292,13 +291,9 @@ func (s *Session) takeBack() {
 		return
 	}
 	s.mu.Lock()
-	base, grace := s.base, s.grace
 	s.edits, s.fresh = nil, ""
 	s.mu.Unlock()
-	var stored map[string]any
-	if base != nil && !grace { // of the values in the grace not all are to be seen
-		_, stored, _ = codec.JSON{}.Decode(base) // it was decoded before
-	}
+	stored := s.valuesRead(false) // of the values in the grace not all are to be seen
 	_ = s.h.manager.Clear(loaded) // asks no store: it cannot fail
 	for key, value := range stored {
 		s.h.manager.Put(loaded, key, value)
