@@ -141,15 +141,3 @@ func (s *Session) checkDomain() {
 			zap.String("domain", domain), zap.String("host", s.host))
 	})
 }
-
-// checkScheme says in the log that browsers drop the session's cookie, which is
-// Secure, as they came over http: visitors would never be signed in.
-func (s *Session) checkScheme() {
-	if !s.overHTTP {
-		return
-	}
-	s.h.dropped.Do(func() {
-		s.h.logger.Warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
-			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
-	})
-}

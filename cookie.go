@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -203,6 +204,18 @@ func isOverHTTP(r *http.Request, host string) bool {
 	}
 	own := "http://" + host
 	return r.Header.Get("Origin") == own || strings.HasPrefix(r.Header.Get("Referer"), own+"/")
+}
+
+// checkScheme says in the log that browsers drop the session's cookie, which is
+// Secure, as they came over http: visitors would never be signed in.
+func (s *Session) checkScheme() {
+	if !s.overHTTP {
+		return
+	}
+	s.h.dropped.Do(func() {
+		s.h.logger.Warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
+			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
+	})
 }
 
 // isFromTrustedProxy reports whether what the request says of the client's own

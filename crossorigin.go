@@ -10,7 +10,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/idna"
 )
 
@@ -148,18 +147,4 @@ func whyForeign(r *http.Request) error {
 		return errOtherHost
 	}
 	return errCrossOrigin
-}
-
-// isUpgrade reports whether the request opens a websocket over HTTP/1.1 (RFC 6455).
-func isUpgrade(r *http.Request) bool {
-	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
-		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-}
-
-// isWebsocketConnect reports whether the request opens a websocket over HTTP/2
-// (RFC 8441) or HTTP/3 (RFC 9220), where it is an extended CONNECT, in the form
-// that each server gives it.
-func isWebsocketConnect(r *http.Request) bool {
-	return r.Method == http.MethodConnect &&
-		(r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket" || r.ProtoMajor == 3 && r.Proto == "websocket")
 }

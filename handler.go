@@ -67,29 +67,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return err
 }
 
-// keepBetween has the request not ask for another version of HTTP on its connection
-// (Upgrade: h2c). reverse_proxy would pass that on, and from an application that
-// agrees the client would get what it likes: its further requests come past Caddy,
-// with any header, and on after a logout. As it is the request goes on over
-// HTTP/1.1.
-func keepBetween(header http.Header) {
-	if len(header["Upgrade"]) == 0 {
-		return
-	}
-	header["Upgrade"] = dropTokens(header["Upgrade"], carriesRequests)
-	if len(header["Upgrade"]) == 0 {
-		delete(header, "Upgrade")
-	}
-	delete(header, "Http2-Settings")
-}
-
-// carriesRequests reports whether a protocol that a client asks for is for further
-// requests: HTTP/2 (RFC 7540 section 3.2), or HTTP within TLS (RFC 2817).
-func carriesRequests(protocol string) bool {
-	protocol = strings.ToLower(protocol)
-	return protocol == "h2c" || protocol == "h2" || strings.HasPrefix(protocol, "http/") || strings.HasPrefix(protocol, "tls/")
-}
-
 // visit is what it takes to have a session around a request, in one piece of
 // memory: most requests need no more of it.
 type visit struct {

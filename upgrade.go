@@ -1,0 +1,45 @@
+package caddysession
+
+import (
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// isUpgrade reports whether the request opens a websocket over HTTP/1.1 (RFC 6455).
+func isUpgrade(r *http.Request) bool {
+	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// isWebsocketConnect reports whether the request opens a websocket over HTTP/2
+// (RFC 8441) or HTTP/3 (RFC 9220), where it is an extended CONNECT, in the form
+// that each server gives it.
+func isWebsocketConnect(r *http.Request) bool {
+	return r.Method == http.MethodConnect &&
+		(r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket" || r.ProtoMajor == 3 && r.Proto == "websocket")
+}
+
+// keepBetween has the request not ask for another version of HTTP on its connection
+// (Upgrade: h2c). reverse_proxy would pass that on, and from an application that
+// agrees the client would get what it likes: its further requests come past Caddy,
+// with any header, and on after a logout. As it is the request goes on over
+// HTTP/1.1.
+func keepBetween(header http.Header) {
+	if len(header["Upgrade"]) == 0 {
+		return
+	}
+	header["Upgrade"] = dropTokens(header["Upgrade"], carriesRequests)
+	if len(header["Upgrade"]) == 0 {
+		delete(header, "Upgrade")
+	}
+	delete(header, "Http2-Settings")
+}
+
+// carriesRequests reports whether a protocol that a client asks for is for further
+// requests: HTTP/2 (RFC 7540 section 3.2), or HTTP within TLS (RFC 2817).
+func carriesRequests(protocol string) bool {
+	protocol = strings.ToLower(protocol)
+	return protocol == "h2c" || protocol == "h2" || strings.HasPrefix(protocol, "http/") || strings.HasPrefix(protocol, "tls/")
+}
