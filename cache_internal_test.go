@@ -3,6 +3,7 @@ package caddysession
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -26,6 +27,10 @@ func TestReadCache_forgetsNoEnd(t *testing.T) {
 // What has ended is not remembered for longer than it has to be, so a handler for
 // which answers may be older has none from before.
 func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
+	synctest.Test(t, testForgetsWhatWasRead)
+}
+
+func testForgetsWhatWasRead(t *testing.T) {
 	c := newTestCache(t, time.Second)
 	c.store("alice", 0)
 	c.end(principalKey("alice"))
@@ -33,16 +38,15 @@ func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
 	b := new(backend)
 	b.cache.Store(c.readCache)
 	b.touched("token of alice", time.Now().Add(time.Hour)) // by a request that read it before: it is kept for a minute from here
-	c.wait(t, "the end is still known", func() bool {
-		_, known := c.entries.GetIfPresent(principalKey("alice"))
-		return !known
-	})
+	<-time.After(10 * time.Second)
+	if _, known := c.entries.GetIfPresent(principalKey("alice")); known {
+		t.Fatal("the end is still known")
+	}
 	if _, ok := c.get("token of alice", time.Minute); ok {
 		t.Error("a session that has ended is answered from memory")
 	}
 	c.allow(time.Second)
-	for began := time.Now(); !time.Now().After(began); { // what is read at the same tick of the clock is as old as the rest
-	}
+	<-time.After(time.Nanosecond) // what is read at the same moment is as old as the rest
 	c.store("bob", 0)
 	if _, ok := c.get("token of bob", time.Minute); !ok {
 		t.Error("what was read since is not answered from memory")
@@ -51,11 +55,17 @@ func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
 
 // What answers nobody any more takes no memory.
 func TestReadCache_keepsNothingThatIsTooOld(t *testing.T) {
-	c := newTestCache(t, time.Millisecond)
-	for n := range 1000 {
-		c.store(fmt.Sprint(n), 0)
-	}
-	c.wait(t, "sessions are kept that are too old for every handler", func() bool { return c.entries.EstimatedSize() == 0 })
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCache(t, time.Millisecond)
+		for n := range 1000 {
+			c.store(fmt.Sprint(n), 0)
+		}
+		<-time.After(10 * time.Second)
+		c.entries.CleanUp()
+		if n := c.entries.EstimatedSize(); n != 0 {
+			t.Errorf("%d sessions are kept that are too old for every handler", n)
+		}
+	})
 }
 
 type testCache struct{ *readCache }
@@ -65,17 +75,6 @@ func newTestCache(t testing.TB, age time.Duration) testCache {
 	t.Cleanup(func() { c.entries.StopAllGoroutines() })
 	c.allow(age)
 	return c
-}
-
-// wait waits for what has to become of what is in the cache.
-func (c testCache) wait(t *testing.T, otherwise string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(otherwise)
-		}
-		c.entries.CleanUp()
-	}
 }
 
 // filledCache has had more sessions than there is room for, and has alice's.
