@@ -166,22 +166,27 @@ func TestMaxPerPrincipal_rejectsTheLogin(t *testing.T) {
 	s.table().wantRows(3) // with that of the guest in its grace
 }
 
-// A login that could not be stored for all anybody knows, and was, has a session
-// that nobody has the cookie of: it takes no room from the user's next login.
-func TestMaxPerPrincipal_aLoginWhoseStoringFailedTakesNoRoom(t *testing.T) {
-	store := newStandIn(t)
-	s := start(t, `
+const loginSite = `
 $SITE {
 	session {
 		rqlite $STORE
 		principal user
-		max_per_principal 1 reject
+		max_per_principal $MOST reject
 	}
 	handle /login {
 		session_edit put user {query.user}
 		respond "in"
 	}
-}`, "STORE", store.URL)
+	handle /guest {
+		session_edit put cart book
+	}
+}`
+
+// A login that could not be stored for all anybody knows, and was, has a session
+// that nobody has the cookie of: it takes no room from the user's next login.
+func TestMaxPerPrincipal_aLoginWhoseStoringFailedTakesNoRoom(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, loginSite, "STORE", store.URL, "MOST", "1")
 	s.visitor().get("/login?user=bob").want(t, http.StatusOK, "in") // now there is a table
 	store.losesReplies(1000)
 	s.visitor().get("/login?user=alice").want(t, http.StatusServiceUnavailable, "")
@@ -194,24 +199,10 @@ $SITE {
 // first one's before the store failed.
 func TestMaxPerPrincipal_aSecondPressThatFailedTakesNoRoom(t *testing.T) {
 	store := newStandIn(t)
-	s := start(t, `
-$SITE {
-	session {
-		rqlite $STORE
-		principal user
-		max_per_principal 2 reject
-	}
-	handle /login {
-		session_edit put user alice
-		respond "in"
-	}
-	handle /guest {
-		session_edit put cart book
-	}
-}`, "STORE", store.URL)
+	s := start(t, loginSite, "STORE", store.URL, "MOST", "2")
 	guest := s.visitor().withoutJar()
 	cookie := "session=" + guest.get("/guest").cookie(t).Value
-	guest.get("/login", "Cookie", cookie).want(t, http.StatusOK, "in")
+	guest.get("/login?user=alice", "Cookie", cookie).want(t, http.StatusOK, "in")
 	var begun atomic.Bool
 	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
 		if r.URL.Path == "/db/query" && begun.Load() {
@@ -221,10 +212,10 @@ $SITE {
 		begun.CompareAndSwap(false, r.URL.Path == "/db/execute")
 		node.ServeHTTP(w, r)
 	}))
-	guest.get("/login", "Cookie", cookie).want(t, http.StatusServiceUnavailable, "")
+	guest.get("/login?user=alice", "Cookie", cookie).want(t, http.StatusServiceUnavailable, "")
 	store.works()
 	other := s.visitor()
-	within(t, time.Minute, "a login", func() bool { return other.get("/login").StatusCode == http.StatusOK })
+	within(t, time.Minute, "a login", func() bool { return other.get("/login?user=alice").StatusCode == http.StatusOK })
 }
 
 // A program that signs in anew for each request leaves a user sessions without

@@ -190,16 +190,24 @@ func TestTransport_leavesOutANodeThatWasNotJoined(t *testing.T) {
 	}
 }
 
+// withFollowerElsewhere has a node that leads and one that follows another cluster's
+// leader, which is known by now.
+func withFollowerElsewhere(t *testing.T) (tr *cluster.Transport, leader, stranger *fake) {
+	t.Helper()
+	leader, stranger = newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
+	var seen witness
+	tr = open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	return tr, leader, stranger
+}
+
 // A node that has joined another cluster knows nothing of this one's rows, while
 // the leader of this one is slow as little as when it is gone.
 func TestTransport_asksNoFollowerOfAnotherCluster(t *testing.T) {
 	t.Parallel()
-	leader, stranger := newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
-	var seen witness
-	tr := open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
-	tr.Start()
-	mustSend(t, t.Context(), tr, query)
-	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	tr, leader, stranger := withFollowerElsewhere(t)
 	before := len(stranger.requests())
 	leader.behave(conduct{probe: leadingAs("inside:4001").request, request: func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -270,12 +278,7 @@ func TestTransport_asksNoNodeThatHasJoinedAnotherCluster(t *testing.T) {
 // cluster's followers before.
 func TestTransport_asksNoFollowerOfAnotherClusterThatComesToLead(t *testing.T) {
 	t.Parallel()
-	leader, stranger := newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
-	var seen witness
-	tr := open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
-	tr.Start()
-	mustSend(t, t.Context(), tr, query)
-	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	tr, leader, stranger := withFollowerElsewhere(t)
 	leader.behave(conduct{request: cutOff, alive: cutOff})
 	stranger.behave(leadingAs("stranger:4001"))
 	if _, _, err := send(t, t.Context(), tr, query); err == nil || !strings.Contains(err.Error(), "another cluster") {
