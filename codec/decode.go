@@ -33,7 +33,7 @@ func (d *decoder) next() byte {
 
 // take reads c, behind any white space.
 func (d *decoder) take(c byte) error {
-	if d.next() != c || d.pos == len(d.data) {
+	if d.next() != c {
 		return d.fail("no " + strconv.QuoteRune(rune(c)))
 	}
 	d.pos++

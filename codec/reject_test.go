@@ -77,6 +77,9 @@ func TestEncode_refusesWhatWouldNotComeBack(t *testing.T) {
 		{"json.Number of 65 bits", json.Number("18446744073709551616"), "string"},
 		{"json.Number in hex", json.Number("0x10"), "string"},
 		{"year 10000", deadline.AddDate(9000, 0, 0), "text"},
+		{"year -1", deadline.AddDate(-2027, 0, 0), "text"},
+		{"offset of a day", deadline.In(time.FixedZone("", 24*60*60)), "text"},
+		{"offset of a day west", deadline.In(time.FixedZone("", -24*60*60)), "text"},
 		{"offset of days", deadline.In(time.FixedZone("", 90000)), "text"},
 		{"101 slices", nestedSlices(101), "flatter"},
 		{"101 maps", nestedMaps("a", 101, 1), "flatter"},
@@ -178,9 +181,16 @@ var invalidValues = map[string]string{
 	"bad escape":                  `"\x41"`,
 	"short escape":                `"\u00"`,
 	"bad hex":                     `"\u00g0"`,
+	"below the digits":            `"\u00/0"`,
+	"above the digits":            `"\u00:0"`,
+	"below the capitals":          `"\u00@0"`,
+	"above the capitals":          `"\u00G0"`,
+	"below the small letters":     "\"\\u00`0\"",
 	"lone high surrogate":         `"\ud800"`,
 	"high surrogate and text":     `"\ud800aaaaaa"`,
 	"two high surrogates":         `"\ud800\ud800"`,
+	"high surrogate and newline":  `"\ud800\ndc00"`,
+	"high surrogate and a u":      `"\ud800/udc00"`,
 	"lone low surrogate":          `"\udc00"`,
 	"newline in a string":         "\"a\nb\"",
 	"NUL in a string":             "\"a\x00b\"",
@@ -273,6 +283,7 @@ func TestDecode_refusesDamagedBytes(t *testing.T) {
 		"deadline no time":  `{"deadline":"soon","values":{}}`,
 		"deadline twice":    `{"deadline":` + at + `,"deadline":` + at + `,"values":{}}`,
 		"values twice":      `{"deadline":` + at + `,"values":{},"values":{}}`,
+		"no known values":   `{"deadline":` + at + `,"admin":{}}`,
 		"unknown field":     `{"deadline":` + at + `,"values":{},"admin":true}`,
 		"other case":        `{"Deadline":` + at + `,"values":{}}`,
 		"trailing comma":    `{"deadline":` + at + `,"values":{},}`,
@@ -303,9 +314,11 @@ func TestDecode_refusesEveryCut(t *testing.T) {
 	b := mustEncode(t, map[string]any{
 		"a": []any{1.5e300, "\n\u2028😀", true, nil}, "b": deadline, "c": []byte("xyz"), "d": map[string]any{"$": 1},
 	})
-	for i := range b {
-		if _, _, err := (codec.JSON{}).Decode(b[:i]); !errors.Is(err, codec.ErrMalformed) {
-			t.Errorf("decoded %q, error %v", b[:i], err)
+	for _, b := range [][]byte{b, []byte(session(`"\ud83d\ude00\u0041"`))} {
+		for i := range b {
+			if _, _, err := (codec.JSON{}).Decode(b[:i]); !errors.Is(err, codec.ErrMalformed) {
+				t.Errorf("decoded %q, error %v", b[:i], err)
+			}
 		}
 	}
 }
@@ -325,9 +338,11 @@ func TestDecode_errorsDoNotShowTheData(t *testing.T) {
 func TestDecode_readsWhatPeopleEdit(t *testing.T) {
 	t.Parallel()
 	got := mustDecode(t, []byte("\r\n{ \"values\" : {\t\"n\" : 1 , \"l\" : [ 1 , 2 ] , \"e\" : [ ] , \"o\" : { } ,"+
-		" \"t\" : { \"$int64\" : 7 } , \"s\" : \"\\u005a\\/\\uD83D\\uDE00\\b\\f\" } , \"deadline\" : \"2026-05-04T14:00:00.123456789+02:00\" }\n"))
+		" \"t\" : { \"$int64\" : 7 } , \"u\" : { \"$uint8\" : 8 } , \"f\" : { \"$float32\" : 1.5 } ,"+
+		" \"h\" : \"\\u09af\\u09AF\", \"s\" : \"\\u005a\\/\\uD83D\\uDE00\\b\\f\" } , \"deadline\" : \"2026-05-04T14:00:00.123456789+02:00\" }\n"))
 	want := map[string]any{
-		"n": 1, "l": []any{1, 2}, "e": []any{}, "o": map[string]any{}, "t": int64(7), "s": "Z/😀\b\f",
+		"n": 1, "l": []any{1, 2}, "e": []any{}, "o": map[string]any{}, "t": int64(7), "u": uint8(8), "f": float32(1.5),
+		"h": "\u09af\u09af", "s": "Z/😀\b\f",
 	}
 	if !codec.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -191,12 +191,12 @@ func (d *decoder) number() (any, error) {
 
 func (d *decoder) signed(bits int) (int64, error) {
 	d.next()
-	text, integer, err := d.literal()
+	text, _, err := d.literal()
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.ParseInt(string(text), 10, bits)
-	if err != nil || !integer {
+	if err != nil {
 		return 0, d.fail("no integer of its type")
 	}
 	return n, nil
@@ -204,12 +204,12 @@ func (d *decoder) signed(bits int) (int64, error) {
 
 func (d *decoder) unsigned(bits int) (uint64, error) {
 	d.next()
-	text, integer, err := d.literal()
+	text, _, err := d.literal()
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.ParseUint(string(text), 10, bits)
-	if err != nil || !integer {
+	if err != nil {
 		return 0, d.fail("no integer of its type")
 	}
 	return n, nil

@@ -78,7 +78,7 @@ func TestDecodeValue_givesTheTypesOfTheCodec(t *testing.T) {
 func distinct() []any {
 	return []any{
 		nil, true, false, "", "a", "3", 3, 4, int64(3), int32(3), int16(3), int8(3), uint(3), uint64(3), uint32(3), uint16(3),
-		uint8(3), 3.0, float32(3), 0.0, math.Copysign(0, -1),
+		uint8(3), 3.0, float32(3), 0.0, math.Copysign(0, -1), float32(0), float32(math.Copysign(0, -1)),
 		[]any{},
 		[]any{3},
 		[]any{int64(3)},
@@ -98,6 +98,7 @@ func distinct() []any {
 		map[string]any{"a": map[string]any{"a": 3}},
 		map[string]string{},
 		map[string]string{"a": "3"},
+		time.Time{},
 		deadline, deadline.Add(1), deadline.In(time.FixedZone("", 3600)), deadline.In(time.FixedZone("", 1172)),
 	}
 }
@@ -142,8 +143,10 @@ func TestEqual_neverHoldsForWhatCannotBeStored(t *testing.T) {
 	t.Parallel()
 	within := map[string]any{}
 	within["self"] = within
+	listed := []any{nil}
+	listed[0] = listed
 	p := new(int)
-	for _, v := range []any{account{"a"}, p, func() {}, []account{}, within, map[any]any{}, json.Number("x")} {
+	for _, v := range []any{account{"a"}, p, func() {}, []account{}, within, listed, map[any]any{}, json.Number("x")} {
 		if codec.Equal(v, v) || codec.Equal(v, nil) || codec.Equal([]any{v}, []any{v}) {
 			t.Errorf("a %T equals something", v)
 		}
@@ -191,4 +194,7 @@ func TestClone_keepsEverythingElse(t *testing.T) {
 	within := map[string]any{}
 	within["self"] = within
 	codec.Clone(within) // ends
+	listed := []any{nil}
+	listed[0] = listed
+	codec.Clone(listed)
 }
