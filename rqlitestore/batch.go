@@ -47,9 +47,8 @@ type lane[A any] struct {
 
 	mu      sync.Mutex
 	waiting []*call[A]
-	flights int                 // requests under way
-	aboard  int                 // calls in them
-	flying  map[string]struct{} // keys in them
+	flights int // requests under way
+	aboard  int // calls in them
 }
 
 // call is one caller's row on its way.
@@ -75,7 +74,7 @@ type call[A any] struct {
 func newLane[A any](send func(context.Context, []*call[A]) error, timeout time.Duration, sharing sharing) *lane[A] {
 	return &lane[A]{
 		send: send, timeout: timeout, sharing: sharing,
-		width: 1, late: deadline{after: timeout}, flying: make(map[string]struct{}),
+		width: 1, late: deadline{after: timeout},
 	}
 }
 
@@ -103,41 +102,37 @@ func (l *lane[A]) do(ctx context.Context, c call[A]) (A, error) {
 // answer.
 func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	p := &c
-	if !l.board(p) {
+	if !l.board() {
 		l.enqueue(p)
 		return l.wait(ctx, p)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	p.err = l.send(ctx, []*call[A]{p})
-	if l.land(p) {
+	if l.land() {
 		go l.run()
 	}
 	return p.answer, p.err
 }
 
 // board begins a flight with this call alone, if one may begin and nobody waits.
-func (l *lane[A]) board(c *call[A]) bool {
+func (l *lane[A]) board() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, busy := l.flying[c.key]; busy || len(l.waiting) > 0 || !l.mayFly(l.flights) {
+	if len(l.waiting) > 0 || !l.mayFly(l.flights) {
 		return false
 	}
 	l.flights++
 	l.aboard++
-	if !l.sharing {
-		l.flying[c.key] = struct{}{}
-	}
 	return true
 }
 
 // land ends the flight of a call that was alone. If others wait meanwhile, the
 // flight goes on with them, which is up to the caller.
-func (l *lane[A]) land(c *call[A]) (goOn bool) {
+func (l *lane[A]) land() (goOn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.aboard--
-	delete(l.flying, c.key)
 	if len(l.waiting) == 0 || !l.mayFly(l.flights-1) {
 		l.flights--
 		return false
@@ -259,9 +254,6 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 	defer l.mu.Unlock()
 	for _, c := range landed {
 		l.aboard -= 1 + len(c.also)
-		if !l.sharing {
-			delete(l.flying, c.key)
-		}
 		if c.size > 0 {
 			l.waitAgain(c)
 		}
@@ -306,12 +298,12 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 		if c.left {
 			continue
 		}
-		if f := first[c.key]; f != nil && l.sharing {
-			f.also = append(f.also, c)
-			continue
-		}
-		if _, busy := l.flying[c.key]; busy {
-			rest = append(rest, c)
+		if f := first[c.key]; f != nil {
+			if l.sharing {
+				f.also = append(f.also, c)
+			} else {
+				rest = append(rest, c) // of writes one request at a time is under way
+			}
 			continue
 		}
 		if len(calls) == maxRows || len(calls) > 0 && (bytes+l.width*len(c.row) > maxBytes ||
@@ -319,11 +311,7 @@ func (l *lane[A]) pick() (calls []*call[A]) {
 			rest = append(rest, l.waiting[i:]...)
 			break
 		}
-		if l.sharing {
-			first[c.key] = c
-		} else {
-			l.flying[c.key] = struct{}{}
-		}
+		first[c.key] = c
 		calls = append(calls, c)
 		bytes += l.width*len(c.row) + 1
 		data += c.size

@@ -105,12 +105,25 @@ var batchCases = []storeCase{
 			t.Errorf("one token was found with %d different data: %v", len(seen), seen)
 		}
 	}},
+	{"Batch_commitsOfOneTokenAreStoredInTurn", func(t *testing.T, e *env) {
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, e.store(t).Prepare(context.Background()))
+		inTurn(t, s, 5, g, func(i int) {
+			if err := s.Commit("token", fmt.Append(nil, i), inAnHour()); err != nil {
+				t.Error(err)
+			}
+		})
+		if got, _, err := e.store(t).Find("token"); err != nil || string(got) != "4" {
+			t.Errorf("of five commits, 0 to 4, %s was stored last, %v", got, err)
+		}
+	}},
 	{"Batch_touchesOfOneSessionDoNotHideEachOther", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
 		must(t, s.Prepare(context.Background()))
-		together(20, g, func(i int) {
+		inTurn(t, s, 20, g, func(i int) {
 			if err := s.Touch(context.Background(), "id", rec.Expiry.Add(time.Duration(i)*time.Minute)); err != nil {
 				t.Error(err)
 			}
@@ -375,6 +388,18 @@ func together(n int, g *gate, f func(i int)) {
 	}
 	<-g.held
 	<-all
+	g.release()
+	wg.Wait()
+}
+
+// inTurn is gather for calls each of which comes when the ones before it wait.
+func inTurn(t testing.TB, s *rqlitestore.RqliteStore, n int, g *gate, f func(i int)) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+		eventually(t, "the call waits", func() bool { return s.Waiting() == i+1 })
+	}
 	g.release()
 	wg.Wait()
 }
