@@ -22,6 +22,7 @@ type responseWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	session     *Session
 	wroteHeader bool
+	unsent      bool // the header waits for the body, by which the server tells its type
 	failed      error
 	watch       *watch      // while the response goes on, see revalidate
 	over        atomic.Bool // the session has ended meanwhile
@@ -54,13 +55,18 @@ func (w *responseWriter) WriteHeader(status int) {
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now()) // a writer without deadlines has none to give
 	})
 	w.ResponseWriter.WriteHeader(status)
-	w.hasten()
+	if _, typed := w.Header()["Content-Type"]; typed {
+		w.hasten()
+	} else {
+		w.unsent = true
+	}
 }
 
 // hasten sends a header that sets the cookie at once, where the body may take its
 // time: one that waited for it would reach the browser after that of a login made
 // meanwhile, and take its place. Where the length is not known, reverse_proxy
-// flushes by itself, and to flush would make chunks of a short body.
+// flushes by itself, and to flush would make chunks of a short body. Where the type
+// is not, the server looks for it in the beginning of the body, and the header waits.
 func (w *responseWriter) hasten() {
 	if w.session.setsCookie() && w.Header().Get("Content-Length") != "" {
 		_ = http.NewResponseController(w.ResponseWriter).Flush() // a writer that cannot sends it with the body
@@ -103,7 +109,12 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	if err := w.begin(); err != nil {
 		return 0, err
 	}
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	if w.unsent && n > 0 {
+		w.unsent = false
+		w.hasten()
+	}
+	return n, err
 }
 
 // ReadFrom keeps sendfile, by pieces where the session may end meanwhile.
