@@ -51,14 +51,28 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.watch = w.session.watchWhileOpen(func() {
 		w.over.Store(true)
 		cancel()
-		// Reading the request does not end with its context, as a tunnel's other way.
+		// Neither reading the request ends with its context, as a tunnel's other way,
+		// nor writing to a client that does not read.
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now()) // a writer without deadlines has none to give
+		_ = http.NewResponseController(innermost(w.ResponseWriter)).SetWriteDeadline(time.Now())
 	})
 	w.ResponseWriter.WriteHeader(status)
 	if _, typed := w.Header()["Content-Type"]; typed {
 		w.hasten()
 	} else {
 		w.unsent = true
+	}
+}
+
+// innermost is the server's own writer, which takes a deadline from any goroutine:
+// the one of Caddy's idle timeouts around it does not.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		around, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = around.Unwrap()
 	}
 }
 
