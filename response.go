@@ -241,7 +241,8 @@ func isPrivate(header http.Header) bool {
 	for directive := range strings.SplitSeq(all, ",") {
 		switch strings.TrimSpace(directive) {
 		case "private", "no-store":
-			return !strings.Contains(all, "public")
+			// Where must-understand stands beside it, caches that know that pass no-store over.
+			return !strings.Contains(all, "public") && !strings.Contains(all, "must-understand")
 		}
 	}
 	return false
