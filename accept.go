@@ -103,6 +103,18 @@ func (w *upstreamWriter) obey(header http.Header) {
 	w.follow(actionHeader, actionsIn(header), w.session.act, metrics.badAction)
 }
 
+// refuseLate says so where the application asks for a change after its header, in a
+// trailer: a cookie that it may need is no longer to be had.
+func (w *upstreamWriter) refuseLate(header http.Header) {
+	metrics := w.session.h.backend.metrics
+	late := func(name string) iter.Seq[string] {
+		return slices.Values(slices.Concat(header[name], header[http.TrailerPrefix+name]))
+	}
+	refuse := func(string) error { return errAsTrailer }
+	w.follow(setHeader, late(setHeader), refuse, metrics.badSet)
+	w.follow(actionHeader, late(actionHeader), refuse, metrics.badAction)
+}
+
 // actionsIn are the elements of the lists that Session-Action has.
 func actionsIn(header http.Header) iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -223,6 +235,7 @@ var (
 	errUnknownAction  = errors.New("it must be renew, destroy or destroy_others")
 	errTooLarge       = errors.New("the session would grow beyond max_size")
 	errNoObject       = errors.New("it must be a JSON object")
+	errAsTrailer      = errors.New("it comes after the response's header, as a trailer: send it in the header")
 	errReservedKey    = errors.New("keys that begin with " + reserved + " are the session's own")
 	errTooManyChanges = fmt.Errorf("one response may ask for %d changes at most: the others are left out", maxChanges)
 )

@@ -175,7 +175,7 @@ func TestUpstream_whatCannotBeUnderstoodIsDropped(t *testing.T) {
 		"reserved":       {"Session-Set=" + escape(`{"__created":1}`), "keys that begin with __ are the session's own"},
 		"too long":       {"Session-Set=" + escape(`{"user":"`+strings.Repeat("m", 5000)+`"}`), "it is longer than the 4096 bytes"},
 		"unknown action": {"Session-Action=explode", "it must be renew, destroy or destroy_others"},
-		"in trailers":    {"Trailer:Session-Set=" + escape(`{"user":"mallory"}`), ""},
+		"in trailers":    {"Trailer:Session-Set=" + escape(`{"user":"mallory"}`), "it comes after the response's header"},
 		"underscore":     {"Session_Set=" + escape(`{"user":"mallory"}`), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -374,6 +374,7 @@ $SITE {
 		{"cookie, s-maxage", "/put?Cache-Control=s-maxage=3600", "private, no-store", "Cookie"},
 		{"cookie, private", "/put?Cache-Control=private,+max-age=60", "private, max-age=60", "Cookie"},
 		{"cookie, no-store", "/put?Cache-Control=no-store", "no-store", "Cookie"},
+		{"cookie, no-store that is passed over", "/put?Cache-Control=must-understand,+no-store,+max-age=60", "private, no-store", "Cookie"},
 		{"cookie, private field", "/put?Cache-Control=private=%22X-A%22", "private, no-store", "Cookie"},
 		{"cookie, Expires", "/put?Expires=Thu,+01+Jan+2099+00:00:00+GMT&Surrogate-Control=max-age=60", "private, no-store", "Cookie"},
 		{"cookie, private and public", "/put?Cache-Control=private&Cache-Control=public,+max-age=60", "private, no-store", "Cookie"},
@@ -482,6 +483,7 @@ $SITE {
 func TestCookie_doesNotWaitForTheBody(t *testing.T) {
 	finish := make(chan struct{})
 	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain") // else the server looks for it in the body
 		w.Header().Set("Content-Length", "4")
 		_ = http.NewResponseController(w).Flush()
 		select {

@@ -26,6 +26,10 @@ func TestPassthrough_isTheSameWithASession(t *testing.T) {
 			for range 8 {
 				_, _ = w.Write(bytes.Repeat([]byte("0123456789abcdef"), 4096))
 			}
+		case "/untyped":
+			w.Header()["Content-Type"] = nil // or net/http would find it here
+			w.Header().Set("Content-Length", "13")
+			_, _ = io.WriteString(w, "<html></html>")
 		case "/empty":
 		case "/nocontent":
 			w.WriteHeader(http.StatusNoContent)
@@ -68,7 +72,7 @@ func TestPassthrough_isTheSameWithASession(t *testing.T) {
 	for _, scheme := range schemes {
 		for upstream, name := range []string{"HTTP1", "H2C"} {
 			for path, methods := range map[string][]string{
-				"/large": {"GET", "HEAD", "POST"}, "/empty": {"GET", "POST", "PROPFIND"}, "/nocontent": {"GET", "DELETE"}, "/notmodified": {"GET"},
+				"/large": {"GET", "HEAD", "POST"}, "/untyped": {"GET", "HEAD", "POST"}, "/empty": {"GET", "POST", "PROPFIND"}, "/nocontent": {"GET", "DELETE"}, "/notmodified": {"GET"},
 				"/redirect": {"GET"}, "/teapot": {"GET", "PUT"}, "/trailers": {"GET", "HEAD"}, "/flushes": {"GET", "OPTIONS"}, "/range": {"GET", "HEAD"},
 			} {
 				for _, method := range methods {

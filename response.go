@@ -22,6 +22,7 @@ type responseWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	session     *Session
 	wroteHeader bool
+	unsent      bool // the header waits for the body, by which the server tells its type
 	failed      error
 	watch       *watch      // while the response goes on, see revalidate
 	over        atomic.Bool // the session has ended meanwhile
@@ -50,17 +51,36 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.watch = w.session.watchWhileOpen(func() {
 		w.over.Store(true)
 		cancel()
-		// Reading the request does not end with its context, as a tunnel's other way.
+		// Neither reading the request ends with its context, as a tunnel's other way,
+		// nor writing to a client that does not read.
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now()) // a writer without deadlines has none to give
+		_ = http.NewResponseController(innermost(w.ResponseWriter)).SetWriteDeadline(time.Now())
 	})
 	w.ResponseWriter.WriteHeader(status)
-	w.hasten()
+	if _, typed := w.Header()["Content-Type"]; typed {
+		w.hasten()
+	} else {
+		w.unsent = true
+	}
+}
+
+// innermost is the server's own writer, which takes a deadline from any goroutine:
+// the one of Caddy's idle timeouts around it does not.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		around, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = around.Unwrap()
+	}
 }
 
 // hasten sends a header that sets the cookie at once, where the body may take its
 // time: one that waited for it would reach the browser after that of a login made
 // meanwhile, and take its place. Where the length is not known, reverse_proxy
-// flushes by itself, and to flush would make chunks of a short body.
+// flushes by itself, and to flush would make chunks of a short body. Where the type
+// is not, the server looks for it in the beginning of the body, and the header waits.
 func (w *responseWriter) hasten() {
 	if w.session.setsCookie() && w.Header().Get("Content-Length") != "" {
 		_ = http.NewResponseController(w.ResponseWriter).Flush() // a writer that cannot sends it with the body
@@ -103,7 +123,12 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	if err := w.begin(); err != nil {
 		return 0, err
 	}
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	if w.unsent && n > 0 {
+		w.unsent = false
+		w.hasten()
+	}
+	return n, err
 }
 
 // ReadFrom keeps sendfile, by pieces where the session may end meanwhile.
@@ -216,7 +241,8 @@ func isPrivate(header http.Header) bool {
 	for directive := range strings.SplitSeq(all, ",") {
 		switch strings.TrimSpace(directive) {
 		case "private", "no-store":
-			return !strings.Contains(all, "public")
+			// Where must-understand stands beside it, caches that know that pass no-store over.
+			return !strings.Contains(all, "public") && !strings.Contains(all, "must-understand")
 		}
 	}
 	return false

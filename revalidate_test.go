@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,6 +182,84 @@ $SITE, $TLS {
 			})
 		}
 	}
+}
+
+// A client that does not read keeps nothing open: whoever writes to it waits no longer.
+func TestRevalidate_endsWhatNobodyReads(t *testing.T) {
+	var written atomic.Int64
+	returned := make(chan struct{}, 1)
+	around := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if strings.HasPrefix(r.URL.Path, "/stream") {
+			defer func() { returned <- struct{}{} }()
+		}
+		return next.ServeHTTP(w, r)
+	})
+	stream := inGo(t, func(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
+		_, err := io.Copy(io.MultiWriter(w, counter{&written}), endless{})
+		return err
+	})
+	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.Copy(io.MultiWriter(w, counter{&written}), endless{})
+	})
+	s := start(t, `
+{
+	order in_go before session
+}
+$SITE, $TLS {
+	in_go $AROUND
+	session {
+		revalidate 20ms
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /logout {
+		session_edit destroy
+	}
+	handle {
+		session_auth user
+		reverse_proxy /stream/proxied $APP
+		route {
+			in_go $STREAM
+		}
+	}
+}`, "APP", app.address(), "AROUND", around, "STREAM", stream)
+	for _, path := range []string{"/stream/proxied", "/stream/made"} {
+		for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
+			t.Run(strings.TrimPrefix(path, "/stream/")+"/"+protocol, func(t *testing.T) {
+				v := s.visitorWith(t)
+				v.handshake(site + "/login")
+				v.get(site + "/login")
+				deaf := *v
+				if protocol == "HTTP3" {
+					deaf = *v.overHTTP3()
+				}
+				res, err := deaf.http.Do(deaf.request(http.MethodGet, site+path))
+				if err != nil || res.StatusCode != http.StatusOK {
+					t.Fatalf("the stream begins with %v %v", res, err)
+				}
+				defer res.Body.Close()
+				before, same := int64(-1), 0
+				eventually(t, "the stream to stall", func() bool {
+					if now := written.Load(); now != before {
+						before, same = now, 0
+					}
+					same++
+					return same > 30
+				})
+				v.get(site + "/logout")
+				eventually(t, "the stream to end", func() bool { return closed(returned) })
+			})
+		}
+	}
+}
+
+// counter counts what is written.
+type counter struct{ bytes *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // What Caddy itself makes is ended as what it proxies: it does not look whole, and

@@ -139,7 +139,11 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 	}
 	uw := &upstreamWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, upstreams: all.upstreams.ofInnermost(), session: session}
 	err := next.ServeHTTP(uw, r)
-	if !uw.wroteHeader && uw.upstreams.accept() { // the application's headers are there, an error route has its page
+	switch {
+	case !uw.upstreams.accept():
+	case uw.wroteHeader:
+		uw.refuseLate(w.Header())
+	default: // the application's headers are there, an error route has its page
 		uw.obey(w.Header())
 		if failed := all.upstreams.fill(r.Header); failed != nil {
 			err = session.httpError(failed)
