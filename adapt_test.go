@@ -145,6 +145,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"edit status":                {`{"handler":"session_edit","operations":[{"action":"clear"}],"redirect":"/","status_code":200}`, "no status of a redirect"},
 		"edit status alone":          {`{"handler":"session_edit","operations":[{"action":"clear"}],"status_code":303}`, "status_code without a redirect"},
 		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
+		"credentials by placeholder": {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@{env.NOT_SET_ANYWHERE}:4001"]}}}`, "address resolves to nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := validate(t, test.handler)

@@ -318,7 +318,7 @@ func resolveOption(option, value string) (string, error) {
 	if option == "password" { // a part of which may stand beside its placeholder
 		return "", fmt.Errorf(`%w (a brace that belongs to it is written \{)`, unresolved(option, value))
 	}
-	return "", fmt.Errorf("%w (%s)", unresolved(option, value), value)
+	return "", fmt.Errorf("%w (%s)", unresolved(option, value), redact(value))
 }
 
 // unresolved is the error for an option of which nothing is left.
