@@ -146,6 +146,13 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"edit status alone":          {`{"handler":"session_edit","operations":[{"action":"clear"}],"status_code":303}`, "status_code without a redirect"},
 		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
 		"credentials by placeholder": {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@{env.NOT_SET_ANYWHERE}:4001"]}}}`, "address resolves to nothing"},
+		"matcher reserved key":       {matching(`{"session":{"values":{"__created":[]}}}`), "keys that begin with __"},
+		"matcher placeholder":        {matching(`{"session":{"values":{"{http.session.data.user}":["alice"]}}}`), "no placeholder"},
+		"matcher comma":              {matching(`{"not":[{"session":{"values":{"user,":[]}}}]}`), "no comma"},
+		"matcher equals":             {matching(`{"session":{"values":{"role=admin":[]}}}`), "session role admin"},
+		"matcher empty key":          {matching(`{"session":{"values":{"":[]}}}`), "takes a key"},
+		"expression reserved key":    {matching(`{"expression":"session('__created')"}`), "keys that begin with __"},
+		"expression equals":          {matching(`{"expression":"!session('role=admin')"}`), "session role admin"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := validate(t, test.handler)
@@ -157,6 +164,11 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 			}
 		})
 	}
+}
+
+// matching is a handler with a route that a matcher leads to.
+func matching(matcher string) string {
+	return `{"handler":"subroute","routes":[{"match":[` + matcher + `],"handle":[{"handler":"static_response"}]}]}`
 }
 
 // validate does with a handler in JSON what `caddy validate` does.
