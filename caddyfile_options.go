@@ -89,12 +89,19 @@ func checkKey(key string) error {
 	switch {
 	case strings.HasPrefix(key, reserved):
 		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
-	case strings.HasPrefix(key, "{"):
+	case hasPlaceholder(key):
 		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)
 	case strings.HasSuffix(key, ","):
 		return fmt.Errorf("%q: keys stand with a blank between them, and no comma", key)
 	}
 	return nil
+}
+
+// hasPlaceholder reports whether a name has what looks like a placeholder, where
+// none is replaced: the text itself would be the name.
+func hasPlaceholder(name string) bool {
+	_, behind, found := strings.Cut(name, "{")
+	return found && strings.Contains(behind, "}")
 }
 
 func noArgs(d *caddyfile.Dispenser) error {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,6 +47,9 @@ func (*Devices) CaddyModule() caddy.ModuleInfo {
 func (d *Devices) Validate() error {
 	if d.Path != "" && !strings.HasPrefix(d.Path, "/") {
 		return errors.New("the path of session_devices begins with /")
+	}
+	if hasPlaceholder(d.Path) {
+		return fmt.Errorf("the path of session_devices is taken as it is, placeholders are not replaced in %s: give it a matcher instead", d.Path)
 	}
 	return nil
 }
