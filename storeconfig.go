@@ -136,8 +136,13 @@ func (c *StoreConfig) check() error {
 			return err
 		}
 	}
-	if c.CleanupInterval != nil && *c.CleanupInterval < 0 {
-		return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+	if c.CleanupInterval != nil {
+		if *c.CleanupInterval < 0 {
+			return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+		}
+		if err := checkDuration("cleanup_interval", *c.CleanupInterval, leastDuration); err != nil {
+			return err
+		}
 	}
 	if c.MaxCalls < 0 {
 		return fmt.Errorf("max_calls must be a positive number, not %d", c.MaxCalls)
@@ -174,8 +179,8 @@ func (c *RqliteConfig) check() error {
 	if c.hasTLS() && !slices.ContainsFunc(c.Addresses, func(address string) bool { return !strings.HasPrefix(address, "http://") }) {
 		return errors.New("tls options have no effect on http:// addresses: write https:// to speak TLS with the nodes")
 	}
-	if c.Timeout < 0 {
-		return fmt.Errorf("timeout must be a positive duration, not %v", time.Duration(c.Timeout))
+	if err := checkDuration("timeout", c.Timeout, leastDuration); err != nil {
+		return err
 	}
 	return checkChoice("consistency", c.Consistency, consistencyLevels)
 }
