@@ -146,6 +146,8 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"edit status alone":          {`{"handler":"session_edit","operations":[{"action":"clear"}],"status_code":303}`, "status_code without a redirect"},
 		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
 		"credentials by placeholder": {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@{env.NOT_SET_ANYWHERE}:4001"]}}}`, "address resolves to nothing"},
+		"table of SQLite":            {`{"handler":"session","store":{"table":"sqlite_sessions"}}`, "is no name for a table"},
+		"origins with a comma":       {`{"handler":"session","cross_origin":{"origins":["https://a.example,"]}}`, "no comma"},
 		"csrf placeholder":           {`{"handler":"session_csrf","field":"{env.FIELD}"}`, "the name of a field"},
 		"devices placeholder":        {`{"handler":"session_devices","path":"/{env.LANGUAGE}"}`, "the path of session_devices"},
 		"edit placeholder in a key":  {`{"handler":"session_edit","operations":[{"action":"increment","key":"seen_{http.request.uri.path}"}]}`, "no placeholder"},

@@ -44,6 +44,9 @@ func (c *KeysConfig) check() error {
 		if slices.Contains(c.Secrets[:i], secret) {
 			return errors.New("keys names the same secret twice")
 		}
+		if strings.HasSuffix(secret, "},") { // or it would be a part of the secret
+			return errors.New("the secrets of keys stand with a blank between them, and no comma")
+		}
 		if isPlaceholder(secret) {
 			continue // resolved, and checked again, when the config is loaded
 		}

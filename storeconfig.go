@@ -191,8 +191,8 @@ func (c *RqliteConfig) hasTLS() bool {
 }
 
 func checkTable(name string) error {
-	if !tableName.MatchString(name) {
-		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit", name)
+	if !tableName.MatchString(name) || hasPrefixFold(name, "sqlite_") {
+		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", name)
 	}
 	return nil
 }
