@@ -25,8 +25,9 @@ type KeysConfig struct {
 	// literal secret can be read in Caddy's config.
 	Secrets []string `json:"secrets"`
 
-	// Until when rows and cookies from before there were keys are accepted.
-	// They are sealed when they are first used. Default: they are not accepted.
+	// Until when rows and cookies from before there were keys are accepted, like
+	// 2026-12-31T00:00:00Z. They are sealed when they are first used. Default: they
+	// are not accepted.
 	PlainUntil *time.Time `json:"plain_until,omitempty"`
 }
 

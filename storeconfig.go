@@ -46,6 +46,7 @@ type EmbeddedConfig struct {
 	// The SQLite file. Default: sessions.db in Caddy's data directory. Only
 	// one process at a time can have it open. While it does, the newest sessions
 	// are in files beside it: in a container its directory has to be the volume.
+	// Placeholders like {env.NAME} are replaced when the config is loaded.
 	File string `json:"file,omitempty"`
 
 	// When a write is acknowledged: `full` once it is on the disk, `normal`
@@ -54,15 +55,15 @@ type EmbeddedConfig struct {
 	Synchronous string `json:"synchronous,omitempty"`
 }
 
-// RqliteConfig configures the connection to an rqlite cluster.
+// RqliteConfig configures the connection to an rqlite cluster. In addresses, in the
+// name and the password, and in the names of files placeholders like {env.NAME} and
+// {file.PATH} are replaced when the config is loaded.
 type RqliteConfig struct {
 	// The HTTP addresses of the nodes, like http://n1:4001. Name them all:
 	// credentials are sent to no others.
 	Addresses []string `json:"addresses"`
 
 	// The name of the rqlite user; it needs the permissions execute and query.
-	// Placeholders like {env.NAME} and {file.PATH} are replaced when the config
-	// is loaded.
 	Username string `json:"username,omitempty"`
 
 	// The password of that user. Write {env.NAME} or {file.PATH} here: a
