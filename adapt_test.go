@@ -179,6 +179,24 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 	}
 }
 
+// The handler that is provisioned first has no such option itself.
+func TestJSON_mistakesInTheDefaultsAreSaidToBeThere(t *testing.T) {
+	const config = `{"admin":{"disabled":true},"apps":{"session":{"defaults":%s},"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`
+	for _, test := range []struct {
+		defaults, handler string
+		named             bool
+	}{
+		{`{"lifetime":-1}`, `{"handler":"session"}`, true},
+		{`{"idle_timeout":"2h"}`, `{"handler":"session","lifetime":"1h"}`, true},
+		{`{"idle_timeout":"2h"}`, `{"handler":"session","lifetime":-1}`, false},
+	} {
+		err := validateConfig(t, fmt.Sprintf(config, test.defaults, test.handler))
+		if err == nil || strings.Contains(err.Error(), "with the defaults of every session") != test.named {
+			t.Errorf("%s and %s: the error is %v", test.defaults, test.handler, err)
+		}
+	}
+}
+
 // matching is a handler with a route that a matcher leads to.
 func matching(matcher string) string {
 	return `{"handler":"subroute","routes":[{"match":[` + matcher + `],"handle":[{"handler":"static_response"}]}]}`
@@ -187,8 +205,12 @@ func matching(matcher string) string {
 // validate does with a handler in JSON what `caddy validate` does.
 func validate(t *testing.T, handler string) error {
 	t.Helper()
+	return validateConfig(t, fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, handler))
+}
+
+func validateConfig(t *testing.T, text string) error {
+	t.Helper()
 	config := new(caddy.Config)
-	text := fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, handler)
 	if err := json.Unmarshal([]byte(text), config); err != nil {
 		t.Fatal(err)
 	}

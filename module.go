@@ -215,9 +215,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	app := module.(*App)
 
-	settings := *h
-	settings.inherit(app.Defaults)
-	if err := settings.check(); err != nil {
+	settings, err := h.with(app.Defaults)
+	if err != nil {
 		return err
 	}
 	settings.resolve(h)
@@ -254,6 +253,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Cleanup does nothing: the app holds the stores of a config and releases them.
 func (h *Handler) Cleanup() error { return nil }
+
+// with returns the settings of h, completed by the defaults and checked. An error
+// that is not in h itself names them: they stand elsewhere.
+func (h *Handler) with(defaults *Handler) (*Handler, error) {
+	settings := *h
+	settings.inherit(defaults)
+	err := settings.check()
+	if err != nil && defaults != nil && h.check() == nil {
+		err = fmt.Errorf("with the defaults of every session: %w", err)
+	}
+	return &settings, err
+}
 
 // inherit fills what h leaves open from the defaults.
 func (h *Handler) inherit(defaults *Handler) {
