@@ -64,7 +64,7 @@ func (c *KeysConfig) check() error {
 // isPlaceholder reports whether an option has a placeholder, and not only braces
 // of its own.
 func isPlaceholder(option string) bool {
-	return strings.Contains(strings.ReplaceAll(option, `\{`, ""), "{")
+	return hasPlaceholder(strings.ReplaceAll(option, `\{`, ""))
 }
 
 func checkSecret(secret string) error {
