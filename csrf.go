@@ -217,15 +217,14 @@ func fromMultipart(form *multipart.Reader, field string) (string, error) {
 	}
 }
 
-// parseCSRF reads a `session_csrf` directive. Syntax:
-//
-//	session_csrf [<matcher>] [<field>]
 func parseCSRF(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	c := new(CSRF)
 	return c, c.UnmarshalCaddyfile(helper.Dispenser)
 }
 
-// UnmarshalCaddyfile reads the name of the field.
+// UnmarshalCaddyfile reads a `session_csrf` directive. Syntax:
+//
+//	session_csrf [<matcher>] [<field>]
 func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if d.NextArg() {

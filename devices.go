@@ -278,15 +278,14 @@ func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error)
 // rewritten since, by a proxy in front as well.
 const sameAddress = "?"
 
-// parseDevices reads a `session_devices` directive. Syntax:
-//
-//	session_devices [<matcher>] [<path>]
 func parseDevices(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	d := new(Devices)
 	return d, d.UnmarshalCaddyfile(helper.Dispenser)
 }
 
-// UnmarshalCaddyfile reads the path.
+// UnmarshalCaddyfile reads a `session_devices` directive. Syntax:
+//
+//	session_devices [<matcher>] [<path>]
 func (d *Devices) UnmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	disp.Next() // consume directive name
 	if disp.NextArg() {
