@@ -145,6 +145,27 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"edit status":                {`{"handler":"session_edit","operations":[{"action":"clear"}],"redirect":"/","status_code":200}`, "no status of a redirect"},
 		"edit status alone":          {`{"handler":"session_edit","operations":[{"action":"clear"}],"status_code":303}`, "status_code without a redirect"},
 		"auth without key":           {`{"handler":"authentication","providers":{"session":{}}}`, "session_auth needs the key"},
+		"credentials by placeholder": {`{"handler":"session","store":{"rqlite":{"addresses":["http://admin:hunter2@{env.NOT_SET_ANYWHERE}:4001"]}}}`, "address resolves to nothing"},
+		"table of SQLite":            {`{"handler":"session","store":{"table":"sqlite_sessions"}}`, "is no name for a table"},
+		"origins with a comma":       {`{"handler":"session","cross_origin":{"origins":["https://a.example,"]}}`, "no comma"},
+		"csrf placeholder":           {`{"handler":"session_csrf","field":"{env.FIELD}"}`, "the name of a field"},
+		"devices placeholder":        {`{"handler":"session_devices","path":"/{env.LANGUAGE}"}`, "the path of session_devices"},
+		"edit placeholder in a key":  {`{"handler":"session_edit","operations":[{"action":"increment","key":"seen_{http.request.uri.path}"}]}`, "no placeholder"},
+		"lifetime in seconds":        {`{"handler":"session","lifetime":3600}`, "lifetime is 3.6µs, which is too short to be meant: a number in JSON is nanoseconds"},
+		"idle_timeout in seconds":    {`{"handler":"session","idle_timeout":1800}`, "idle_timeout is 1.8µs"},
+		"renew_interval in seconds":  {`{"handler":"session","renew_interval":600}`, "renew_interval is 600ns"},
+		"remembered in seconds":      {`{"handler":"session","persist":false,"remember_lifetime":604800}`, "remember_lifetime is 604.8µs"},
+		"revalidate in seconds":      {`{"handler":"session","revalidate":30}`, "revalidate is 30ns"},
+		"cleanup in seconds":         {`{"handler":"session","store":{"cleanup_interval":300}}`, "cleanup_interval is 300ns"},
+		"timeout in seconds":         {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"timeout":2}}}`, "timeout is 2ns"},
+		"limit in seconds":           {`{"handler":"session","max_new_per_client":{"sessions":20,"per":3600}}`, "per of max_new_per_client is 3.6µs"},
+		"matcher reserved key":       {matching(`{"session":{"values":{"__created":[]}}}`), "keys that begin with __"},
+		"matcher placeholder":        {matching(`{"session":{"values":{"{http.session.data.user}":["alice"]}}}`), "no placeholder"},
+		"matcher comma":              {matching(`{"not":[{"session":{"values":{"user,":[]}}}]}`), "no comma"},
+		"matcher equals":             {matching(`{"session":{"values":{"role=admin":[]}}}`), "session role admin"},
+		"matcher empty key":          {matching(`{"session":{"values":{"":[]}}}`), "takes a key"},
+		"expression reserved key":    {matching(`{"expression":"session('__created')"}`), "keys that begin with __"},
+		"expression equals":          {matching(`{"expression":"!session('role=admin')"}`), "session role admin"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := validate(t, test.handler)
@@ -158,11 +179,38 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 	}
 }
 
+// The handler that is provisioned first has no such option itself.
+func TestJSON_mistakesInTheDefaultsAreSaidToBeThere(t *testing.T) {
+	const config = `{"admin":{"disabled":true},"apps":{"session":{"defaults":%s},"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`
+	for _, test := range []struct {
+		defaults, handler string
+		named             bool
+	}{
+		{`{"lifetime":-1}`, `{"handler":"session"}`, true},
+		{`{"idle_timeout":"2h"}`, `{"handler":"session","lifetime":"1h"}`, true},
+		{`{"idle_timeout":"2h"}`, `{"handler":"session","lifetime":-1}`, false},
+	} {
+		err := validateConfig(t, fmt.Sprintf(config, test.defaults, test.handler))
+		if err == nil || strings.Contains(err.Error(), "with the defaults of every session") != test.named {
+			t.Errorf("%s and %s: the error is %v", test.defaults, test.handler, err)
+		}
+	}
+}
+
+// matching is a handler with a route that a matcher leads to.
+func matching(matcher string) string {
+	return `{"handler":"subroute","routes":[{"match":[` + matcher + `],"handle":[{"handler":"static_response"}]}]}`
+}
+
 // validate does with a handler in JSON what `caddy validate` does.
 func validate(t *testing.T, handler string) error {
 	t.Helper()
+	return validateConfig(t, fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, handler))
+}
+
+func validateConfig(t *testing.T, text string) error {
+	t.Helper()
 	config := new(caddy.Config)
-	text := fmt.Sprintf(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[%s]}]}}}}}`, handler)
 	if err := json.Unmarshal([]byte(text), config); err != nil {
 		t.Fatal(err)
 	}

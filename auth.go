@@ -63,9 +63,6 @@ func (a *Auth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.U
 	return user, true, nil
 }
 
-// parseAuth reads a `session_auth` directive. Syntax:
-//
-//	session_auth [<matcher>] <key>
 func parseAuth(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	auth := new(Auth)
 	if err := auth.UnmarshalCaddyfile(helper.Dispenser); err != nil {
@@ -76,7 +73,9 @@ func parseAuth(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}, nil
 }
 
-// UnmarshalCaddyfile reads the key.
+// UnmarshalCaddyfile reads a `session_auth` directive. Syntax:
+//
+//	session_auth [<matcher>] <key>
 func (a *Auth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if !d.AllArgs(&a.Key) || a.Key == "" {

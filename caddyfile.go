@@ -50,15 +50,13 @@ func parseSession(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	if err := h.unmarshal(helper.Dispenser); err != nil {
 		return nil, err
 	}
-	settings := *h
+	var app App
 	if global, ok := helper.Option("session").(httpcaddyfile.App); ok {
-		var app App
 		if err := json.Unmarshal(global.Value, &app); err != nil {
 			return nil, err
 		}
-		settings.inherit(app.Defaults)
 	}
-	if err := settings.check(); err != nil {
+	if _, err := h.with(app.Defaults); err != nil {
 		return nil, at(start, err)
 	}
 	return h, nil

@@ -52,8 +52,15 @@ func noBlock(d *caddyfile.Dispenser, option string) error {
 	return d.Errf("%s takes no block", option)
 }
 
-// unknownOption is the error for an option that a block does not have.
+// unknownOption is the error for an option that a block does not have. A secret or
+// an address that went on to the next line looks like one, and is not repeated.
 func unknownOption(d *caddyfile.Dispenser, block, option string, options []string) error {
+	switch {
+	case strings.Contains(option, "://"):
+		return d.Err("addresses stand on the line of their option: those of the nodes behind rqlite, origins behind cross_origin")
+	case len(option) >= minSecret:
+		return d.Errf("unknown option of %s, which takes %s; secrets stand behind keys, all on its line", block, strings.Join(options, ", "))
+	}
 	return d.Errf("unknown option %q of %s, which takes %s", option, block, strings.Join(options, ", "))
 }
 
@@ -82,12 +89,19 @@ func checkKey(key string) error {
 	switch {
 	case strings.HasPrefix(key, reserved):
 		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
-	case strings.HasPrefix(key, "{"):
+	case hasPlaceholder(key):
 		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)
 	case strings.HasSuffix(key, ","):
 		return fmt.Errorf("%q: keys stand with a blank between them, and no comma", key)
 	}
 	return nil
+}
+
+// hasPlaceholder reports whether a name has what looks like a placeholder, where
+// none is replaced: the text itself would be the name.
+func hasPlaceholder(name string) bool {
+	_, behind, found := strings.Cut(name, "{")
+	return found && strings.Contains(behind, "}")
 }
 
 func noArgs(d *caddyfile.Dispenser) error {

@@ -1,8 +1,6 @@
 package caddysession
 
 import (
-	"strings"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -75,9 +73,6 @@ func (c *RqliteConfig) option(d *caddyfile.Dispenser, option string) error {
 		return parseChoice(d, &c.Consistency, consistencyLevels)
 	case "timeout":
 		return parseDuration(d, &c.Timeout)
-	}
-	if strings.Contains(option, "://") { // there may be a password in it
-		return d.Err("the addresses of the nodes stand behind rqlite, on its line")
 	}
 	return unknownOption(d, "rqlite <url>...", option, rqliteOptions)
 }

@@ -204,14 +204,16 @@ func TestCanary_literalsAreWarnedOf(t *testing.T) {
 	t.Setenv("canary", secret)
 	const password, key = "the rqlite password stands in the config", "a secret of keys stands in the config"
 	for name, test := range map[string]struct{ options, warning string }{
-		"password":               {"rqlite http://127.0.0.1:1 {\nusername me\npassword " + secret + "\n}", password},
-		"password with a brace":  {"rqlite http://127.0.0.1:1 {\nusername me\npassword `" + secret + "\\{`\n}", password},
-		"password of a variable": {"rqlite http://127.0.0.1:1 {\nusername me\npassword {$canary}\n}", password},
-		"password by its name":   {"rqlite http://127.0.0.1:1 {\nusername me\npassword {env.canary}\n}", ""},
-		"key":                    {"keys " + secret, key},
-		"key with a brace":       {"keys `" + secret + "\\{`", key},
-		"second key":             {"keys {env.canary} another-" + secret, key},
-		"key by its name":        {"keys {env.canary}", ""},
+		"password":                    {"rqlite http://127.0.0.1:1 {\nusername me\npassword " + secret + "\n}", password},
+		"password with a brace":       {"rqlite http://127.0.0.1:1 {\nusername me\npassword `" + secret + "\\{`\n}", password},
+		"password with an open brace": {"rqlite http://127.0.0.1:1 {\nusername me\npassword `" + secret + "{`\n}", password},
+		"password of a variable":      {"rqlite http://127.0.0.1:1 {\nusername me\npassword {$canary}\n}", password},
+		"password by its name":        {"rqlite http://127.0.0.1:1 {\nusername me\npassword {env.canary}\n}", ""},
+		"key":                         {"keys " + secret, key},
+		"key with a brace":            {"keys `" + secret + "\\{`", key},
+		"key with an open brace":      {"keys `" + secret + "{`", key},
+		"second key":                  {"keys {env.canary} another-" + secret, key},
+		"key by its name":             {"keys {env.canary}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, "$SITE {\nsession {\n"+test.options+"\n}\nrespond ok\n}")

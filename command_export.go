@@ -37,7 +37,7 @@ Writes all sessions to a file, one row of the table as JSON a line, for "caddy
 session import". The file is a secret: it has the values of the sessions, in
 plain text unless they are sealed by keys.
 
-While it is written it is called <file>` + partialSuffix + `. An export that was interrupted
+While it is written its name ends in ` + partialSuffix + `. An export that was interrupted
 goes on from there when it is called again; --restart begins anew. It is no
 snapshot: sessions that change meanwhile are in it as they were at one moment or
 another.

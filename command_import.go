@@ -36,8 +36,9 @@ Do it before the store is in use, and once: sessions that were ended there since
 would come back. Rows that have to be sent again, because an answer was lost,
 count as there already.
 
-How far it has come is noted in <file>` + importedSuffix + `, so that an import that was
-interrupted goes on from there when it is called again; --restart begins anew.
+How far it has come is noted beside the file, in one of its name with ` + importedSuffix + `
+behind it, so that an import that was interrupted goes on from there when it is
+called again; --restart begins anew.
 With - it reads the standard input, and notes nothing.`,
 		Args: takes(1, "one file, or - for the standard input"),
 		RunE: run(importSessions),

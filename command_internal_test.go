@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
 )
 
 func TestProgress_saysHowFarItIs(t *testing.T) {
@@ -60,6 +61,18 @@ func TestPatience_outlastsACaddyThatStarts(t *testing.T) {
 	for status, want := range map[int]bool{400: false, 404: true, 503: true} {
 		if got := new(patience).pause(answerError{status, "no"}); got != want {
 			t.Errorf("after a %d it goes on: %v", status, got)
+		}
+	}
+}
+
+// In `caddy manpage` what stands in angle brackets is missing: <file>.partial
+// became .partial.
+func TestCommands_textsAreWholeInManPages(t *testing.T) {
+	for _, cmd := range []*cobra.Command{
+		listCommand(), showCommand(), revokeCommand(), statsCommand(), purgeCommand(), exportCommand(), importCommand(), keygenCommand(),
+	} {
+		if strings.Contains(cmd.Long, "<") {
+			t.Errorf("%s: %s", cmd.Name(), cmd.Long)
 		}
 	}
 }

@@ -40,6 +40,9 @@ func (c *CrossOriginConfig) check() error {
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
 			return fmt.Errorf("%q is no origin: write scheme and host, like https://app.example.com", origin)
 		}
+		if strings.HasSuffix(origin, ",") {
+			return fmt.Errorf("%q: origins stand with a blank between them, and no comma", origin)
+		}
 		if strings.Contains(origin, "*") {
 			return fmt.Errorf("%q: origins have no wildcards: name each of them, like https://app.example.com", origin)
 		}

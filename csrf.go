@@ -115,6 +115,14 @@ func (s *Session) csrfSecret() string {
 
 var errCSRF = errors.New("the request carries no token of this session: send {http.session.csrf_token} in the header X-CSRF-Token or in the form")
 
+// Validate reports a field that no form has.
+func (c *CSRF) Validate() error {
+	if hasPlaceholder(c.Field) {
+		return fmt.Errorf("session_csrf takes the name of a field, in which placeholders are not replaced, not %s", c.Field)
+	}
+	return nil
+}
+
 // ServeHTTP refuses what would change something without a token.
 func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if all, ok := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions); ok {
@@ -209,15 +217,14 @@ func fromMultipart(form *multipart.Reader, field string) (string, error) {
 	}
 }
 
-// parseCSRF reads a `session_csrf` directive. Syntax:
-//
-//	session_csrf [<matcher>] [<field>]
 func parseCSRF(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	c := new(CSRF)
 	return c, c.UnmarshalCaddyfile(helper.Dispenser)
 }
 
-// UnmarshalCaddyfile reads the name of the field.
+// UnmarshalCaddyfile reads a `session_csrf` directive. Syntax:
+//
+//	session_csrf [<matcher>] [<field>]
 func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if d.NextArg() {
@@ -229,10 +236,14 @@ func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextBlock(0) {
 		return d.Err("session_csrf takes no block")
 	}
+	if err := c.Validate(); err != nil {
+		return d.WrapErr(err)
+	}
 	return nil
 }
 
 var (
+	_ caddy.Validator             = (*CSRF)(nil)
 	_ caddyhttp.MiddlewareHandler = (*CSRF)(nil)
 	_ caddyfile.Unmarshaler       = (*CSRF)(nil)
 )

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,6 +47,9 @@ func (*Devices) CaddyModule() caddy.ModuleInfo {
 func (d *Devices) Validate() error {
 	if d.Path != "" && !strings.HasPrefix(d.Path, "/") {
 		return errors.New("the path of session_devices begins with /")
+	}
+	if hasPlaceholder(d.Path) {
+		return fmt.Errorf("the path of session_devices is taken as it is, placeholders are not replaced in %s: give it a matcher instead", d.Path)
 	}
 	return nil
 }
@@ -274,15 +278,14 @@ func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error)
 // rewritten since, by a proxy in front as well.
 const sameAddress = "?"
 
-// parseDevices reads a `session_devices` directive. Syntax:
-//
-//	session_devices [<matcher>] [<path>]
 func parseDevices(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	d := new(Devices)
 	return d, d.UnmarshalCaddyfile(helper.Dispenser)
 }
 
-// UnmarshalCaddyfile reads the path.
+// UnmarshalCaddyfile reads a `session_devices` directive. Syntax:
+//
+//	session_devices [<matcher>] [<path>]
 func (d *Devices) UnmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	disp.Next() // consume directive name
 	if disp.NextArg() {

@@ -3,7 +3,9 @@ package caddysession
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -96,6 +98,9 @@ func (o *Operation) parse() (err error) {
 	case "put_json":
 		if o.json, err = codec.DecodeValue([]byte(o.Value)); err != nil {
 			return fmt.Errorf("put_json %s: the value is not JSON: %w", o.Key, err)
+		}
+		if err := checkNames(o.json); err != nil {
+			return fmt.Errorf("put_json %s: %w", o.Key, err)
 		}
 	case "remove":
 		if len(o.Keys) == 0 {
@@ -201,6 +206,29 @@ func fillIn(value any, repl *caddy.Replacer) any {
 		return filled
 	}
 	return value
+}
+
+// checkNames reports a placeholder in the name of an object's member, where it is
+// not replaced: two might come out the same.
+func checkNames(value any) error {
+	switch value := value.(type) {
+	case []any:
+		for i := range value {
+			if err := checkNames(value[i]); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(value)) { // so that the error is always the same
+			if hasPlaceholder(name) {
+				return fmt.Errorf("placeholders are replaced in strings that are values, not in the name %q", name)
+			}
+			if err := checkNames(value[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // parseStatus reads the status of a redirect as Caddy's redir does.

@@ -25,8 +25,9 @@ type KeysConfig struct {
 	// literal secret can be read in Caddy's config.
 	Secrets []string `json:"secrets"`
 
-	// Until when rows and cookies from before there were keys are accepted.
-	// They are sealed when they are first used. Default: they are not accepted.
+	// Until when rows and cookies from before there were keys are accepted, like
+	// 2026-12-31T00:00:00Z. They are sealed when they are first used. Default: they
+	// are not accepted.
 	PlainUntil *time.Time `json:"plain_until,omitempty"`
 }
 
@@ -44,6 +45,9 @@ func (c *KeysConfig) check() error {
 		if slices.Contains(c.Secrets[:i], secret) {
 			return errors.New("keys names the same secret twice")
 		}
+		if strings.HasSuffix(secret, "},") { // or it would be a part of the secret
+			return errors.New("the secrets of keys stand with a blank between them, and no comma")
+		}
 		if isPlaceholder(secret) {
 			continue // resolved, and checked again, when the config is loaded
 		}
@@ -60,7 +64,7 @@ func (c *KeysConfig) check() error {
 // isPlaceholder reports whether an option has a placeholder, and not only braces
 // of its own.
 func isPlaceholder(option string) bool {
-	return strings.Contains(strings.ReplaceAll(option, `\{`, ""), "{")
+	return hasPlaceholder(strings.ReplaceAll(option, `\{`, ""))
 }
 
 func checkSecret(secret string) error {

@@ -35,7 +35,7 @@ func (l *ClientLimit) check() error {
 	case l.Per <= 0:
 		return fmt.Errorf("max_new_per_client needs a positive duration, not %v", time.Duration(l.Per))
 	}
-	return nil
+	return checkDuration("per of max_new_per_client", l.Per, leastDuration)
 }
 
 // maxClients is how many addresses a limit knows. Those that were not seen for

@@ -2,6 +2,8 @@ package caddysession
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -43,12 +45,9 @@ func (*Match) CaddyModule() caddy.ModuleInfo {
 func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for d.Next() {
 		if !d.NextArg() {
-			return d.Err("the session matcher takes a key, and the values it may have")
+			return d.WrapErr(errNoMatch)
 		}
 		key := d.Val()
-		if err := checkKey(key); err != nil {
-			return d.WrapErr(err)
-		}
 		if _, twice := m.Values[key]; twice {
 			return d.Errf("%s is given twice: name all the values it may have on one line", key)
 		}
@@ -56,8 +55,8 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			m.Values = make(map[string][]string)
 		}
 		m.Values[key] = d.RemainingArgs()
-		if name, value, ok := strings.Cut(key, "="); ok && len(m.Values[key]) == 0 {
-			return d.Errf("the session matcher takes a key and its values one after the other: session %s %s", name, value)
+		if err := checkMatch(key, m.Values[key]); err != nil {
+			return d.WrapErr(err)
 		}
 		if d.NextBlock(0) {
 			return d.Err("the session matcher takes no block")
@@ -66,10 +65,31 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Validate reports a matcher that would match everybody.
+// Validate reports a matcher that would match everybody, or nobody.
 func (m *Match) Validate() error {
 	if len(m.Values) == 0 {
-		return errors.New("the session matcher takes a key, and the values it may have")
+		return errNoMatch
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Values)) { // so that the error is always the same
+		if err := checkMatch(key, m.Values[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNoMatch = errors.New("the session matcher takes a key, and the values it may have")
+
+// checkMatch reports a key that no session has: with `not` it would match everybody.
+func checkMatch(key string, values []string) error {
+	if key == "" {
+		return errNoMatch
+	}
+	if err := checkKey(key); err != nil {
+		return fmt.Errorf("the session matcher: %w", err)
+	}
+	if name, value, ok := strings.Cut(key, "="); ok && len(values) == 0 {
+		return fmt.Errorf("the session matcher takes a key and its values one after the other: session %s %s", name, value)
 	}
 	return nil
 }
@@ -117,22 +137,35 @@ func (m *Match) matches(have any, values []string, repl *caddy.Replacer) bool {
 //
 //	expression session('user') && !session('role', 'banned')
 func (*Match) CELLibrary(caddy.Context) (cel.Library, error) {
-	return caddyhttp.CELMatcherImpl(
-		"session",
-		"session_match_request_list",
-		[]*cel.Type{cel.ListType(cel.StringType)},
-		func(data ref.Val) (caddyhttp.RequestMatcherWithError, error) {
-			args, err := data.ConvertToNative(reflect.TypeFor[[]string]())
-			if err != nil {
-				return nil, err
-			}
-			words := args.([]string)
-			if len(words) == 0 {
-				return nil, errors.New("session() takes a key, and the values it may have")
-			}
-			return &Match{Values: map[string][]string{words[0]: words[1:]}, literal: true}, nil
-		},
-	)
+	const call = "session_match_request_list"
+	library, err := caddyhttp.CELMatcherImpl("session", call, []*cel.Type{cel.ListType(cel.StringType)}, matchOf)
+	if err != nil {
+		return nil, err
+	}
+	// What the expression says itself is checked when it is loaded. A key that is
+	// the value of a placeholder may be whatever a client has sent.
+	written := func(data ref.Val) (caddyhttp.RequestMatcherWithError, error) {
+		m, err := matchOf(data)
+		if err != nil {
+			return nil, err
+		}
+		return m, m.(*Match).Validate()
+	}
+	return caddyhttp.NewMatcherCELLibrary(library.CompileOptions(),
+		[]cel.ProgramOption{cel.CustomDecorator(caddyhttp.CELMatcherDecorator(call, written))}), nil
+}
+
+// matchOf makes the matcher of what session() is called with in CEL.
+func matchOf(data ref.Val) (caddyhttp.RequestMatcherWithError, error) {
+	args, err := data.ConvertToNative(reflect.TypeFor[[]string]())
+	if err != nil {
+		return nil, err
+	}
+	words := args.([]string)
+	if len(words) == 0 {
+		return nil, errors.New("session() takes a key, and the values it may have")
+	}
+	return &Match{Values: map[string][]string{words[0]: words[1:]}, literal: true}, nil
 }
 
 var (

@@ -215,9 +215,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	app := module.(*App)
 
-	settings := *h
-	settings.inherit(app.Defaults)
-	if err := settings.check(); err != nil {
+	settings, err := h.with(app.Defaults)
+	if err != nil {
 		return err
 	}
 	settings.resolve(h)
@@ -254,6 +253,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Cleanup does nothing: the app holds the stores of a config and releases them.
 func (h *Handler) Cleanup() error { return nil }
+
+// with returns the settings of h, completed by the defaults and checked. An error
+// that is not in h itself names them: they stand elsewhere.
+func (h *Handler) with(defaults *Handler) (*Handler, error) {
+	settings := *h
+	settings.inherit(defaults)
+	err := settings.check()
+	if err != nil && defaults != nil && h.check() == nil {
+		err = fmt.Errorf("with the defaults of every session: %w", err)
+	}
+	return &settings, err
+}
 
 // inherit fills what h leaves open from the defaults.
 func (h *Handler) inherit(defaults *Handler) {
@@ -298,17 +309,18 @@ func (h *Handler) check() error {
 	for _, d := range []struct {
 		name  string
 		value caddy.Duration
+		least time.Duration
 	}{
-		{"lifetime", h.Lifetime},
-		{"idle_timeout", h.IdleTimeout},
-		{"touch_interval", h.TouchInterval},
-		{"renew_interval", h.RenewInterval},
-		{"remember_lifetime", h.RememberLifetime},
-		{"cache", h.Cache},
-		{"revalidate", h.Revalidate},
+		{"lifetime", h.Lifetime, leastDuration},
+		{"idle_timeout", h.IdleTimeout, leastDuration},
+		{"touch_interval", h.TouchInterval, 0},
+		{"renew_interval", h.RenewInterval, leastDuration},
+		{"remember_lifetime", h.RememberLifetime, leastDuration},
+		{"cache", h.Cache, 0},
+		{"revalidate", h.Revalidate, leastDuration},
 	} {
-		if d.value < 0 {
-			return fmt.Errorf("%s must be a positive duration, not %v", d.name, time.Duration(d.value))
+		if err := checkDuration(d.name, d.value, d.least); err != nil {
+			return err
 		}
 	}
 	lifetime, idle, touch := time.Duration(h.Lifetime), time.Duration(h.IdleTimeout), time.Duration(h.TouchInterval)
@@ -371,6 +383,21 @@ func (h *Handler) check() error {
 		return err
 	}
 	return h.Store.check()
+}
+
+// leastDuration is what nobody means: a number in JSON is nanoseconds, and who takes
+// it for seconds would have sessions that end at once, and loops without a pause.
+const leastDuration = time.Millisecond
+
+// checkDuration reports a duration that cannot be meant; 0 is one that is not set.
+func checkDuration(option string, value caddy.Duration, least time.Duration) error {
+	switch d := time.Duration(value); {
+	case d < 0:
+		return fmt.Errorf("%s must be a positive duration, not %v", option, d)
+	case d > 0 && d < least:
+		return fmt.Errorf(`%s is %v, which is too short to be meant: a number in JSON is nanoseconds, write a text like "30m" there`, option, d)
+	}
+	return nil
 }
 
 // resolve writes the settings with their built-in defaults where the request's path reads them.

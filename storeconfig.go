@@ -46,6 +46,7 @@ type EmbeddedConfig struct {
 	// The SQLite file. Default: sessions.db in Caddy's data directory. Only
 	// one process at a time can have it open. While it does, the newest sessions
 	// are in files beside it: in a container its directory has to be the volume.
+	// Placeholders like {env.NAME} are replaced when the config is loaded.
 	File string `json:"file,omitempty"`
 
 	// When a write is acknowledged: `full` once it is on the disk, `normal`
@@ -54,15 +55,15 @@ type EmbeddedConfig struct {
 	Synchronous string `json:"synchronous,omitempty"`
 }
 
-// RqliteConfig configures the connection to an rqlite cluster.
+// RqliteConfig configures the connection to an rqlite cluster. In addresses, in the
+// name and the password, and in the names of files placeholders like {env.NAME} and
+// {file.PATH} are replaced when the config is loaded.
 type RqliteConfig struct {
 	// The HTTP addresses of the nodes, like http://n1:4001. Name them all:
 	// credentials are sent to no others.
 	Addresses []string `json:"addresses"`
 
 	// The name of the rqlite user; it needs the permissions execute and query.
-	// Placeholders like {env.NAME} and {file.PATH} are replaced when the config
-	// is loaded.
 	Username string `json:"username,omitempty"`
 
 	// The password of that user. Write {env.NAME} or {file.PATH} here: a
@@ -136,8 +137,13 @@ func (c *StoreConfig) check() error {
 			return err
 		}
 	}
-	if c.CleanupInterval != nil && *c.CleanupInterval < 0 {
-		return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+	if c.CleanupInterval != nil {
+		if *c.CleanupInterval < 0 {
+			return fmt.Errorf("cleanup_interval must be a positive duration, or 0 to turn it off, not %v", time.Duration(*c.CleanupInterval))
+		}
+		if err := checkDuration("cleanup_interval", *c.CleanupInterval, leastDuration); err != nil {
+			return err
+		}
 	}
 	if c.MaxCalls < 0 {
 		return fmt.Errorf("max_calls must be a positive number, not %d", c.MaxCalls)
@@ -174,8 +180,8 @@ func (c *RqliteConfig) check() error {
 	if c.hasTLS() && !slices.ContainsFunc(c.Addresses, func(address string) bool { return !strings.HasPrefix(address, "http://") }) {
 		return errors.New("tls options have no effect on http:// addresses: write https:// to speak TLS with the nodes")
 	}
-	if c.Timeout < 0 {
-		return fmt.Errorf("timeout must be a positive duration, not %v", time.Duration(c.Timeout))
+	if err := checkDuration("timeout", c.Timeout, leastDuration); err != nil {
+		return err
 	}
 	return checkChoice("consistency", c.Consistency, consistencyLevels)
 }
@@ -186,8 +192,8 @@ func (c *RqliteConfig) hasTLS() bool {
 }
 
 func checkTable(name string) error {
-	if !tableName.MatchString(name) {
-		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit", name)
+	if !tableName.MatchString(name) || hasPrefixFold(name, "sqlite_") {
+		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", name)
 	}
 	return nil
 }
@@ -318,7 +324,7 @@ func resolveOption(option, value string) (string, error) {
 	if option == "password" { // a part of which may stand beside its placeholder
 		return "", fmt.Errorf(`%w (a brace that belongs to it is written \{)`, unresolved(option, value))
 	}
-	return "", fmt.Errorf("%w (%s)", unresolved(option, value), value)
+	return "", fmt.Errorf("%w (%s)", unresolved(option, value), redact(value))
 }
 
 // unresolved is the error for an option of which nothing is left.
