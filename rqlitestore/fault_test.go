@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -259,6 +260,86 @@ var faultCases = []storeCase{
 		})
 		if !errors.Is(err, rqlitestore.ErrGone) || found(t, s, "mine") {
 			t.Errorf("got %v, want ErrGone", err)
+		}
+	}},
+	{"Garbage_inOneFieldIsNoSession", func(t *testing.T, e *env) {
+		mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id", Principal: "alice", Data: []byte("data")})
+		cell := regexp.MustCompile(`(,[^,"\]]*){9}`) // a packed row, from the comma behind its token
+		for _, field := range []int{1, 2, 3, 4, 5, 6, 9} {
+			s := e.store(t, rewriting(func(body string) string {
+				return cell.ReplaceAllStringFunc(body, func(row string) string {
+					fields := strings.Split(row, ",")
+					fields[field] += "z"
+					return strings.Join(fields, ",")
+				})
+			}))
+			if rec, ok, err := s.Load(context.Background(), "token"); ok || err == nil {
+				t.Errorf("with garbage in field %d: found %v %+v, error %v", field, ok, rec, err)
+			}
+		}
+	}},
+	{"Garbage_inAnAnswerToManyReachesNobodyElse", func(t *testing.T, e *env) {
+		tokens := []string{"first", "a", "b", "c"}
+		for _, token := range tokens {
+			must(t, e.store(t).Commit(token, []byte("of "+token), inAnHour()))
+		}
+		row := regexp.MustCompile(`1:[0-9A-F]+`)
+		for _, other := range []string{"x$0", "0$0", "9$0", "-$0", "zz", "1:~x", "1:~-5"} {
+			var mangled atomic.Int64
+			var ready atomic.Bool
+			g := newGate(t, func(r *http.Request) bool { return isQuery(r) && ready.Load() })
+			s := e.store(t, rewriting(func(body string) string {
+				if !strings.Contains(body, ";") {
+					return body
+				}
+				mangled.Add(1)
+				return row.ReplaceAllString(body, strings.Replace(other, "$0", "${0}", 1))
+			}), g.wrap)
+			must(t, s.Prepare(context.Background()))
+			ready.Store(true)
+			inTurn(t, s, len(tokens), g, func(i int) {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				if b, ok, err := s.FindCtx(ctx, tokens[i]); err == nil && string(b) != "of "+tokens[i] {
+					t.Errorf("%s: who asked for %q got %q, %v", other, tokens[i], b, ok)
+				}
+			})
+			if mangled.Load() == 0 {
+				t.Errorf("%s: no answer to many was seen", other)
+			}
+		}
+	}},
+	{"Unknown_outcomesOfManySavesAreFoundTogether", func(t *testing.T, e *env) {
+		var n counter
+		var writes atomic.Int64
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		recs := make([]rqlitestore.Record, 5)
+		for i := range recs {
+			recs[i] = mustCreate(t, e.store(t), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i)})
+		}
+		lost := func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				res, err := next.RoundTrip(r)
+				if err == nil && !isQuery(r) && writes.Add(1) == 2 { // the first is of one session
+					res.Body.Close()
+					return nil, errLost
+				}
+				return res, err
+			})
+		}
+		quiet := e.store(t)
+		must(t, quiet.Prepare(context.Background()))
+		s := e.store(t, n.wrap, lost, g.wrap)
+		must(t, s.Prepare(context.Background()))
+		n.writes.Store(0)
+		writes.Store(0)
+		inTurn(t, s, len(recs), g, func(i int) {
+			if rec, err := s.Update(context.Background(), recs[i], increment); err != nil || rec.Version != 2 {
+				t.Errorf("%v, version %d", err, rec.Version)
+			}
+		})
+		if n := n.writes.Load(); n != 3 {
+			t.Errorf("%d requests, want a save of one session, one of four, and a look at what became of that", n)
 		}
 	}},
 	{"Garbage_isAnErrorAndNoPanic", func(t *testing.T, e *env) {

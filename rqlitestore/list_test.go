@@ -139,6 +139,9 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 		if _, err := s.All(); err == nil {
 			t.Error("All hides that it lacks a session")
 		}
+		if found(t, s, "b") || !found(t, s, "a") {
+			t.Error("a session whose data cannot be read is there, or one that can is not")
+		}
 	}},
 	{"List_goesOnPastRowsThatNoSaveLeft", func(t *testing.T, e *env) {
 		s, ctx := e.store(t), context.Background()

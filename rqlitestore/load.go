@@ -76,7 +76,7 @@ func (s *RqliteStore) sendReads(kind string, sql reading) func(context.Context, 
 			size, large := strings.CutPrefix(packed, "~")
 			if !large {
 				calls[i].answer = packed
-			} else if calls[i].size, err = strconv.Atoi(size); err != nil {
+			} else if calls[i].size, err = strconv.Atoi(size); err != nil || calls[i].size <= 0 {
 				return errReply
 			}
 		}

@@ -121,6 +121,11 @@ var scsCases = []storeCase{
 		if b, ok, _ := s.Find("token"); !ok || string(b) != "again" {
 			t.Fatal("a key-value table lost what was stored after a delete")
 		}
+		must(t, e.store(t).Delete("token")) // which notes it, as this store does not
+		must(t, s.Commit("token", []byte("once more"), inAnHour()))
+		if b, ok, _ := s.Find("token"); !ok || string(b) != "once more" {
+			t.Fatal("a store that revives was stopped by the note of one that does not")
+		}
 	}},
 	{"All_hasEveryLiveSession", func(t *testing.T, e *env) {
 		c := newClock()

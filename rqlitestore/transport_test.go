@@ -37,6 +37,26 @@ func (c *counter) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
+// rewriting changes the answers to queries.
+func rewriting(f func(body string) string) func(http.RoundTripper) http.RoundTripper {
+	return func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(r)
+			if err != nil || !isQuery(r) {
+				return res, err
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if err != nil {
+				return nil, err
+			}
+			changed := f(string(body))
+			res.Body, res.ContentLength = io.NopCloser(strings.NewReader(changed)), int64(len(changed))
+			return res, nil
+		})
+	}
+}
+
 // loser loses writes on their way there, and replies on their way back.
 type loser struct{ there, back float64 }
 

@@ -95,7 +95,7 @@ type change struct {
 
 	mu       sync.Mutex // held while apply runs
 	finished bool
-	result   Record // what apply returned last, or the outcome
+	result   Record
 	err      error
 	panicked any
 	why      error // what went wrong with the last try
@@ -179,7 +179,6 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 		next.Rights++
 		next.Aliased = false
 	}
-	c.result = next
 	return next, true
 }
 
@@ -338,13 +337,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 
 func finishAll(applied []*change, stored Record) {
 	for _, c := range applied {
-		c.mu.Lock()
-		rec := plain(c.result)
-		if rec.Token == stored.Token {
-			rec = stored
-		}
-		c.finishLocked(rec, nil)
-		c.mu.Unlock()
+		c.finish(stored, nil)
 	}
 }
 

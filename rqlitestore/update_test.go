@@ -114,6 +114,18 @@ var updateCases = []storeCase{
 		if !versions[writers+1] {
 			t.Errorf("no caller got the last version: %v", versions)
 		}
+		if n := n.writes.Load(); int64(len(versions)) > n {
+			t.Errorf("%d writes, and callers got the versions %v: some were never stored", n, versions)
+		}
+	}},
+	{"Update_whatTheDatabaseRefusesIsAnErrorAtOnce", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		e.exec(t, `CREATE TRIGGER {t}_refuses BEFORE UPDATE ON {t} BEGIN SELECT RAISE(ABORT,'refused here'); END`)
+		_, err := s.Update(context.Background(), rec, increment)
+		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
 	}},
 	{"Update_manySessionsTravelTogether", func(t *testing.T, e *env) {
 		const sessions = 120
