@@ -54,6 +54,26 @@ func TestReadme_CaddyfilesAdapt(t *testing.T) {
 	}
 }
 
+// xcaddy refuses an older Caddy than the one that go.mod asks for.
+func TestReadme_namesTheOldestCaddy(t *testing.T) {
+	t.Parallel()
+	find := func(file, pattern string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := regexp.MustCompile(pattern).FindSubmatch(text)
+		if match == nil {
+			t.Fatalf("%s has nothing like %s", file, pattern)
+		}
+		return string(match[1])
+	}
+	needed := find("go.mod", `caddyserver/caddy/v2 v(\S+)`)
+	if named := find("README.md", `Caddy (\S+) or newer is needed`); named != needed {
+		t.Errorf("the README asks for Caddy %s, go.mod for %s", named, needed)
+	}
+}
+
 // eitherStore makes two configs of one that shows both stores.
 func eitherStore(config string) []string {
 	embedded := regexp.MustCompile(`(?s)\tembedded .*?\n\t\}\n`)

@@ -53,7 +53,8 @@
 // without a deadline ends after 3 s where it reads and after 5 s where it writes;
 // calls that work in portions have as long for each. The requests of Find, Load,
 // Current and of all writes end then whatever the deadline. A commit, create or
-// delete that was given up may be done all the same.
+// delete that was given up may be done all the same. While another program writes
+// to the file of the embedded node, a call may end up to 2 s late.
 //
 // # Running it
 //

@@ -12,6 +12,10 @@
 // credentials go nowhere else and advertised addresses that make no sense on
 // this side of a NAT or of Docker do no harm.
 //
+// The nodes are to be of rqlite 8.36 or newer. One before 8.32 takes
+// linearizable for weak, without a word: it may find what was deleted, and a
+// deposed leader may be taken for one that leads.
+//
 // # How a request travels
 //
 // It goes straight to the leader, with rqlite's redirect parameter: a node that
