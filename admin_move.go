@@ -83,7 +83,8 @@ type ImportResult struct {
 	Received int64 `json:"received"`
 
 	// How many of them the store did not have, or had in an older version. Rows
-	// that went to the store twice, because its answer was lost, are not counted.
+	// that have expired are left out, and those that went to the store twice,
+	// because its answer was lost, are not counted.
 	Added int64 `json:"added"`
 }
 

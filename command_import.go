@@ -31,10 +31,11 @@ func importCommand() *cobra.Command {
 		Short: "Reads sessions from a file",
 		Long: `
 Reads the sessions of a file that "caddy session export" wrote into the store.
-What the store has already, in the same version or a newer one, stays as it is.
-Do it before the store is in use, and once: sessions that were ended there since
-would come back. Rows that have to be sent again, because an answer was lost,
-count as there already.
+What the store has already, in the same version or a newer one, stays as it is,
+and what has expired by the clock of this Caddy is left out. Do it before the
+store is in use, and once: sessions that were ended there since would come back.
+Rows that have to be sent again, because an answer was lost, count as there
+already.
 
 How far it has come is noted beside the file, in one of its name with ` + importedSuffix + `
 behind it, so that an import that was interrupted goes on from there when it is
@@ -84,12 +85,12 @@ func importSessions(c *client, fl caddycmd.Flags) error {
 	if fl.Bool("json") {
 		return c.printJSON(ImportResult{m.store, m.state.Received, m.state.Added})
 	}
-	already := "were there already"
+	others := "were there already or have expired"
 	if m.state.Again {
-		already += ", or were sent twice because the import was interrupted"
+		others = "were there already, have expired, or were sent twice because the import was interrupted"
 	}
 	fmt.Fprintf(c.notes, "%s read into %s: %d added, %d %s\n",
-		counted(m.state.Received, "row"), m.store, m.state.Added, m.state.Received-m.state.Added, already)
+		counted(m.state.Received, "row"), m.store, m.state.Added, m.state.Received-m.state.Added, others)
 	return nil
 }
 

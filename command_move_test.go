@@ -216,7 +216,7 @@ $SITE {
 	if err := from.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if want := "1 row read into other.db: 1 added, 0 were there already\n"; notes.String() != want {
+	if want := "1 row read into other.db: 1 added, 0 were there already or have expired\n"; notes.String() != want {
 		t.Errorf("it says %q, want %q", &notes, want)
 	}
 	eventually(t, "the session to be elsewhere", func() bool { return v.get("/elsewhere").body == "alice" })
@@ -252,11 +252,30 @@ func TestCommand_importOwnsUpToLostAnswers(t *testing.T) {
 	through := &server{t: t, names: map[string]string{"ADMIN": between.Listener.Addr().String()}}
 
 	_, notes, err := through.cli("import", file)
-	if want := "0 added, 3 were there already, or were sent twice because the import was interrupted\n"; err != nil || !strings.HasSuffix(notes, want) {
+	if want := "0 added, 3 were there already, have expired, or were sent twice because the import was interrupted\n"; err != nil || !strings.HasSuffix(notes, want) {
 		t.Errorf("it says %q (%v), want %q", notes, err, want)
 	}
-	if _, notes, err = s.cli("import", file); err != nil || !strings.HasSuffix(notes, "0 added, 3 were there already\n") {
+	if _, notes, err = s.cli("import", file); err != nil || !strings.HasSuffix(notes, "0 added, 3 were there already or have expired\n") {
 		t.Errorf("a second import says %q (%v)", notes, err)
+	}
+}
+
+// An export that was kept for too long, or a clock that is ahead, leaves nothing to
+// import: the store does not have those sessions, and nobody is to be told that it does.
+func TestCommand_importSaysThatRowsMayHaveExpired(t *testing.T) {
+	s := startWithAdmin(t, "$SITE {\nsession\nrespond hi\n}")
+	s.visitor().get("/").want(t, http.StatusOK, "hi")
+	file := filepath.Join(t.TempDir(), "sessions.ndjson")
+	row := `{"token":"old","data":"e30=","id":"old","version":1,"expiry":"2026-01-01T00:00:00Z"}` + "\n"
+	if err := os.WriteFile(file, []byte(row), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, notes, err := s.cli("import", file)
+	if want := "0 added, 1 were there already or have expired\n"; err != nil || !strings.HasSuffix(notes, want) {
+		t.Errorf("it says %q (%v), want %q", notes, err, want)
+	}
+	if list, _, err := s.cli("list"); err != nil || strings.Contains(list, "old") {
+		t.Errorf("it lists %q (%v)", list, err)
 	}
 }
 

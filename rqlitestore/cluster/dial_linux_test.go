@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,6 +19,7 @@ import (
 )
 
 // resolveTo has a name lead to addresses, in this order, until the test ends.
+// Without any the server of names fails.
 func resolveTo(t *testing.T, name string, addresses ...string) {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -35,6 +38,9 @@ func resolveTo(t *testing.T, name string, addresses ...string) {
 				continue
 			}
 			m.Response, m.Additionals = true, nil
+			if len(addresses) == 0 {
+				m.RCode = dnsmessage.RCodeServerFailure
+			}
 			q := m.Questions[0]
 			if q.Type == dnsmessage.TypeA && q.Name.String() == name+"." {
 				for _, a := range addresses {
@@ -113,4 +119,44 @@ func TestTransport_triesTheOtherAddressesOfAName(t *testing.T) {
 		}
 		node.CloseClientConnections() // or the next one would dial no more
 	}
+}
+
+// What answers for names is out of order for a while: the connections that there
+// are go on, and the breaker that would close them stays as it is.
+func TestTransport_goesOnWithItsConnectionsWhileNamesFail(t *testing.T) {
+	leader := newFake(t, leading())
+	resolveTo(t, "nodes.example.com", "127.0.0.1")
+	failed := make(chan struct{})
+	var once sync.Once
+	tr, err := cluster.New(cluster.Config{
+		Nodes:   []string{"http://nodes.example.com:" + strconv.Itoa(leader.Listener.Addr().(*net.TCPAddr).Port)},
+		Timeout: 10 * time.Second,
+		Observe: func(e cluster.Event) {
+			switch e.Kind {
+			case cluster.BreakerOpened:
+				t.Errorf("the breaker opened: %v", e.Err)
+			case cluster.Retried:
+				once.Do(func() { close(failed) })
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	mustSend(t, t.Context(), tr, query)
+	resolveTo(t, "nodes.example.com")
+	leader.behave(conduct{probe: ok, request: func(w http.ResponseWriter, _ *http.Request) {
+		<-failed
+		ok(w, nil)
+	}})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if status, body, err := send(t, t.Context(), tr, query); err != nil || body != okBody {
+				t.Errorf("status %d, body %q, error %v: want an ok", status, body, err)
+			}
+		})
+	}
+	all.Wait()
 }

@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -61,13 +65,30 @@ func (t *Transport) prefer(n *node) {
 }
 
 // unreachable is called when no connection to the node came about. One that
-// was refused says all; one that takes its time may be due to load.
+// was refused says all; one that takes its time may be due to load. One that
+// this process has no file left for says nothing of the node, nor does a name that
+// cannot be asked for: an open breaker would close the connections that there are.
 func (t *Transport) unreachable(n *node, r reply) {
-	if r.late {
+	switch {
+	case isShortOfFiles(r.reason):
+	case r.late, isUnnamed(r.reason):
 		t.check(n)
-		return
+	default:
+		t.nodeDown(n, r.reason)
 	}
-	t.nodeDown(n, r.reason)
+}
+
+// isUnnamed reports whether what answers for names is out of order. That there is
+// no such name is an answer: the node may have gone with it.
+func isUnnamed(err error) bool {
+	var failed *net.DNSError
+	return errors.As(err, &failed) && !failed.IsNotFound
+}
+
+// isShortOfFiles reports whether this process, or the machine, may open no more
+// files. A failed look-up of a name passes on the text only.
+func isShortOfFiles(err error) bool {
+	return err != nil && strings.Contains(err.Error(), syscall.EMFILE.Error())
 }
 
 // check finds out, in the background, whether a silent node is alive, and opens
@@ -90,7 +111,11 @@ func (t *Transport) check(n *node) {
 			t.put(ctx, t.strongQuestion, n, forward)
 			return
 		}
-		if (!r.late || n.silentSince(begun)) && t.ctx.Err() == nil {
+		unnamed := isUnnamed(r.reason)
+		if unnamed { // which took no time: it may just have answered over the connections that are in use
+			begun = begun.Add(-t.checkTimeout())
+		}
+		if (!r.late && !unnamed || n.silentSince(begun)) && !isShortOfFiles(r.reason) && t.ctx.Err() == nil {
 			t.nodeDown(n, r.reason)
 		}
 	}()

@@ -76,6 +76,50 @@ func TestNode_fullDiskLeavesNoDoubt(t *testing.T) {
 	runWithMounts(t, "writer on a small disk", t.TempDir())
 }
 
+func init() { roles["opener on a disk without inodes"] = openWithoutInodes }
+
+// openWithoutInodes opens a file on a disk that takes no other file, as one with very many small ones, and when it does.
+func openWithoutInodes(args []string) error {
+	dir := args[0]
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=1m,nr_inodes=20"); err != nil {
+		return fmt.Errorf("%s: %w", noSmallDisk, err)
+	}
+	file := filepath.Join(dir, "sessions.db")
+	open := func() error {
+		node := embedded.New(file, embedded.Options{})
+		return errors.Join(node.Open(), node.Close())
+	}
+	if err := open(); err != nil {
+		return err
+	}
+	var fillers []string
+	var err error
+	for err == nil {
+		filler := filepath.Join(dir, fmt.Sprint("filler", len(fillers)))
+		if err = os.WriteFile(filler, nil, 0o600); err == nil {
+			fillers = append(fillers, filler)
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) || len(fillers) == 0 {
+		return fmt.Errorf("%d files, then: %w", len(fillers), err)
+	}
+	if err := open(); err == nil || !strings.Contains(err.Error(), "the disk must have room for these files, inodes too") {
+		return fmt.Errorf("the error of a disk without inodes is %w", err)
+	}
+	for _, filler := range fillers {
+		if err := os.Remove(filler); err != nil {
+			return err
+		}
+	}
+	return open()
+}
+
+// SQLite says of such a disk that there is no such file: that of its log, which it could not make.
+func TestNode_saysThatADiskMayHaveNoInodes(t *testing.T) {
+	t.Parallel()
+	runWithMounts(t, "opener on a disk without inodes", t.TempDir())
+}
+
 // runWithMounts runs the test binary once more, in a role that mounts file systems of its own.
 func runWithMounts(t *testing.T, role string, args ...string) {
 	t.Helper()

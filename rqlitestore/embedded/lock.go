@@ -69,7 +69,8 @@ func openError(file string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
 	case sqlite.CannotOpen(err), sqlite.ReadOnly(err): // SQLite names the file and means the log, too
-		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process", file, err)
+		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process, "+
+			"and the disk must have room for these files, inodes too", file, err)
 	case sqlite.CannotShare(err): // by its own words the disk is broken
 		return fmt.Errorf("open session database %s: %w: this file system cannot map files into memory, as some of networks and of folders that are "+
 			"shared with a container or a virtual machine cannot: name a file on a local disk or volume", file, err)
