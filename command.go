@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -121,11 +122,56 @@ func (c *client) send(method, path string, query url.Values, body io.Reader) (*h
 	if len(query) > 0 {
 		uri += "?" + query.Encode()
 	}
-	res, err := caddycmd.AdminAPIRequest(c.address, method, uri, http.Header{"Connection": {"close"}}, body)
+	res, err := c.ask(method, uri, body)
 	if err != nil {
 		return nil, c.explain(err)
 	}
 	return res, nil
+}
+
+const (
+	adminPatience = 5 * time.Second  // before a Caddy that has not answered is asked whether it is there
+	adminTimeout  = 10 * time.Second // for what it answers to that
+)
+
+var errSilent = errors.New("whoever listens there takes connections and says nothing: is that Caddy, and does it hang?")
+
+// ask makes a request and waits for the header of its answer. To end a great many
+// sessions takes minutes until then, so how long a Caddy takes does not say that it
+// hangs: it is asked for something that it answers at once.
+func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error) {
+	answer := c.begin(method, uri, body)
+	for {
+		select {
+		case a := <-answer:
+			return a.res, a.err
+		case <-time.After(adminPatience):
+		}
+		select {
+		case a := <-answer:
+			return a.res, a.err
+		case <-c.begin(http.MethodGet, "/session/", nil): // be it an error
+		case <-time.After(adminTimeout):
+			return nil, errSilent
+		}
+	}
+}
+
+// adminAnswer is what a request of the admin API has come to.
+type adminAnswer struct {
+	res *http.Response
+	err error
+}
+
+// begin makes a request, and does not wait: Caddy's function for it knows no
+// time limit.
+func (c *client) begin(method, uri string, body io.Reader) <-chan adminAnswer {
+	answer := make(chan adminAnswer, 1)
+	go func() {
+		res, err := caddycmd.AdminAPIRequest(c.address, method, uri, http.Header{"Connection": {"close"}}, body)
+		answer <- adminAnswer{res, err}
+	}()
+	return answer
 }
 
 // answerError is an error that the admin API answered.

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
 // rates tells from two looks at Caddy's metrics what happened per second in
@@ -28,7 +26,7 @@ type rates struct {
 func (r *rates) take() {
 	r.before, r.then = r.at, r.now
 	r.at, r.now = time.Now(), nil
-	res, err := caddycmd.AdminAPIRequest(r.address, http.MethodGet, "/metrics", http.Header{"Connection": {"close"}}, nil)
+	res, err := r.ask(http.MethodGet, "/metrics", nil)
 	if err != nil {
 		return
 	}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -214,6 +217,47 @@ func TestCommand_withoutThePlugin(t *testing.T) {
 	if _, notes, err := s.cli("list"); err == nil || !strings.Contains(notes, "built without this plugin") {
 		t.Errorf("%v %s", err, notes)
 	}
+}
+
+// A Caddy that hangs is one that nobody waits for; one that has much to do is.
+func TestCommand_whatDoesNotAnswer(t *testing.T) {
+	caddyBinary(t)
+	command := func(address string, args ...string) (stdout, stderr string, err error) {
+		return (&server{t: t, names: map[string]string{"ADMIN": address}}).cli(args...)
+	}
+	t.Run("hangs", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes the connections
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if _, notes, err := command(l.Addr().String(), "list"); err == nil || !strings.Contains(notes, "says nothing") {
+			t.Errorf("%v %s", err, notes)
+		}
+	})
+	t.Run("has much to do", func(t *testing.T) {
+		t.Parallel()
+		asked := make(chan struct{})
+		noteAsked := sync.OnceFunc(func() { close(asked) })
+		busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/session/":
+				noteAsked()
+				http.NotFound(w, r)
+			case "/session/purge":
+				select {
+				case <-asked:
+					_, _ = io.WriteString(w, `{"store":"sessions.db","purged":3}`)
+				case <-r.Context().Done():
+				}
+			}
+		}))
+		defer busy.Close()
+		if out, notes, err := command(strings.TrimPrefix(busy.URL, "http://"), "purge"); err != nil || !strings.Contains(out, "3 expired rows removed") {
+			t.Errorf("%v %s %s", err, out, notes)
+		}
+	})
 }
 
 func TestCommand_watches(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 // CrossOriginConfig says what happens to requests that a page of another
 // origin made the browser send with the session's cookie. Requests that change
 // nothing (GET, HEAD, OPTIONS) are let through, websocket handshakes are not,
-// over whichever version of HTTP: they carry the session on.
+// over whichever version of HTTP: they carry the session on. Where a gateway asks
+// about a request of its own (forward_auth), what counts is X-Forwarded-Method.
 type CrossOriginConfig struct {
 	// deny answers such requests with a 403; allow lets them all through.
 	// Default: deny.
@@ -116,12 +117,10 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		return nil
 	}
 	asked := r
-	if isUpgrade(r) || s.host != r.Host {
+	if method := wantedMethod(r); method != r.Method || s.host != r.Host {
 		asked = r.WithContext(r.Context())
 		asked.Host = s.host // what the browser asked a trusted proxy for
-	}
-	if isUpgrade(r) { // a CONNECT is unsafe as it is
-		asked.Method = http.MethodPost
+		asked.Method = method
 	}
 	if guard.protection.Check(asked) == nil {
 		return nil
@@ -129,9 +128,30 @@ func (s *Session) checkOrigin(r *http.Request) error {
 	why := whyForeign(r)
 	s.h.crossed.Do(func() { // Caddy logs a 403 as debug only
 		s.h.logger.Warn("a cross-origin request was refused", zap.Error(why), zap.String("origin", r.Header.Get("Origin")),
-			zap.String("method", r.Method), zap.String("host", s.host), zap.String("path", r.URL.Path))
+			zap.String("method", asked.Method), zap.String("host", s.host), zap.String("path", r.URL.Path))
 	})
 	return caddyhttp.Error(http.StatusForbidden, why)
+}
+
+// wantedMethod is what the check goes by: POST for a handshake of a websocket (a
+// CONNECT is unsafe as it is), and what a gateway is asked for that asks here, by a
+// GET, whether its visitor is let in. Whoever names another method can only be
+// refused for it, so it may be anybody.
+func wantedMethod(r *http.Request) string {
+	forwarded := r.Header.Get("X-Forwarded-Method")
+	switch {
+	// nginx's auth_request drops Upgrade, and no page can set a Sec- header.
+	case isUpgrade(r), r.Header.Get("Sec-Websocket-Key") != "":
+		return http.MethodPost
+	case forwarded != "" && isSafe(r.Method):
+		return forwarded
+	}
+	return r.Method
+}
+
+// isSafe reports whether requests of a method change nothing (RFC 9110 §9.2.1).
+func isSafe(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 // refuse makes the error page of such a request that of a guest, for whom nothing

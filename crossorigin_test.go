@@ -246,3 +246,76 @@ func TestCrossOrigin_websocketsNeedTheSiteItself(t *testing.T) {
 		})
 	}
 }
+
+// A gateway in front asks by requests of its own, always by GET, which of its
+// visitors are let in to other applications: what counts is what they want there.
+func TestCrossOrigin_countsWhatAGatewayIsAskedFor(t *testing.T) {
+	app := newApplication(t, nil)
+	s := start(t, `
+{
+	servers {
+		trusted_proxies static 127.0.0.0/8
+	}
+}
+$SITE {
+	handle /login {
+		reverse_proxy $SITE2
+	}
+	handle {
+		forward_auth $SITE2 {
+			uri /verify
+		}
+		reverse_proxy $APP
+	}
+}
+$SITE2 {
+	session
+	session_edit /login put user alice
+	session_auth /verify user
+	respond "{method} for {header.X-Forwarded-Method}"
+}`, "APP", app.address())
+	v := s.visitor()
+	cookie := "Cookie: session=" + v.get("/login").cookie(t).Value + "\r\n"
+	own := strings.TrimSuffix(s.url("/"), "/")
+	for _, test := range []struct {
+		method  string
+		headers []string
+		want    int
+	}{
+		{http.MethodPost, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, http.StatusForbidden},
+		{http.MethodDelete, []string{"Origin", "https://evil.example"}, http.StatusForbidden},
+		{http.MethodGet, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, http.StatusOK},
+		{http.MethodGet, []string{"Sec-Fetch-Site", "cross-site", "X-Forwarded-Method", "POST"}, http.StatusOK}, // the gateway says it anew
+		{http.MethodPost, []string{"Sec-Fetch-Site", "same-origin", "Origin", own}, http.StatusOK},
+		{http.MethodPost, []string{"Origin", own}, http.StatusOK},
+		{http.MethodPost, nil, http.StatusOK},
+	} {
+		before := len(app.requests())
+		a := v.do(test.method, "/app", test.headers...)
+		if reached := len(app.requests()) > before; a.StatusCode != test.want || reached != (test.want == http.StatusOK) {
+			t.Errorf("%s with %q is answered by %d %q, want %d; the application was asked: %v", test.method, test.headers, a.StatusCode, a.body, test.want, reached)
+		}
+	}
+	s.logged(`"origin":"https://evil.example","method":"POST"`)
+
+	host := strings.TrimPrefix(own, "http://")
+	for _, test := range []struct {
+		site, origin, upgrade string
+		want                  int
+	}{
+		{"$SITE", own, "Connection: Upgrade\r\nUpgrade: websocket\r\n", http.StatusOK},
+		{"$SITE", "https://evil.example", "Connection: Upgrade\r\nUpgrade: websocket\r\n", http.StatusForbidden},
+		{"$SITE2", own, "", http.StatusOK}, // as nginx asks, which drops Upgrade
+		{"$SITE2", "https://evil.example", "", http.StatusForbidden},
+	} {
+		conn := sendRaw(t, strings.TrimPrefix(s.url(test.site), "http://"), "GET /verify HTTP/1.1\r\nHost: "+host+"\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: "+test.origin+"\r\n"+test.upgrade+cookie+"\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != test.want {
+			t.Errorf("%s answers a handshake from %s with %d, want %d", test.site, test.origin, res.StatusCode, test.want)
+		}
+	}
+}

@@ -128,11 +128,7 @@ func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if all, ok := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions); ok {
 		all.csrfField = c.field()
 	}
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return next.ServeHTTP(w, r)
-	}
-	if isWebsocketConnect(r) {
+	if isSafe(r.Method) || isWebsocketConnect(r) {
 		return next.ServeHTTP(w, r)
 	}
 	sessions, err := enclosing(r, "this session_csrf")

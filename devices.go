@@ -31,8 +31,10 @@ type Devices struct {
 }
 
 const (
-	deviceForm  = 64 << 10 // what a request to end a session may send
-	deviceShown = 100      // sessions; a page of thousands is of no use to anybody
+	deviceForm    = 64 << 10        // what a request to end a session may send
+	deviceShown   = 100             // sessions; a page of thousands is of no use to anybody
+	deviceCounted = 10_000          // sessions that are looked at: without a bound there is no page of very many
+	deviceTime    = loadTimeout / 3 // that is spent on looking at more than are shown
 )
 
 // CaddyModule returns the Caddy module information.
@@ -135,26 +137,27 @@ type devicesResult struct {
 	// The sessions, this one first, then those used or created last; 100 at most.
 	Sessions []device `json:"sessions"`
 
-	// How many older ones there are, which are not among them. They can be ended
-	// all the same.
+	// How many older ones there are, which are not among them; of thousands, how
+	// many at least. They can be ended all the same.
 	More int `json:"more"`
 
 	// What a request to end one has to send: in the header X-CSRF-Token or in
 	// the field csrf_token, or the one that session_csrf names.
 	CSRFToken string `json:"csrf_token"`
 
-	Field string `json:"-"` // of the page's forms
-	Stale bool   `json:"-"` // the one that was sent is from before a login
+	Field   string `json:"-"` // of the page's forms
+	Stale   bool   `json:"-"` // the one that was sent is from before a login
+	AtLeast bool   `json:"-"` // there may be more than More says
 }
 
 // show lists the sessions, with the status of what the request asked for.
 func (v deviceVisit) show(w http.ResponseWriter, status int) error {
-	devices, err := v.devices()
+	devices, all, err := v.devices()
 	if err != nil {
 		return v.unavailable(w, doingList, err)
 	}
 	shown := devices[:min(len(devices), deviceShown)]
-	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field, status == http.StatusForbidden}
+	result := devicesResult{shown, len(devices) - len(shown), v.CSRFToken(), v.field, status == http.StatusForbidden, !all}
 	if v.json {
 		return v.answerJSON(w, result)
 	}
@@ -166,23 +169,12 @@ func (v deviceVisit) answerJSON(w http.ResponseWriter, answer any) error {
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// devices lists the sessions of the one who asks.
-func (v deviceVisit) devices() ([]device, error) {
-	ctx, cancel := v.storeContext(loadTimeout)
-	defer cancel()
-	lease, id := v.h.lease, v.ID()
-	var found []device
-	o := rqlitestore.ListOptions{Principals: lease.keys.principalHashes(v.owner), Limit: listPage}
-	err := pages(ctx, v.h.backend.store, o, func(recs []rqlitestore.Record) error {
-		for _, rec := range recs {
-			s, kept := describe(lease, rec)
-			if s.Unreadable || v.h.principalIn(kept) != v.owner {
-				continue
-			}
-			found = append(found, device{s.ID, s.ID == id, s.Created, s.Used, s.Address, s.UserAgent, s.Expires})
-		}
-		return nil
-	})
+// devices lists the sessions of the one who asks, this one first: all of them, or
+// of very many those that were stored or renewed last.
+func (v deviceVisit) devices() (found []device, all bool, err error) {
+	if found, all, err = v.newest(); err == nil && !all {
+		found, err = v.addOwn(found)
+	}
 	slices.SortStableFunc(found, func(a, b device) int {
 		switch {
 		case a.Current != b.Current && a.Current:
@@ -192,7 +184,52 @@ func (v deviceVisit) devices() ([]device, error) {
 		}
 		return b.seen().Compare(a.seen())
 	})
-	return found, err
+	return found, all, err
+}
+
+// newest reads sessions until there are no more, or enough.
+func (v deviceVisit) newest() (found []device, all bool, err error) {
+	ctx, cancel := v.storeContext(loadTimeout)
+	defer cancel()
+	begun := time.Now()
+	o := rqlitestore.ListOptions{Principals: v.h.lease.keys.principalHashes(v.owner), Limit: listPage}
+	for {
+		recs, next, err := v.h.backend.store.List(ctx, o)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, rec := range recs {
+			found = v.add(found, rec)
+		}
+		n := len(found)
+		if next == "" || n >= deviceCounted || n > deviceShown && time.Since(begun) > deviceTime {
+			return found, next == "", nil
+		}
+		o.After = next
+	}
+}
+
+// add adds a row, unless it is somebody else's or cannot be read.
+func (v deviceVisit) add(found []device, rec rqlitestore.Record) []device {
+	s, kept := describe(v.h.lease, rec)
+	if s.Unreadable || v.h.principalIn(kept) != v.owner {
+		return found
+	}
+	return append(found, device{s.ID, s.ID == v.ID(), s.Created, s.Used, s.Address, s.UserAgent, s.Expires})
+}
+
+// addOwn adds the session at hand where it is too old to have been found.
+func (v deviceVisit) addOwn(found []device) ([]device, error) {
+	if slices.ContainsFunc(found, func(d device) bool { return d.Current }) {
+		return found, nil
+	}
+	ctx, cancel := v.storeContext(loadTimeout)
+	defer cancel()
+	rec, there, err := v.h.backend.store.Current(ctx, v.ID())
+	if err != nil || !there {
+		return found, err
+	}
+	return v.add(found, rec), nil
 }
 
 // seen is when something was last heard of a session.

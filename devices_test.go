@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/chromedp/chromedp"
@@ -343,6 +344,38 @@ func TestDevices_showTheNewestOfVeryMany(t *testing.T) {
 	if shown = v.devices(); len(shown.Sessions) != 1 || shown.More != 0 {
 		t.Errorf("once the others have ended %d are shown and %d are more", len(shown.Sessions), shown.More)
 	}
+}
+
+// Of who has more than can be read in time the page comes all the same, with the
+// session at hand on it, which is the oldest; and all the others can be ended.
+func TestDevices_comeForWhoHasMoreThanCanBeRead(t *testing.T) {
+	const many = 30_000
+	s := start(t, devicesSite, "TRACK", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		return next.ServeHTTP(w, r)
+	}))
+	v := s.visitor()
+	id := v.get("/login?user=alice").body
+	s.alter(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?1)
+INSERT INTO sessions(token,data,expiry,id,version,writes,principal,rights)
+SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many)
+
+	var shown shownDevices
+	within(t, time.Minute, "the sessions to be listed", func() bool { // a page of rows takes a busy machine a while
+		a := v.get("/account/sessions", "Accept", "application/json")
+		return a.StatusCode == http.StatusOK && json.Unmarshal([]byte(a.body), &shown) == nil
+	})
+	if got := shown.ids(); len(got) != 100 || got[0] != id || !shown.Sessions[0].Current || shown.More < 1 || shown.More > 10_000 {
+		t.Errorf("of %d sessions %d are shown and %d are more, want 100, the one at hand first, and no more than are read", many+1, len(got), shown.More)
+	}
+	within(t, time.Minute, "the page to say that there may be more than it counts", func() bool {
+		return strings.Contains(v.get("/account/sessions", "Accept", "text/html").body, "not shown: at least ")
+	})
+	table := s.table()
+	within(t, 2*time.Minute, "the others to be ended", func() bool { // on a slow machine it takes more than one press
+		v.submit("/account/sessions", url.Values{"end": {"others"}, "csrf_token": {shown.CSRFToken}})
+		return table.count() == 1
+	})
+	v.get("/who").want(t, http.StatusOK, "alice")
 }
 
 // Applications write false, 0 or an empty array for nobody, too: whom such a

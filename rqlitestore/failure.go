@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // inShort takes off an error what gorqlite writes around it when it asked this
@@ -56,6 +58,28 @@ func inTime(ctx context.Context, err error) error {
 		return err
 	}
 	return ended{context.Cause(ctx), err}
+}
+
+// refused is the answer of a node that does not let its user do this: it has
+// applied nothing.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+func isRefused(err error) bool { return errors.As(err, new(refused)) }
+
+// asRefused marks the error of a request that a node refused. One that was sent
+// twice may have been applied before.
+func asRefused(ctx context.Context, err error) error {
+	if err == nil || idempotent.Repeated(ctx) {
+		return err
+	}
+	for _, status := range []string{"got: 401 ", "got: 403 "} { // gorqlite passes on the text only
+		if strings.HasPrefix(err.Error(), status) {
+			return refused{err}
+		}
+	}
+	return err
 }
 
 // unprepared marks an error that came before what the call was for: the table

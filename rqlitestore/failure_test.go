@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -159,6 +160,62 @@ func TestCreate_wasNotSentWithoutATable(t *testing.T) {
 	err = s.Create(t.Context(), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
 	if err == nil || strings.Contains(err.Error(), "outcome unknown") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A node that refuses its user, as one who may only query, has applied nothing: that
+// is told at once, and not that nobody knows.
+func TestErrors_sayThatANodeRefusesItsUser(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, node.Close()) })
+	var refuses atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuses.Load() && r.URL.Path != "/db/query" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	nodes, err := cluster.New(cluster.Config{Nodes: []string{server.URL}})
+	must(t, err)
+	t.Cleanup(nodes.Close)
+	conn, err := nodes.Connection()
+	must(t, err)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
+	refuses.Store(true)
+	for name, call := range map[string]func(context.Context) error{
+		"create": func(ctx context.Context) error {
+			return s.Create(ctx, rqlitestore.Record{Token: "other", ID: "other", Expiry: inAnHour()})
+		},
+		"update": func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"renew": func(ctx context.Context) error {
+			_, err := s.Update(ctx, rec, func(r rqlitestore.Record) (rqlitestore.Record, error) { r.Token = "renewed"; return r, nil })
+			return err
+		},
+		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "plain", nil, inAnHour()) },
+		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, "token") },
+		"touch":     func(ctx context.Context) error { return s.Touch(ctx, "id", inAnHour()) },
+		"import": func(ctx context.Context) error {
+			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			err := call(ctx)
+			if err == nil || ctx.Err() != nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), "refuses this user") {
+				t.Errorf("got %v; the time is up: %v", err, ctx.Err())
+			}
+		})
+	}
+	if cur, ok, err := s.Load(t.Context(), "token"); !ok || err != nil || cur.Version != rec.Version {
+		t.Errorf("the session that nobody could change is %+v, %v, %v", cur, ok, err)
 	}
 }
 

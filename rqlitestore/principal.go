@@ -12,10 +12,15 @@ func (s *RqliteStore) DestroyPrincipal(ctx context.Context, principal, exceptID 
 	return s.DestroyPrincipals(ctx, []string{principal}, exceptID)
 }
 
+// destroyedAtOnce is how many sessions of a principal one request removes.
+const destroyedAtOnce = 1000
+
 // DestroyPrincipals removes all sessions of these principals, every token of
 // theirs, but that with the id exceptID; "" spares none. Sessions that a
 // principal had once and somebody else has now stay. It tries again until ctx
-// ends; only then it returns an error.
+// ends; only then, or where a node refuses its user, it returns an error. Of
+// principals with thousands of sessions it removes some at a time, so after an
+// error some may be gone: call it again.
 func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error {
 	if slices.Contains(principals, "") {
 		return errors.New("destroy sessions of a principal: it has no name")
@@ -23,16 +28,30 @@ func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string
 	if len(principals) == 0 {
 		return nil
 	}
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
-	st := statement{Query: s.sql.destroyPrincipal, Arguments: []any{jsonOfHex(principals), hexText(exceptID)}}
-	for try := 0; ; try++ {
-		_, err := s.executeRepeatable(ctx, work{kindDestroyPrincipal, 0}, st)
-		if err == nil {
+	for {
+		removed, err := s.destroySome(ctx, principals, exceptID)
+		if err != nil {
+			return fmt.Errorf("destroy sessions of a principal: %w", err)
+		}
+		if removed < destroyedAtOnce { // of each session at least one row
 			return nil
 		}
-		if !pause(ctx, try) {
-			return fmt.Errorf("destroy sessions of a principal: %w", err)
+	}
+}
+
+// destroySome removes as many sessions of principals as one request may, and
+// returns how many rows those were.
+func (s *RqliteStore) destroySome(ctx context.Context, principals []string, exceptID string) (removed int64, err error) {
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	st := statement{Query: s.sql.destroyPrincipal, Arguments: []any{jsonOfHex(principals), hexText(exceptID), destroyedAtOnce}}
+	for try := 0; ; try++ {
+		rows, err := s.executeRepeatable(ctx, work{kindDestroyPrincipal, 0}, st)
+		if err == nil {
+			return rows[0], nil
+		}
+		if isRefused(err) || !pause(ctx, try) {
+			return 0, err
 		}
 	}
 }

@@ -126,7 +126,8 @@ func (s *RqliteStore) Presented(ctx context.Context, id, token string) error {
 }
 
 // Destroy removes the sessions with these ids, every token of theirs. It tries
-// again until ctx ends; only then it returns an error.
+// again until ctx ends; only then, or where a node refuses its user, it returns an
+// error.
 func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -139,7 +140,7 @@ func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 		if err == nil {
 			return nil
 		}
-		if !pause(ctx, try) {
+		if isRefused(err) || !pause(ctx, try) {
 			return fmt.Errorf("destroy session: %w", err)
 		}
 	}

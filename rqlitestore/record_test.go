@@ -98,6 +98,27 @@ var recordCases = []storeCase{
 			t.Error("the update brought it back")
 		}
 	}},
+	// All at once takes longer than a call may, so nothing at all would be ended.
+	{"DestroyPrincipal_endsVeryManyByAndBy", func(t *testing.T, e *env) {
+		requests := 0
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) {
+			if r.Kind == "destroy_principal" {
+				requests++
+			}
+		}})
+		mustCreate(t, s, rqlitestore.Record{Token: "kept", ID: "kept id", Principal: "alice"})
+		mustCreate(t, s, rqlitestore.Record{Token: "bob", ID: "bob id", Principal: "bob"})
+		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2500)
+INSERT INTO {t}(token,data,expiry,id,version,writes,principal)
+SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM {t} s, n WHERE s.token='kept'`)
+		must(t, s.DestroyPrincipals(context.Background(), []string{"alice", "nobody"}, "kept id"))
+		if n := e.number(t, "SELECT count(*) FROM {t}"); n != 2 || !found(t, s, "kept") || !found(t, s, "bob") {
+			t.Errorf("%d sessions are left, want that which was to be spared and somebody else's", n)
+		}
+		if requests < 3 {
+			t.Errorf("2,500 sessions were ended by %d requests, want no more than 1,000 at once", requests)
+		}
+	}},
 	{"DestroyPrincipal_endsAllSessionsButOne", func(t *testing.T, e *env) {
 		s := e.store(t)
 		for _, name := range []string{"kept", "other", "renewed", "left"} {

@@ -88,8 +88,10 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 
 		destroy: `DELETE FROM {sessions} WHERE id IN (SELECT {value} FROM json_each(?1) j)`,
 
+		// Some of them, in the order of the index: the same on every node.
 		destroyPrincipal: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM {sessions} o
-WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
+WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `
+ORDER BY o.principal,o.rowid LIMIT ?3)`,
 
 		// Of the sessions ?2 as many as there are too many, in their order. For
 		// rqlite's parser key is a keyword: unquoted, it would give no rows back.

@@ -315,7 +315,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 	for try := 0; ; try++ {
 		out, err := l.doHere(ctx, c) // this goroutine is the session's own
 		switch {
-		case err != nil && isDefinite(err):
+		case err != nil && isDefinite(err) && !(c.again && isRefused(err)): // of an earlier try a refusal says nothing
 			return outcome{state: stateUnknown, err: err}
 		case err != nil:
 			out = outcome{state: stateUnknown, err: unknown(err)}

@@ -47,7 +47,7 @@ func (t *Transport) put(ctx context.Context, q *question, n *node, m mode) reply
 	}
 	whole := res.ContentLength >= 0 || len(res.TransferEncoding) > 0 || res.ProtoMajor > 1
 	setBody(res, &replyBody{*bytes.NewReader(buffer.Bytes()), buffer}, buffer.Len())
-	return judgeReply(q.request.URL.Path, m, res, buffer.Bytes(), whole)
+	return judgeReply(q, m, res, buffer.Bytes(), whole)
 }
 
 // replies are of answers that were read, for the next ones: an answer to many

@@ -24,6 +24,8 @@ func unknownOutcomes() map[string]http.HandlerFunc {
 		"no results":      says(http.StatusOK, `{}`),
 		"wrong type":      says(http.StatusOK, `{"results":"none"}`),
 		"wrong elements":  says(http.StatusOK, `{"results":[1,2]}`),
+		"no result":       says(http.StatusOK, `{"results":[]}`),
+		"no result, time": says(http.StatusOK, `{"results":[],"time":0.001}`),
 		"wrong error":     says(http.StatusOK, `{"error":17}`),
 		"status 500":      says(http.StatusInternalServerError, "boom"),
 		"status 502":      says(http.StatusBadGateway, "<html>bad gateway</html>"),
@@ -90,6 +92,25 @@ func TestTransport_repeatsWhatMayBeRepeated(t *testing.T) {
 			bad.behave(answering(once(answer, ok)))
 			mustSend(t, t.Context(), tr, query)
 		})
+	}
+}
+
+// Only to no statement at all there is no result.
+func TestTransport_passesOnThatNothingWasAsked(t *testing.T) {
+	t.Parallel()
+	const none = `{"results":[],"time":0.001}`
+	tr := open(t, cluster.Config{}, newFake(t, answering(says(http.StatusOK, none))))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://rqlite"+execute, strings.NewReader("[]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); string(body) != none || err != nil {
+		t.Errorf("the answer is %q, %v", body, err)
 	}
 }
 

@@ -46,14 +46,14 @@ type reply struct {
 	response *http.Response
 }
 
-// judgeReply tells what a response means. path is that of the request; whole
-// says that its end was marked as such, and not by a connection that ended.
-func judgeReply(path string, m mode, res *http.Response, body []byte, whole bool) reply {
+// judgeReply tells what a response to q means. whole says that its end was marked
+// as such, and not by a connection that ended.
+func judgeReply(q *question, m mode, res *http.Response, body []byte, whole bool) reply {
 	r := reply{response: res}
 	switch {
 	case res.StatusCode == http.StatusOK:
-		if strings.HasPrefix(path, "/db/") {
-			r.verdict, r.reason = judgeBody(m, body, whole)
+		if strings.HasPrefix(q.request.URL.Path, "/db/") {
+			r.verdict, r.reason = judgeBody(m, body, whole, bytes.Equal(bytes.TrimSpace(q.body), []byte("[]")))
 		}
 	case res.StatusCode == http.StatusMovedPermanently && m == direct:
 		// Only the address is taken from it: nobody follows it.
@@ -96,10 +96,10 @@ func isLeaderNotFound(body []byte) bool {
 	return string(bytes.TrimSpace(body)) == "leader not found"
 }
 
-// judgeBody looks for the errors that rqlite reports inside a 200.
-func judgeBody(m mode, body []byte, whole bool) (verdict, error) {
-	if (bytes.HasPrefix(body, []byte(`{"results":[{`)) || bytes.HasPrefix(body, []byte(`{"results":[]`))) &&
-		!bytes.Contains(body, []byte(`"error"`)) {
+// judgeBody looks for the errors that rqlite reports inside a 200. mayBeEmpty says
+// that no statement was asked for, and so no result.
+func judgeBody(m mode, body []byte, whole, mayBeEmpty bool) (verdict, error) {
+	if bytes.HasPrefix(body, []byte(`{"results":[{`)) && !bytes.Contains(body, []byte(`"error"`)) {
 		// To walk all of a large answer once more than gorqlite does takes a
 		// tenth of the time of a read.
 		if (!whole || !endsAsAnswer(body)) && !json.Valid(body) {
@@ -117,7 +117,7 @@ func judgeBody(m mode, body []byte, whole bool) (verdict, error) {
 		return garbled, errors.New("the answer is not what rqlite sends")
 	}
 	if answer.Error == "" {
-		if answer.Results == nil {
+		if answer.Results == nil || len(*answer.Results) == 0 && !mayBeEmpty {
 			return garbled, errors.New("the answer has no results")
 		}
 		return answered, nil // what is wrong with a statement is the caller's
