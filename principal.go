@@ -31,7 +31,7 @@ func (h *Handler) principal(ctx context.Context) string {
 	}
 	value := h.manager.Get(ctx, h.owner)
 	if value == nil && strings.Contains(h.owner, ".") {
-		return h.principalIn(h.values(ctx))
+		return h.principalIn(h.values(ctx, beginnings(h.owner)...))
 	}
 	return nameIn(value)
 }
