@@ -14,8 +14,9 @@ func (s *RqliteStore) DestroyPrincipal(ctx context.Context, principal, exceptID 
 
 // DestroyPrincipals removes all sessions of these principals, every token of
 // theirs, but that with the id exceptID; "" spares none. Sessions that a
-// principal had once and somebody else has now stay. It tries again until ctx
-// ends; only then it returns an error.
+// principal had once and somebody else has now stay. Of very many it removes some
+// at a time, until there is none. It tries again until ctx ends; only then it
+// returns an error, and some of very many may be gone.
 func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error {
 	if slices.Contains(principals, "") {
 		return errors.New("destroy sessions of a principal: it has no name")
@@ -23,18 +24,44 @@ func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string
 	if len(principals) == 0 {
 		return nil
 	}
-	ctx, cancel := withTimeout(ctx, writeTimeout)
-	defer cancel()
-	st := statement{Query: s.sql.destroyPrincipal, Arguments: []any{jsonOfHex(principals), hexText(exceptID)}}
-	for try := 0; ; try++ {
-		_, err := s.executeRepeatable(ctx, work{kindDestroyPrincipal, 0}, st)
-		if err == nil {
-			return nil
-		}
-		if !pause(ctx, try) {
+	names, except := jsonOfHex(principals), hexText(exceptID)
+	for last, done := "", false; !done; {
+		var err error
+		if last, done, err = s.destroySome(ctx, names, except, last); err != nil {
 			return fmt.Errorf("destroy sessions of a principal: %w", err)
 		}
 	}
+	return nil
+}
+
+// someSessions is how many sessions of principals one statement removes. All of
+// those that a user of programs may have would hold other writes up for seconds,
+// and might not be removed in the time that there is, however often it is tried.
+const someSessions = 500
+
+// destroySome removes all sessions of principals, or some where there are very
+// many, other ones than the last that it was to remove.
+func (s *RqliteStore) destroySome(ctx context.Context, names, except, last string) (ids string, done bool, err error) {
+	ctx, cancel := withTimeout(ctx, writeTimeout)
+	defer cancel()
+	for try := 0; ; try++ {
+		if ids, err = s.someOf(ctx, names, except); err == nil {
+			remove := statement{Query: s.sql.destroySome, Arguments: []any{ids, names}}
+			if done = ids == "" || ids == last; done {
+				remove = statement{Query: s.sql.destroyPrincipal, Arguments: []any{names, except}}
+			}
+			_, err = s.executeRepeatable(ctx, work{kindDestroyPrincipal, 0}, remove)
+		}
+		if err == nil || !pause(ctx, try) {
+			return ids, done, err
+		}
+	}
+}
+
+// someOf returns the ids of some sessions of principals, as JSON; "" where they
+// have no more than those. As in a cleanup, a read chooses what is removed by name.
+func (s *RqliteStore) someOf(ctx context.Context, names, except string) (string, error) {
+	return s.query(ctx, work{kindDestroyPrincipal, 0}, exactlyOne, statement{Query: s.sql.someOf, Arguments: []any{names, except, someSessions}})
 }
 
 // DestroyBeyond removes what these principals together have beyond max sessions:

@@ -21,6 +21,8 @@ type statements struct {
 	renew, resolve     string
 	destroy            string
 	destroyPrincipal   string
+	someOf             string
+	destroySome        string
 	destroyBeyond      string
 	endOlder, endAlias string
 	commit             writing
@@ -91,6 +93,11 @@ RETURNING concat(writes,':',` + strings.ReplaceAll(recordSQL, "p.", "") + `)`,
 		destroyPrincipal: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM {sessions} o
 WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + `)`,
 
+		someOf: `SELECT iif(count(*)<?3,'','["'||group_concat(hex(id),'","')||'"]') FROM (SELECT o.id AS id FROM {sessions} o
+WHERE o.principal IN (SELECT {value} FROM json_each(?1) j) AND o.superseded IS NULL AND o.id<>` + textSQL("?2") + ` LIMIT ?3)`,
+		destroySome: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM json_each(?1) n CROSS JOIN {sessions} o
+ON o.id=` + textSQL("n.value") + ` AND o.principal IN (SELECT {value} FROM json_each(?2) j) AND o.superseded IS NULL)`,
+
 		// Of the sessions ?2 as many as there are too many, in their order. For
 		// rqlite's parser key is a keyword: unquoted, it would give no rows back.
 		destroyBeyond: `DELETE FROM {sessions} WHERE id IN (SELECT o.id FROM json_each(?2) n CROSS JOIN {sessions} o
@@ -137,7 +144,7 @@ func (st *statements) each(f func(string) string) {
 	for _, sql := range []*string{
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
 		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
-		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.destroyBeyond, &st.endOlder, &st.endAlias,
+		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.someOf, &st.destroySome, &st.destroyBeyond, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
 		&st.expired.find, &st.expired.remove, &st.expiredNotes.find, &st.expiredNotes.remove,

@@ -3,6 +3,7 @@ package rqlitestore_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -34,6 +35,34 @@ func (c *counter) wrap(next http.RoundTripper) http.RoundTripper {
 			c.writes.Add(1)
 		}
 		return next.RoundTrip(r)
+	})
+}
+
+// affected is how many rows the largest of the writes has changed.
+type affected struct{ atomic.Int64 }
+
+func (a *affected) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(r)
+		if err != nil || isQuery(r) {
+			return res, err
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			return nil, err
+		}
+		res.Body.Close()
+		res.Body = io.NopCloser(bytes.NewReader(body))
+		var answer struct {
+			Results []struct {
+				Rows int64 `json:"rows_affected"`
+			} `json:"results"`
+		}
+		_ = json.Unmarshal(body, &answer) // the store tells what is wrong with it
+		for _, result := range answer.Results {
+			a.Store(max(a.Load(), result.Rows))
+		}
+		return res, nil
 	})
 }
 
