@@ -3,10 +3,13 @@ package caddysession_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	caddysession "github.com/caddy-session/caddy-session"
 )
@@ -119,6 +122,35 @@ func TestCommand_statsFailWhereTheyCannotBeTold(t *testing.T) {
 	for _, command := range []string{"stats", "list"} {
 		if _, notes, err := s.cli(command); err == nil || !strings.Contains(notes, "the config that is running has no session") {
 			t.Errorf("%s without any store: %v, writes %q", command, err, notes)
+		}
+	}
+}
+
+// Each of many tables in one database gets its time, though one is made after the other.
+func TestAdmin_showsManyStoresThatAreNew(t *testing.T) {
+	const tables = 50
+	store := newStandIn(t)
+	var sites strings.Builder
+	for i := range tables {
+		fmt.Fprintf(&sites, "\thandle /%d {\n\t\tsession {\n\t\t\trqlite %s\n\t\t\ttable sessions%d\n\t\t}\n\t}\n", i, store.URL, i)
+	}
+	var turn sync.Mutex
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if bytes.Contains(bodyOf(r), []byte("CREATE ")) {
+			turn.Lock()
+			time.Sleep(50 * time.Millisecond)
+			turn.Unlock()
+		}
+		node.ServeHTTP(w, r)
+	}))
+	s := startWithAdmin(t, "$SITE {\n"+sites.String()+"}")
+	all := adminInto[stores](s, http.MethodGet, "/session/stores").Stores
+	if len(all) != tables {
+		t.Errorf("%d stores are shown", len(all))
+	}
+	for _, one := range all {
+		if !one.Reachable {
+			t.Errorf("%s is not reachable: %s", one.Name, one.Error)
 		}
 	}
 }

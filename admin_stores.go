@@ -16,6 +16,11 @@ import (
 // healthTimeout is how long a store may take to show that it is there.
 const healthTimeout = 3 * time.Second
 
+// statusesAtOnce is how many stores are asked at the same time. Of hundreds in one
+// file or cluster, which make their tables when first asked, most would wait for the
+// others, and be called unreachable.
+const statusesAtOnce = 8
+
 // StoreStatus is a store of the config that is running, and how it is.
 type StoreStatus struct {
 	// The name for the parameter store and for --store.
@@ -82,8 +87,13 @@ func adminStores(w http.ResponseWriter, r *http.Request) error {
 	stores := storesOf(r)
 	statuses := make([]StoreStatus, len(stores))
 	var all sync.WaitGroup
+	turns := make(chan struct{}, statusesAtOnce)
 	for i, s := range stores {
-		all.Go(func() { statuses[i] = s.status(r.Context()) })
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			statuses[i] = s.status(r.Context())
+		})
 	}
 	all.Wait()
 	return writeJSON(w, map[string]any{"stores": statuses})

@@ -31,7 +31,7 @@ func (h *Handler) principal(ctx context.Context) string {
 	}
 	value := h.manager.Get(ctx, h.owner)
 	if value == nil && strings.Contains(h.owner, ".") {
-		return h.principalIn(h.values(ctx))
+		return h.principalIn(h.values(ctx, beginnings(h.owner)...))
 	}
 	return nameIn(value)
 }
@@ -94,8 +94,8 @@ func (s *Session) DestroyOthers() error {
 }
 
 // destroyOthers does what DestroyOthers was asked for. It comes before what the
-// request itself stores: when it fails, nothing has happened yet and all of it
-// can be tried again.
+// request itself stores: when it fails, nothing has happened yet, but that some of
+// very many may have ended, and all of it can be tried again.
 func (s *Session) destroyOthers(ctx context.Context) error {
 	s.mu.Lock()
 	id, known, asked := s.rec.ID, s.owner, s.endOthers
@@ -158,11 +158,9 @@ type principalDestroyer interface {
 // destroyOthers ends the sessions of principals but one, for this process's own
 // reads at once.
 func (b *backend) destroyOthers(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
-	if err := in.DestroyPrincipals(ctx, principals, exceptID); err != nil {
-		return err
-	}
-	for _, principal := range principals {
+	err := in.DestroyPrincipals(ctx, principals, exceptID)
+	for _, principal := range principals { // of very many some may be gone where others are not
 		b.ended(principalKey(principal))
 	}
-	return nil
+	return err
 }

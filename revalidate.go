@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -39,7 +40,7 @@ func (w *watch) look() {
 	if !over {
 		again := w.session.h.revalidate
 		if errors.Is(err, errBusy) {
-			again = min(again, busyPause)
+			again = rand.N(min(again, busyPause)) // or those that came together would all come together again
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()

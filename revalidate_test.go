@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -260,6 +261,71 @@ type counter struct{ bytes *atomic.Int64 }
 func (c counter) Write(p []byte) (int, error) {
 	c.bytes.Add(int64(len(p)))
 	return len(p), nil
+}
+
+// Of many streams that began together each has its turn soon, though the store has
+// room for few of them at a time.
+func TestRevalidate_ofManyAtOnce(t *testing.T) {
+	const streams = 100
+	var begun sync.WaitGroup
+	begun.Add(streams)
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite `+store.URL+`
+		max_calls 4
+		revalidate 1s
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /logout {
+		session_edit destroy
+	}
+	handle /stream {
+		session_auth user
+		in_go $STREAM
+	}
+}`, "STREAM", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		begun.Done()
+		begun.Wait()
+		_, _ = io.WriteString(w, "data: hello\n\n")
+		err := http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return err
+	}))
+	v := s.visitor()
+	v.get("/login")
+	var open atomic.Int64
+	var all sync.WaitGroup
+	for range streams {
+		all.Go(func() {
+			for {
+				res, err := v.http.Do(v.request(http.MethodGet, "/stream"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if res.StatusCode == http.StatusServiceUnavailable {
+					res.Body.Close()
+					continue
+				}
+				open.Add(1)
+				_, _ = io.Copy(io.Discard, res.Body)
+				open.Add(-1)
+				return
+			}
+		})
+	}
+	eventually(t, "the streams to begin", func() bool { return open.Load() == streams })
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		time.Sleep(50 * time.Millisecond)
+		node.ServeHTTP(w, r)
+	}))
+	v.get("/logout")
+	within(t, 25*time.Second, "the streams to end", func() bool { return open.Load() == 0 })
+	all.Wait()
 }
 
 // What Caddy itself makes is ended as what it proxies: it does not look whole, and

@@ -150,7 +150,19 @@ func (s *Session) Lookup(path string) (any, bool) {
 	if value := s.h.manager.Get(s.scs, path); value != nil || !strings.Contains(path, ".") {
 		return value, value != nil || s.h.manager.Exists(s.scs, path)
 	}
-	return lookup(s.values(), path)
+	return lookup(s.values(beginnings(path)...), path)
+}
+
+// beginnings are the keys with which a path may begin, itself among them: there may
+// be many others.
+func beginnings(path string) []string {
+	keys := []string{path}
+	for i, c := range path {
+		if c == '.' {
+			keys = append(keys, path[:i])
+		}
+	}
+	return keys
 }
 
 func lookup(object map[string]any, path string) (any, bool) {
@@ -306,7 +318,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	s.edits, s.untouched = append(s.edits, e), nil
 	s.mu.Unlock()
 	s.apply(e, keys...)
-	s.nameFresh()
+	s.nameFresh(keys)
 	s.noteChange()
 	return nil
 }
@@ -333,15 +345,19 @@ func (s *Session) setServing(on bool) {
 }
 
 // nameFresh gives a session that is not stored yet the id that it will have, and
-// takes it back when there is nothing left to store.
-func (s *Session) nameFresh() {
+// takes it back when there is nothing left to store, after a change of these keys.
+func (s *Session) nameFresh(changed []string) {
 	s.mu.Lock()
 	stored := s.rec.ID != "" && !s.ended
 	s.mu.Unlock()
 	if stored {
 		return
 	}
-	toStore := len(s.Keys()) > 0
+	// To go through all keys after each change would take a new session of many keys
+	// the square of their number.
+	toStore := slices.ContainsFunc(changed, func(key string) bool {
+		return !strings.HasPrefix(key, reserved) && s.h.manager.Exists(s.scs, key)
+	}) || len(s.Keys()) > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

@@ -3,6 +3,8 @@ package caddysession_test
 import (
 	"encoding/json"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,53 @@ import (
 
 	caddysession "github.com/caddy-session/caddy-session"
 )
+
+// What it takes to fill a new session grows with its keys, not with their square,
+// and a path is not looked for among all of them.
+func TestValues_ofManyKeys(t *testing.T) {
+	allocated := func(do func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		do()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	const few, many = 500, 4000
+	put, looked := make(map[int]uint64), make(map[int]uint64)
+	run := inGo(t, func(_ http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session, keys := caddysession.FromContext(r.Context()), few
+		if r.URL.Path == "/many" {
+			keys = many
+		}
+		put[keys] = allocated(func() {
+			for i := range keys {
+				if err := session.Put("key"+strconv.Itoa(i), map[string]any{"n": i}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		looked[keys] = allocated(func() {
+			for range 100 {
+				if n, _ := session.Lookup("key7.n"); n != 7 {
+					t.Errorf("a path leads to %v", n)
+				}
+			}
+		})
+		return nil
+	})
+	s := start(t, "$SITE {\n\tsession {\n\t\tmax_size 1MiB\n\t}\n\tin_go "+run+"\n}")
+	for _, path := range []string{"/few", "/many"} {
+		a := s.visitor().get(path)
+		a.want(t, http.StatusOK, "")
+		a.cookie(t)
+	}
+	if per := float64(put[many]) / float64(put[few]); per > 3*many/few {
+		t.Errorf("%d keys take %.0f times as much memory as %d", many, per, few)
+	}
+	if per := float64(looked[many]) / float64(looked[few]); per > 3 {
+		t.Errorf("to look for a path among %d keys takes %.0f times as much memory as among %d", many, per, few)
+	}
+}
 
 func TestValues_unchangedOnesAreNotWritten(t *testing.T) {
 	s := start(t, `

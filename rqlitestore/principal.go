@@ -12,8 +12,9 @@ func (s *RqliteStore) DestroyPrincipal(ctx context.Context, principal, exceptID 
 	return s.DestroyPrincipals(ctx, []string{principal}, exceptID)
 }
 
-// destroyedAtOnce is how many sessions of a principal one request removes.
-const destroyedAtOnce = 1000
+// destroyedAtOnce is how many sessions of principals one request removes: all of
+// those that a user of programs may have would hold other writes up for seconds.
+const destroyedAtOnce = 500
 
 // DestroyPrincipals removes all sessions of these principals, every token of
 // theirs, but that with the id exceptID; "" spares none. Sessions that a

@@ -115,8 +115,8 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 		if n := e.number(t, "SELECT count(*) FROM {t}"); n != 2 || !found(t, s, "kept") || !found(t, s, "bob") {
 			t.Errorf("%d sessions are left, want that which was to be spared and somebody else's", n)
 		}
-		if requests < 3 {
-			t.Errorf("2,500 sessions were ended by %d requests, want no more than 1,000 at once", requests)
+		if requests < 5 {
+			t.Errorf("2,500 sessions were ended by %d requests, want no more than 500 at once", requests)
 		}
 	}},
 	{"DestroyPrincipal_endsAllSessionsButOne", func(t *testing.T, e *env) {
