@@ -151,37 +151,45 @@ $SITE, $TLS {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/file", "/direct", "/proxied"} {
-		for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
-			t.Run(strings.Trim(path, "/")+"/"+protocol, func(t *testing.T) {
-				v := s.visitorWith(t)
-				v.handshake(site + "/login")
-				v.get(site + "/login")
-				over := *v
-				if protocol == "HTTP3" {
-					over = *v.overHTTP3()
+		s.overEachHTTP(t, path, func(t *testing.T, v *visitor, body io.Reader, site string) {
+			ended := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, body)
+				ended <- err
+			}()
+			v.get(site + "/logout")
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("what the client got looks whole")
 				}
-				over.http.Timeout = 0
-				res, err := over.http.Do(over.request(http.MethodGet, site+path))
-				if err != nil || res.StatusCode != http.StatusOK {
-					t.Fatalf("the download begins with %v %v", res, err)
-				}
-				defer res.Body.Close()
-				ended := make(chan error, 1)
-				go func() {
-					_, err := io.Copy(io.Discard, res.Body)
-					ended <- err
-				}()
-				v.get(site + "/logout")
-				select {
-				case err := <-ended:
-					if err == nil {
-						t.Error("what the client got looks whole")
-					}
-				case <-time.After(10 * time.Second):
-					t.Error("the download goes on")
-				}
-			})
-		}
+			case <-time.After(10 * time.Second):
+				t.Error("the download goes on")
+			}
+		})
+	}
+}
+
+// overEachHTTP has a visitor sign in and get what does not end, over each version of
+// HTTP; its body is what the test is for.
+func (s *server) overEachHTTP(t *testing.T, path string, test func(t *testing.T, v *visitor, body io.Reader, site string)) {
+	for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
+		t.Run(strings.Trim(path, "/")+"/"+protocol, func(t *testing.T) {
+			v := s.visitorWith(t)
+			v.handshake(site + "/login")
+			v.get(site + "/login")
+			over := *v
+			if protocol == "HTTP3" {
+				over = *v.overHTTP3()
+			}
+			over.http.Timeout = 0
+			res, err := over.http.Do(over.request(http.MethodGet, site+path))
+			if err != nil || res.StatusCode != http.StatusOK {
+				t.Fatalf("the response begins with %v %v", res, err)
+			}
+			defer res.Body.Close()
+			test(t, v, res.Body, site)
+		})
 	}
 }
 
@@ -226,32 +234,18 @@ $SITE, $TLS {
 	}
 }`, "APP", app.address(), "AROUND", around, "STREAM", stream)
 	for _, path := range []string{"/stream/proxied", "/stream/made"} {
-		for protocol, site := range map[string]string{"HTTP1": "$SITE", "HTTP2": "$TLS", "HTTP3": "$TLS"} {
-			t.Run(strings.TrimPrefix(path, "/stream/")+"/"+protocol, func(t *testing.T) {
-				v := s.visitorWith(t)
-				v.handshake(site + "/login")
-				v.get(site + "/login")
-				deaf := *v
-				if protocol == "HTTP3" {
-					deaf = *v.overHTTP3()
+		s.overEachHTTP(t, path, func(t *testing.T, v *visitor, _ io.Reader, site string) {
+			before, same := int64(-1), 0
+			eventually(t, "the stream to stall", func() bool {
+				if now := written.Load(); now != before {
+					before, same = now, 0
 				}
-				res, err := deaf.http.Do(deaf.request(http.MethodGet, site+path))
-				if err != nil || res.StatusCode != http.StatusOK {
-					t.Fatalf("the stream begins with %v %v", res, err)
-				}
-				defer res.Body.Close()
-				before, same := int64(-1), 0
-				eventually(t, "the stream to stall", func() bool {
-					if now := written.Load(); now != before {
-						before, same = now, 0
-					}
-					same++
-					return same > 30
-				})
-				v.get(site + "/logout")
-				eventually(t, "the stream to end", func() bool { return closed(returned) })
+				same++
+				return same > 30
 			})
-		}
+			v.get(site + "/logout")
+			eventually(t, "the stream to end", func() bool { return closed(returned) })
+		})
 	}
 }
 
@@ -319,10 +313,7 @@ $SITE {
 		})
 	}
 	eventually(t, "the streams to begin", func() bool { return open.Load() == streams })
-	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
-		time.Sleep(50 * time.Millisecond)
-		node.ServeHTTP(w, r)
-	}))
+	store.slows(50 * time.Millisecond)
 	v.get("/logout")
 	within(t, 25*time.Second, "the streams to end", func() bool { return open.Load() == 0 })
 	all.Wait()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
@@ -82,6 +83,17 @@ func (s *standIn) hangs() {
 	s.mode.Store(serveMode(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		select {
 		case <-r.Context().Done():
+		case <-s.done:
+		}
+	}))
+}
+
+// slows makes it take so long for each request.
+func (s *standIn) slows(by time.Duration) {
+	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		select {
+		case <-time.After(by):
+			node.ServeHTTP(w, r)
 		case <-s.done:
 		}
 	}))

@@ -243,7 +243,7 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 		out := s.store(ctx, cur, next, func(why error) { noteAll(applied, why) })
 		switch out.state {
 		case stateDone:
-			finishAll(applied, plain(next))
+			finishAll(applied, plain(next), nil)
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
@@ -335,9 +335,9 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 	}
 }
 
-func finishAll(applied []*change, stored Record) {
-	for _, c := range applied {
-		c.finish(stored, nil)
+func finishAll(changes []*change, stored Record, err error) {
+	for _, c := range changes {
+		c.finish(stored, err)
 	}
 }
 
@@ -353,11 +353,7 @@ func leaveAll(changes []*change, err error) {
 	}
 }
 
-func failAll(changes []*change, err error) {
-	for _, c := range changes {
-		c.finish(Record{}, err)
-	}
-}
+func failAll(changes []*change, err error) { finishAll(changes, Record{}, err) }
 
 // latest returns when the last of the callers gives up.
 func latest(queue []*change) time.Time {

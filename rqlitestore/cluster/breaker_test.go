@@ -150,3 +150,35 @@ func TestTransport_deposedLeaderDoesNotHoldAWriteUp(t *testing.T) {
 	}
 	mustSend(t, t.Context(), tr, execute)
 }
+
+// goesOnWithItsConnections has many requests come when there is one connection, and
+// no other can be made after breakDials: all are answered, over that one, and no
+// breaker opens, which would close it.
+func goesOnWithItsConnections(t *testing.T, leader *fake, nodes []string, breakDials func()) {
+	t.Helper()
+	failed := make(chan struct{})
+	var once sync.Once
+	tr := open(t, cluster.Config{Nodes: nodes, Observe: func(e cluster.Event) {
+		switch e.Kind {
+		case cluster.BreakerOpened:
+			t.Errorf("the breaker opened: %v", e.Err)
+		case cluster.Retried:
+			once.Do(func() { close(failed) })
+		}
+	}})
+	mustSend(t, t.Context(), tr, query)
+	leader.behave(conduct{probe: ok, request: func(w http.ResponseWriter, _ *http.Request) {
+		<-failed
+		ok(w, nil)
+	}})
+	breakDials()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if status, body, err := send(t, t.Context(), tr, query); err != nil || body != okBody {
+				t.Errorf("status %d, body %q, error %v: want an ok", status, body, err)
+			}
+		})
+	}
+	all.Wait()
+}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -126,37 +124,6 @@ func TestTransport_triesTheOtherAddressesOfAName(t *testing.T) {
 func TestTransport_goesOnWithItsConnectionsWhileNamesFail(t *testing.T) {
 	leader := newFake(t, leading())
 	resolveTo(t, "nodes.example.com", "127.0.0.1")
-	failed := make(chan struct{})
-	var once sync.Once
-	tr, err := cluster.New(cluster.Config{
-		Nodes:   []string{"http://nodes.example.com:" + strconv.Itoa(leader.Listener.Addr().(*net.TCPAddr).Port)},
-		Timeout: 10 * time.Second,
-		Observe: func(e cluster.Event) {
-			switch e.Kind {
-			case cluster.BreakerOpened:
-				t.Errorf("the breaker opened: %v", e.Err)
-			case cluster.Retried:
-				once.Do(func() { close(failed) })
-			}
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tr.Close)
-	mustSend(t, t.Context(), tr, query)
-	resolveTo(t, "nodes.example.com")
-	leader.behave(conduct{probe: ok, request: func(w http.ResponseWriter, _ *http.Request) {
-		<-failed
-		ok(w, nil)
-	}})
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			if status, body, err := send(t, t.Context(), tr, query); err != nil || body != okBody {
-				t.Errorf("status %d, body %q, error %v: want an ok", status, body, err)
-			}
-		})
-	}
-	all.Wait()
+	nodes := []string{"http://nodes.example.com:" + strconv.Itoa(leader.Listener.Addr().(*net.TCPAddr).Port)}
+	goesOnWithItsConnections(t, leader, nodes, func() { resolveTo(t, "nodes.example.com") })
 }
