@@ -479,7 +479,7 @@ func TestDevices_whileTheStoreIsDown(t *testing.T) {
 	unavailable("ending another", end("another"))
 	unavailable("ending the others", end("others"))
 	store.works()
-	v.get("/who").want(t, http.StatusOK, "alice")
+	eventually(t, "the store to be back", func() bool { return v.get("/who").body == "alice" })
 	store.fails()
 	unavailable("ending its own", end(id)) // which may still be done when the store works again
 }

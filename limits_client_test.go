@@ -115,7 +115,7 @@ func TestLimits_ofNewSessionsHoldUpNobodyElse(t *testing.T) {
 // A create whose outcome is unknown is tried under another token: that is still one session.
 func TestLimits_countASessionOnceHoweverOftenItIsTried(t *testing.T) {
 	store := newStandIn(t)
-	s := start(t, clientLimitSite, "PER", "1h", "STORE", "rqlite "+store.URL+" {\ntimeout 500ms\n}", "METRICS", "http://"+freeAddress(t))
+	s := start(t, clientLimitSite, "PER", "1h", "STORE", "rqlite "+store.URL, "METRICS", "http://"+freeAddress(t))
 	for range 5 {
 		store.losesReplies(1)
 		s.visitor().get("/put").want(t, http.StatusOK, "ok")

@@ -414,9 +414,7 @@ func TestOutage_lostRepliesApplyOnce(t *testing.T) {
 	s := start(t, `
 $SITE {
 	session {
-		rqlite $STORE {
-			timeout 500ms
-		}
+		rqlite $STORE
 	}
 	session_edit increment visits
 	respond "{http.session.data.visits}"
