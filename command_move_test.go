@@ -27,7 +27,7 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
-var moveSessions = flag.Int("move.sessions", 10_000, "how many sessions the export and the import are tested with")
+var moveSessions = flag.Int("move.sessions", 3_000, "how many sessions the export and the import are tested with")
 
 // writeRows makes a file of an export, in the order that an export has.
 func writeRows(t testing.TB, file string, n int) {

@@ -349,7 +349,7 @@ func TestDevices_showTheNewestOfVeryMany(t *testing.T) {
 // Of who has more than can be read in time the page comes all the same, with the
 // session at hand on it, which is the oldest; and all the others can be ended.
 func TestDevices_comeForWhoHasMoreThanCanBeRead(t *testing.T) {
-	const many = 30_000
+	const many = 12_000
 	s := start(t, devicesSite, "TRACK", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 		return next.ServeHTTP(w, r)
 	}))
