@@ -15,10 +15,10 @@ import (
 	"github.com/caddy-session/caddy-session/internal/rqlited"
 )
 
-var reloadRounds = flag.Int("reload.rounds", 0, "how often Caddy is reloaded under traffic; 0 is 10 times, 3 with -short")
-
-// reloadRate is how many requests a second Caddy has while it is reloaded.
-const reloadRate = 500
+var (
+	reloadRounds = flag.Int("reload.rounds", 0, "how often Caddy is reloaded under traffic; 0 is 10 times, 3 with -short")
+	reloadRate   = flag.Int("reload.rate", 200, "how many requests a second Caddy has meanwhile; a machine that cannot keep up fails some")
+)
 
 func reloadCount() int {
 	switch {
@@ -46,13 +46,13 @@ func reloadUnderTraffic(t *testing.T, d *deployment) {
 	d.http.Transport.(*http.Transport).DisableKeepAlives = true
 	p := d.add()
 	p.start()
-	l := d.startTrafficAt(t, reloadRate, true)
+	l := d.startTrafficAt(t, *reloadRate, true)
 	goOn(time.Second)
 	l.end()
 	p.reload(t) // what only the first reload makes is not counted
 	before := p.settled(t)
 
-	l = d.startTrafficAt(t, reloadRate, true)
+	l = d.startTrafficAt(t, *reloadRate, true)
 	reloads, begun := reloadCount(), time.Now()
 	for range reloads {
 		p.reload(t)
