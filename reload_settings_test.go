@@ -53,7 +53,8 @@ func TestReload_withoutIdleTimeoutKeepsSessionsInUse(t *testing.T) {
 }
 
 // What a session has of its time when the settings change: `lifetime` is that of the
-// next login, a shorter idle_timeout comes with what is stored, a longer one with use.
+// next login, as what the cookie is; a shorter idle_timeout comes with what is stored,
+// a longer one with use.
 func TestReload_leavesSessionsTheirEnd(t *testing.T) {
 	site := func(options string) string {
 		return "$SITE {\nsession {\n" + options + "\n}\nsession_edit /put increment n\nsession_edit /login renew\nrespond {http.session.expires}\n}"
@@ -64,13 +65,14 @@ func TestReload_leavesSessionsTheirEnd(t *testing.T) {
 	left := func() time.Duration { // without use
 		return time.Duration((s.table().only().expiry - julian(time.Now())) * float64(24*time.Hour))
 	}
+	const strict = "lifetime 2h\ncookie {\nsame_site strict\n}"
 	for _, step := range []struct {
 		options, path string
 		idle, life    time.Duration
 	}{
-		{"lifetime 2h", "/", 24 * time.Hour, 24 * time.Hour},
-		{"lifetime 2h", "/put", 24 * time.Hour, 24 * time.Hour},
-		{"lifetime 2h", "/login", 2 * time.Hour, 2 * time.Hour},
+		{strict, "/", 24 * time.Hour, 24 * time.Hour},
+		{strict, "/put", 24 * time.Hour, 24 * time.Hour},
+		{strict, "/login", 2 * time.Hour, 2 * time.Hour},
 		{"lifetime 48h", "/put", 2 * time.Hour, 2 * time.Hour},
 		{"idle_timeout 1h", "/", 2 * time.Hour, 2 * time.Hour},
 		{"idle_timeout 1h", "/put", time.Hour, 2 * time.Hour},
@@ -81,7 +83,11 @@ func TestReload_leavesSessionsTheirEnd(t *testing.T) {
 	} {
 		s.reload(site(step.options))
 		near := func(got, want time.Duration) bool { return (got - want).Abs() < 10*time.Minute }
-		ends, err := time.Parse(time.RFC3339, v.get(step.path).body)
+		a := v.get(step.path)
+		if set := a.Header.Get("Set-Cookie"); strings.Contains(set, "SameSite=Strict") != (step.path == "/login") || (set != "") != (step.path == "/login") {
+			t.Errorf("with %q after %s the cookie is %q", step.options, step.path, set)
+		}
+		ends, err := time.Parse(time.RFC3339, a.body)
 		if err != nil || !near(time.Until(ends), step.life) {
 			t.Errorf("with %q after %s the session ends in %v, want %v (%v)", step.options, step.path, time.Until(ends), step.life, err)
 		}
