@@ -121,9 +121,9 @@ type Handler struct {
 	// minutes, and within a minute when the client changed. Default: false.
 	Track *bool `json:"track,omitempty"`
 
-	// What a request is while the store cannot be reached: `fail` answers 503
-	// to whoever has a session; `anonymous` serves it without one, read-only:
-	// what would be stored is a 503 all the same. Default: fail.
+	// What a request is that needs its session while the store cannot be reached:
+	// `fail` answers 503; `anonymous` serves it without one, read-only: what would
+	// be stored is a 503 all the same. Default: fail.
 	OnStoreError string `json:"on_store_error,omitempty"`
 
 	// How often a response that goes on, like a websocket or server-sent
