@@ -167,8 +167,8 @@ func (s *Session) act(action string) error {
 }
 
 // MergePatch changes the session by a JSON merge patch (RFC 7396): a value
-// replaces, an object is merged, null removes. A patch that cannot be stored is an
-// error.
+// replaces, an object is merged, null removes. A patch of which something has no form
+// in a session is an error.
 func (s *Session) MergePatch(patch map[string]any) error {
 	for key := range patch {
 		if strings.HasPrefix(key, reserved) {

@@ -155,9 +155,8 @@ type KeyCount struct {
 	// first can be dropped when there are none.
 	Sessions int64 `json:"sessions"`
 
-	// Whether the key is configured. Sessions of one that is not cannot be
-	// used, nor, where there are keys, those that are not sealed, but until
-	// plain_until.
+	// Whether these sessions can be used: the key is configured, or they are
+	// not sealed and there are no keys, or plain_until is yet to come.
 	Configured bool `json:"configured"`
 
 	// Whether it is the key that new sessions are sealed with.

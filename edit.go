@@ -32,8 +32,9 @@ type Edit struct {
 // Operation is one change of a session.
 type Operation struct {
 	// One of put, put_json, increment, remove, clear, renew, destroy,
-	// destroy_others, remember and forget. destroy_others ends all other
-	// sessions of the principal, which the enclosing session has to name.
+	// destroy_others, remember and forget, which is `remember off`.
+	// destroy_others ends all other sessions of the principal, which the
+	// enclosing session has to name.
 	Action string `json:"action"`
 
 	// The key of put, put_json and increment, taken as it is: dots lead into no

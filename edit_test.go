@@ -70,6 +70,7 @@ $SITE {
 		"increment exactly":     {`{"n":9007199254740993}`, "/increment", "||9007199254740994||"},
 		"beyond 32 bits":        {`{"n":2147483647}`, "/increment", "||2147483648||"},
 		"increment no number":   {`{"n":"x"}`, "/increment", "||1||"},
+		"increment a text":      {`{"n":"5"}`, "/increment", "||1||"},
 		"decrement":             {`{"n":1}`, "/decrement", "||-2||"},
 		"remove":                {`{"user":"u","a":1,"b":2}`, "/remove", "u||||"},
 		"dots are of the key":   {`{"a":{"b":"in","n":4},"who":{"name":"x"}}`, "/dots", `|{"name":"x"}||{"b":"in","n":4}|`},

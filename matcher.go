@@ -23,7 +23,8 @@ import (
 type Match struct {
 	// The keys, or paths with dots into nested objects, and the values they
 	// may have. No values: it is enough that the session has the key, be its
-	// value empty. Values may contain placeholders. A list matches if one of its elements does.
+	// value empty. Values may contain placeholders. A list matches if one of its
+	// elements does.
 	Values map[string][]string `json:"values,omitempty"`
 
 	literal bool // the values are what they are: in CEL their placeholders were replaced before

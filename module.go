@@ -90,8 +90,8 @@ type Handler struct {
 
 	// How long a session that was read may be answered from memory, at most
 	// 10m. What this Caddy changes is seen by it at once; what another one
-	// changes, a logout too, may be missed for so long. Default: never on a
-	// cluster; 1s on the embedded node, which no other Caddy can change.
+	// changes, a logout too, may be missed for so long. Default: never. On the
+	// embedded node, which no other Caddy can change, it is 1s at least.
 	Cache caddy.Duration `json:"cache,omitempty"`
 
 	// The key of the session whose value names the user; an empty one, false, 0,
@@ -104,9 +104,9 @@ type Handler struct {
 	MaxPerPrincipal *PrincipalLimit `json:"max_per_principal,omitempty"`
 
 	// Placeholders that must stay what they were when the session was stored,
-	// like {http.request.header.User-Agent}; a request for which one differs has
-	// no session. They are what the request is when it reaches `session`. It raises the price of a stolen cookie; addresses change too
-	// often for it. Default: none.
+	// like {http.request.header.User-Agent}, as they are when a request reaches
+	// `session`: one for which any differs has no session. That makes a stolen
+	// cookie worth less; addresses change too often for it. Default: none.
 	Bind []string `json:"bind,omitempty"`
 
 	// For whom sessions are good: one that was begun for another audience is none
@@ -121,9 +121,9 @@ type Handler struct {
 	// minutes, and within a minute when the client changed. Default: false.
 	Track *bool `json:"track,omitempty"`
 
-	// What a request is while the store cannot be reached: `fail` answers 503
-	// to whoever has a session; `anonymous` serves it without one, read-only:
-	// what would be stored is a 503 all the same. Default: fail.
+	// What a request is that needs its session while the store cannot be reached:
+	// `fail` answers 503; `anonymous` serves it without one, read-only: what would
+	// be stored is a 503 all the same. Default: fail.
 	OnStoreError string `json:"on_store_error,omitempty"`
 
 	// How often a response that goes on, like a websocket or server-sent
@@ -135,6 +135,7 @@ type Handler struct {
 	// Signs the cookies and seals the rows. Every Caddy that shares the store
 	// needs the same keys. Default: none; cookies are random and rows are plain JSON.
 	Keys *KeysConfig `json:"keys,omitempty"`
+
 	// How many new sessions a client may begin. A request that would begin one
 	// more gets a 429 with Retry-After and stores nothing. Clients are told
 	// apart by Caddy's client_ip, IPv6 by its /64. Default: any number.

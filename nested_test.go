@@ -168,6 +168,38 @@ $SITE {
 			t.Errorf("the log names %s", got)
 		}
 	})
+	t.Run("none where they are those that the README names", func(t *testing.T) {
+		got := named(start(t, `
+$SITE {
+	session {
+		idle_timeout 100s
+	}
+	route {
+		session {
+			cookie {
+				path /
+				same_site lax
+				secure auto
+				http_only on
+			}
+			lifetime 24h
+			idle_timeout 100s
+			touch_interval 10s
+			persist on
+			remember_lifetime 30d
+			max_size 64KiB
+			cache 1s
+			track off
+			on_store_error fail
+			cross_origin deny
+		}
+		respond ok
+	}
+}`))
+		if got != "" {
+			t.Errorf("the log names %s", got)
+		}
+	})
 	t.Run("none", func(t *testing.T) {
 		got := named(start(t, `
 {

@@ -231,16 +231,32 @@ $SITE {
 	}
 	handle_errors {
 		session
-		session_edit put last {err.status_code}
-		reverse_proxy $APP {
-			header_up X-User {http.session.data.user}
+		handle /guests {
+			@guest not session user
+			respond @guest "for a guest"
+			respond "for a member"
+		}
+		handle {
+			session_edit put last {err.status_code}
+			reverse_proxy $APP {
+				header_up X-User {http.session.data.user}
+			}
 		}
 	}
 }`, "STORE", store.URL, "APP", app.address())
 	v := s.visitor()
 	v.get("/login").cookie(t)
 	store.fails()
-	v.get("/").want(t, http.StatusOK, "app") // the status is the error page's own
+	together(t, map[string]func() (*answer, error){
+		"/":       func() (*answer, error) { return v.try(http.MethodGet, "/") },
+		"/guests": func() (*answer, error) { return v.try(http.MethodGet, "/guests") },
+	}, func(a *answer, t *testing.T) {
+		if a.Request.URL.Path == "/guests" {
+			a.want(t, http.StatusServiceUnavailable, "") // whose page it is cannot be known
+			return
+		}
+		a.want(t, http.StatusOK, "app") // the status is the error page's own
+	})
 	if user := app.last(t).Header.Get("X-User"); user != "" {
 		t.Errorf("the error page is for %q", user)
 	}

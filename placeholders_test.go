@@ -64,6 +64,25 @@ $SITE {
 		root $DIR/{http.session.data.user}
 		file_server
 	}
+}
+$SITE2 {
+	vars user {http.session.data.user}
+	map {http.session.data.user} {may} {
+		"" nothing
+		default something
+	}
+	handle /proxy {
+		reverse_proxy $APP {
+			header_up X-User {http.session.data.user}
+		}
+	}
+	handle {
+		templates {
+			mime text/plain
+		}
+		header Content-Type text/plain
+		respond "{vars.user}, {may}, {{placeholder \"http.session.data.user\"}}"
+	}
 }`, "APP", app.address(), "CODE", puts(t))
 	if err := os.MkdirAll(filepath.Join(s.names["DIR"], "alice", "file"), 0o755); err != nil {
 		t.Fatal(err)
@@ -94,6 +113,12 @@ $SITE {
 	v.get("/proxy").want(t, http.StatusOK, "app")
 	if h := app.last(t).Header; h.Get("X-User") != "alice" || h.Get("X-Cart") != `["a",{"b":"c"}]` {
 		t.Errorf("the application is sent %v", h)
+	}
+
+	v.get("$SITE2/").want(t, http.StatusOK, ", nothing, ") // where no session encloses them
+	v.get("$SITE2/proxy").want(t, http.StatusOK, "app")
+	if user := app.last(t).Header.Get("X-User"); user != "{http.session.data.user}" {
+		t.Errorf("without a session the application is sent %q", user)
 	}
 
 	about := strings.Fields(v.get("/about").body)
@@ -134,9 +159,21 @@ $SITE {
 		respond @good good
 		respond @poor poor
 	}
+	handle /guarded {
+		@good expression `+"`session('score') && {http.session.data.score} >= 5`"+`
+		respond @good good
+		respond other
+	}
+}
+$SITE2 {
+	@member expression `+"`{http.session.data.user} != ''`"+`
+	respond @member "not even empty"
 }`, "CODE", puts(t))
 	v := s.visitor()
 	v.get("/user").want(t, http.StatusOK, "guest")
+	v.get("/score").want(t, http.StatusInternalServerError, "") // the empty text is no number
+	v.get("/guarded").want(t, http.StatusOK, "other")
+	v.get("$SITE2/").want(t, http.StatusOK, "not even empty")
 	for values, want := range map[string][2]string{
 		`{"user":"alice","score":6}`:   {"member", "good"},
 		`{"user":null,"score":5.5}`:    {"guest", "good"},
@@ -146,6 +183,7 @@ $SITE {
 		v.put(values)
 		v.get("/user").want(t, http.StatusOK, want[0])
 		v.get("/score").want(t, http.StatusOK, want[1])
+		v.get("/guarded").want(t, http.StatusOK, strings.Replace(want[1], "poor", "other", 1))
 	}
 }
 

@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -49,6 +50,50 @@ func TestReload_withoutIdleTimeoutKeepsSessionsInUse(t *testing.T) {
 		v.get("/").want(t, http.StatusOK, "alice")
 		return time.Since(stored) > idle+idle/2
 	})
+}
+
+// What a session has of its time when the settings change: `lifetime` is that of the
+// next login, as what the cookie is; a shorter idle_timeout comes with what is stored,
+// a longer one with use.
+func TestReload_leavesSessionsTheirEnd(t *testing.T) {
+	site := func(options string) string {
+		return "$SITE {\nsession {\n" + options + "\n}\nsession_edit /put increment n\nsession_edit /login renew\nrespond {http.session.expires}\n}"
+	}
+	s := start(t, site(""))
+	v := s.visitor()
+	v.get("/put")
+	left := func() time.Duration { // without use
+		return time.Duration((s.table().only().expiry - julian(time.Now())) * float64(24*time.Hour))
+	}
+	const strict = "lifetime 2h\ncookie {\nsame_site strict\n}"
+	for _, step := range []struct {
+		options, path string
+		idle, life    time.Duration
+	}{
+		{strict, "/", 24 * time.Hour, 24 * time.Hour},
+		{strict, "/put", 24 * time.Hour, 24 * time.Hour},
+		{strict, "/login", 2 * time.Hour, 2 * time.Hour},
+		{"lifetime 48h", "/put", 2 * time.Hour, 2 * time.Hour},
+		{"idle_timeout 1h", "/", 2 * time.Hour, 2 * time.Hour},
+		{"idle_timeout 1h", "/put", time.Hour, 2 * time.Hour},
+		{"idle_timeout 30m", "/", time.Hour, 2 * time.Hour},
+		{"idle_timeout 30m", "/put", 30 * time.Minute, 2 * time.Hour},
+		{"idle_timeout 1h", "/", time.Hour, 2 * time.Hour},
+		{"", "/", 2 * time.Hour, 2 * time.Hour},
+	} {
+		s.reload(site(step.options))
+		near := func(got, want time.Duration) bool { return (got - want).Abs() < 10*time.Minute }
+		a := v.get(step.path)
+		if set := a.Header.Get("Set-Cookie"); strings.Contains(set, "SameSite=Strict") != (step.path == "/login") || (set != "") != (step.path == "/login") {
+			t.Errorf("with %q after %s the cookie is %q", step.options, step.path, set)
+		}
+		ends, err := time.Parse(time.RFC3339, a.body)
+		if err != nil || !near(time.Until(ends), step.life) {
+			t.Errorf("with %q after %s the session ends in %v, want %v (%v)", step.options, step.path, time.Until(ends), step.life, err)
+		}
+		// a use is noted in the background
+		eventually(t, fmt.Sprintf("a session with %q after %s to end %v later", step.options, step.path, step.idle), func() bool { return near(left(), step.idle) })
+	}
 }
 
 // A store outlives a reload, and what there is to say of it is in the log of the

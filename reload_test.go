@@ -173,6 +173,8 @@ func TestReload_appliesChangedSettings(t *testing.T) {
 func TestReload_refusesOneStoreWithTwoSettings(t *testing.T) {
 	s := start(t, "$SITE {\nsession\nrespond \"ok\"\n}")
 	link := os.Symlink(s.names["DIR"], filepath.Join(s.names["DIR"], "link"))
+	t.Setenv("SESSION_TEST_FILE", filepath.Join(s.names["DIR"], "env.db"))
+	t.Setenv("SESSION_TEST_NODE", "http://127.0.0.1:4001")
 	for name, test := range map[string]struct{ first, second, want string }{
 		"two names":   {"embedded $DIR/a.db", "embedded $DIR/link/a.db", "are one file"},
 		"cleanup":     {"cleanup_interval 1m", "cleanup_interval 2m", "is configured twice with different settings"},
@@ -180,6 +182,10 @@ func TestReload_refusesOneStoreWithTwoSettings(t *testing.T) {
 		"password":    {"rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-a\n}", "rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-b\n}", "is configured twice with different settings"},
 		"consistency": {"rqlite http://127.0.0.1:4001", "rqlite http://127.0.0.1:4001 {\nconsistency weak\n}", "is configured twice with different settings"},
 		"keys":        {"keys first-secret-of-thirty-two-characters", "keys other-secret-of-thirty-two-characters", "is configured twice with different keys"},
+		"file in env": {"embedded $DIR/env.db", "embedded {env.SESSION_TEST_FILE} {\nsynchronous normal\n}", "is configured twice with different settings"},
+		"node in env": {"rqlite http://127.0.0.1:4001", "rqlite {env.SESSION_TEST_NODE} {\nconsistency weak\n}", "is configured twice with different settings"},
+		"defaults":    {"", "embedded $DIR/caddy/sessions.db {\nsynchronous full\n}\ntable sessions\ncleanup_interval 5m\nmax_calls 1024", ""},
+		"of rqlite":   {"rqlite http://127.0.0.1:4001", "rqlite http://127.0.0.1:4001 {\nconsistency linearizable\ntimeout 2s\n}", ""},
 		"cookies":     {"cookie a", "cookie b", ""},
 		"tables":      {"table one", "table two", ""},
 		"one file":    {"table one", "table two\nembedded {\nsynchronous normal\n}", "synchronous is one for the file"},

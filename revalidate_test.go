@@ -92,7 +92,7 @@ $SITE, $TLS {
 		"websocket":            {"$SITE", func(v *visitor) io.ReadCloser { return openSocket(t, v) }},
 	}
 	for name, kind := range streams {
-		for how, end := range map[string]string{"logout": "/logout", "another user": "/login?user=bob"} {
+		for how, end := range map[string]string{"logout": "/logout", "another user": "/login?user=bob", "its time": ""} {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				v := s.visitor()
 				v.handshake(kind.site + "/")
@@ -104,7 +104,11 @@ $SITE, $TLS {
 				other := openStream(t, still, "/proxied")
 				defer other.Close()
 
-				v.get(kind.site + end)
+				if end != "" {
+					v.get(kind.site + end)
+				} else {
+					s.alter("UPDATE sessions SET expiry=? WHERE CAST(data AS TEXT) LIKE '%alice%'", julian(time.Now()))
+				}
 				ended := make(chan struct{})
 				go func() {
 					_, _ = io.Copy(io.Discard, stream)

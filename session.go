@@ -481,9 +481,9 @@ func (s *Session) Remember(on bool) error {
 	return nil
 }
 
-// ID returns the public id of a session that is stored or going to be, or "". It is random, stays
-// through renewals and gives no access: it may be logged and shown. One that is going to be stored
-// may get another id, if an answer of the store is lost.
+// ID returns the public id of a session that is stored or going to be, or "". It is
+// random, stays through renewals and gives no access: it may be logged and shown. One
+// that is going to be stored may get another id, if an answer of the store is lost.
 func (s *Session) ID() string {
 	_ = s.Load()
 	return s.id()

@@ -44,7 +44,8 @@ $SITE {
 	session_edit /put put user alice
 	respond "ok {http.session.data.user}"
 }`
-	s := start(t, site, "NODE", node.URL, "FILES", dir, "TRUST", "tls_ca "+authority)
+	t.Setenv("SESSION_TEST_CA", authority)
+	s := start(t, site, "NODE", node.URL, "FILES", dir, "TRUST", "tls_ca {env.SESSION_TEST_CA}")
 	s.visitor().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusServiceUnavailable, "")
 	s.logged("certificate signed by unknown authority")
 
