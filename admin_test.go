@@ -154,6 +154,7 @@ func TestAdmin_showsSessions(t *testing.T) {
 			if strings.Contains(body, r.token) {
 				t.Errorf("%s shows the hash of a token", path)
 			}
+			s.visitor().get("/", "Cookie", "session="+r.token).want(t, http.StatusOK, "") // nobody signs in with it
 		}
 		if strings.Contains(body, token) || strings.Contains(body, `"__`) {
 			t.Errorf("%s shows what it must not: %s", path, body)
@@ -238,6 +239,17 @@ func TestAdmin_listsPageByPage(t *testing.T) {
 		if a := s.admin(http.MethodGet, "/session/sessions?"+other+"after="+next, ""); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("what a page of %q ends with begins one of %q: %d", from, other, a.StatusCode)
 		}
+	}
+
+	rows := filepath.Join(t.TempDir(), "rows")
+	writeRows(t, rows, 101)
+	content, err := os.ReadFile(rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.admin(http.MethodPost, "/session/import", string(content))
+	if list := adminInto[caddysession.ListResult](s, http.MethodGet, "/session/sessions"); len(list.Sessions) != 100 || list.Next == "" {
+		t.Errorf("unless told otherwise a page has %d sessions, want 100", len(list.Sessions))
 	}
 }
 
