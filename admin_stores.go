@@ -85,6 +85,13 @@ type NodeStatus struct {
 
 func adminStores(w http.ResponseWriter, r *http.Request) error {
 	stores := storesOf(r)
+	if r.URL.Query().Get("store") != "" {
+		one, err := storeFor(r)
+		if err != nil {
+			return err
+		}
+		stores = []namedStore{one}
+	}
 	statuses := make([]StoreStatus, len(stores))
 	var all sync.WaitGroup
 	turns := make(chan struct{}, statusesAtOnce)

@@ -105,16 +105,8 @@ func (l *look) stats() ([]StoreStats, error) {
 		return nil, err
 	}
 	var stats []StoreStats
-	var names []string
 	for _, s := range all.Stores {
-		names = append(names, s.Name)
-		if l.store != "" && l.store != s.Name && l.store != s.Label {
-			continue
-		}
 		stats = append(stats, l.withCount(s))
-	}
-	if len(stats) == 0 && l.store != "" {
-		return nil, fmt.Errorf("no store is called %q: there is %s", l.store, strings.Join(names, ", "))
 	}
 	return stats, nil
 }

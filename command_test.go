@@ -82,7 +82,7 @@ func TestCommand_asAUserSeesIt(t *testing.T) {
 	s.wantRun(`
 STORE        KIND      TABLE     STATE    SESSIONS  KEYS
 sessions.db  embedded  sessions  ok, 1ms  3         none 3
-`, "stats")
+`, "stats", "--store", s.file()) // the whole name does, too
 	s.wantRun(`
 ID                      PRINCIPAL  CREATED              USED  EXPIRES              ADDRESS  SIZE
 AAAAAAAAAAAAAAAAAAAAAA  alice      2026-01-02 15:04:05  -     2026-01-02 15:04:05  -        200 B

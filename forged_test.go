@@ -16,7 +16,7 @@ import (
 func TestKeys_forgedCookiesCostNoCallOfTheStore(t *testing.T) {
 	withSecrets(t)
 	store := newStandIn(t)
-	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}\nrqlite "+store.URL))
+	s := start(t, "$METRICS {\nmetrics /metrics\n}"+keysConfig("keys {env.SESSION_TEST_FIRST}\nrqlite "+store.URL), "METRICS", "http://"+freeAddress(t))
 	member := s.visitor()
 	genuine := member.get("/login?user=alice").cookie(t).Value
 	keyID, err := base64.RawURLEncoding.DecodeString(genuine)
@@ -39,12 +39,13 @@ func TestKeys_forgedCookiesCostNoCallOfTheStore(t *testing.T) {
 		return quantile(took, .99)
 	}
 	alone := read()
-	before := store.calls.Load()
+	before, counted := store.calls.Load(), s.scrape()
 	guests, amongGuests := flooded(s, func() []string { return nil }, read)
 	forgers, amongForgers := flooded(s, func() []string { return []string{"Cookie", forge()} }, read)
 	if calls := store.calls.Load() - before; calls != 2*reads {
 		t.Errorf("the store was called %d times for %d reads of the member and %d forged cookies", calls, 2*reads, forgers)
 	}
+	s.counts(counted, float64(forgers), "refused_cookies_total", `reason="forged"`)
 	t.Logf("%d forged cookies cost 0 calls of the store; the member's p99 was %v alone, %v among %d requests without a cookie, and %v among the forged",
 		forgers, alone, amongGuests, guests, amongForgers)
 }

@@ -101,6 +101,15 @@ func (s *boundedStore) Update(ctx context.Context, rec rqlitestore.Record, apply
 	return s.RqliteStore.Update(ctx, rec, apply)
 }
 
+// Track is Update for what tracks the use of a session, dropped where there are many calls: so is Touch.
+func (s *boundedStore) Track(ctx context.Context, rec rqlitestore.Record, apply func(rqlitestore.Record) (rqlitestore.Record, error)) (rqlitestore.Record, error) {
+	if err := s.beginUpkeep(); err != nil {
+		return rqlitestore.Record{}, err
+	}
+	defer s.end()
+	return s.RqliteStore.Update(ctx, rec, apply)
+}
+
 // Destroy is that of the store.
 func (s *boundedStore) Destroy(ctx context.Context, ids ...string) error {
 	if err := s.begin(); err != nil {

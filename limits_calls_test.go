@@ -53,6 +53,19 @@ $SITE {
 		session_devices /remembered/devices
 		respond "user {http.session.data.user}"
 	}
+	handle /tracked/* {
+		session {
+			rqlite $STORE {
+				timeout 10s
+			}
+			table $TABLE
+			max_calls $MAX
+			cookie tracked
+			track on
+		}
+		session_edit /tracked/put put user alice
+		respond "user {http.session.data.user}"
+	}
 	handle /open/* {
 		session {
 			rqlite $STORE {
@@ -159,6 +172,35 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		v.get("/remembered/").want(t, http.StatusOK, "user alice") // from memory
 		s.grows(before, "touches_total", `result="dropped"`)
 		release()
+		s.counts(before, 0, "rejected_total")
+	})
+	t.Run("so does tracking", func(t *testing.T) {
+		visitors := make([]*visitor, 10)
+		for i := range visitors {
+			visitors[i] = s.visitor()
+			visitors[i].get("/tracked/put").want(t, http.StatusOK, "user alice")
+		}
+		alterFile(t, store.file, `UPDATE sessions_calls SET data=CAST(json_set(CAST(data AS TEXT),'$.values.__used',1) AS BLOB)`)
+		before, gate := s.scrape(), make(chan struct{})
+		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+			if bytes.Contains(bodyOf(r), []byte("UPDATE ")) {
+				select {
+				case <-gate:
+				case <-store.done:
+					return
+				}
+			}
+			node.ServeHTTP(w, r)
+		}))
+		for i, v := range visitors {
+			v.get("/tracked/").want(t, http.StatusOK, "user alice")
+			if i == 0 {
+				eventually(t, "its use to be noted", func() bool { return s.scrape().sum("store_calls") == 1 })
+			}
+		}
+		close(gate)
+		store.works()
+		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
 		s.counts(before, 0, "rejected_total")
 	})
 	t.Run("a list of one's own sessions is one", func(t *testing.T) {

@@ -160,6 +160,15 @@ $ROTATING {
 	session_edit /put put user {query.user}
 	respond "{http.session.data.user}"
 }
+$BOUND {
+	session {
+		rqlite $STORE
+		bind {http.request.header.User-Agent}
+		cookie bound
+	}
+	session_edit /put put user {query.user}
+	respond "{http.session.data.user}"
+}
 $LIMITED {
 	session {
 		rqlite $STORE
@@ -170,7 +179,7 @@ $LIMITED {
 	}
 	session_edit put user {query.user}
 	respond "{http.session.data.user}"
-}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t), "LIMITED", "http://"+freeAddress(t))
+}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t), "BOUND", "http://"+freeAddress(t), "LIMITED", "http://"+freeAddress(t))
 	v := s.visitor()
 	before := s.scrape()
 
@@ -245,6 +254,12 @@ $LIMITED {
 		eventually(t, "a new token", func() bool { return len(v.get("$ROTATING/").Cookies()) > 0 })
 		s.counts(before, 1, "rotations_total")
 		s.counts(before, 0, "renewals_total")
+	})
+	t.Run("the session of another browser", func(t *testing.T) {
+		before, v := s.scrape(), s.visitor()
+		v.get("$BOUND/put?user=eve")
+		v.get("$BOUND/", "User-Agent", "another").want(t, http.StatusOK, "")
+		s.counts(before, 1, "refused_cookies_total", `reason="bind"`)
 	})
 	t.Run("a row that cannot be read", func(t *testing.T) {
 		before, v := s.scrape(), s.visitor()

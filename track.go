@@ -93,7 +93,7 @@ func (s *Session) trackUse() {
 // storeUse adds a use to what is stored, whatever that has become meanwhile.
 func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use) error {
 	began := time.Now()
-	saved, err := h.backend.store.Update(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+	saved, err := h.backend.store.Track(ctx, rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		deadline, values, err := h.keys.values(current)
 		if err != nil {
 			return current, err

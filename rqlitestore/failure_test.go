@@ -96,8 +96,10 @@ func TestErrors_sayWhatACallWaitedFor(t *testing.T) {
 	}
 }
 
+var errWhy = errors.New("somebody else was faster")
+
 // Whatever a call is, whoever gives it up or gives it too little time finds that in
-// its error.
+// its error, and why, if there was a reason.
 func TestErrors_sayThatTheContextEnded(t *testing.T) {
 	t.Parallel()
 	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
@@ -118,11 +120,19 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 	hangs.Store(true)
 
 	row := rqlitestore.Row{Token: "token", Expiry: inAnHour()}
+	rec := rqlitestore.Record{Token: "token", ID: "id", Version: 1, Expiry: inAnHour()}
 	drop := func([]rqlitestore.Row) error { return nil }
 	for name, call := range map[string]func(context.Context) error{
 		"prepare":   func(ctx context.Context) error { return fresh.Prepare(ctx) },
 		"find":      func(ctx context.Context) error { _, _, err := s.FindCtx(ctx, "token"); return err },
+		"load":      func(ctx context.Context) error { _, _, err := s.Load(ctx, "token"); return err },
+		"current":   func(ctx context.Context) error { _, _, err := s.Current(ctx, "id"); return err },
+		"create":    func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"update":    func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"touch":     func(ctx context.Context) error { return s.Touch(ctx, "id", inAnHour()) },
+		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
 		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) },
+		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, "token") },
 		"all":       func(ctx context.Context) error { _, err := s.AllCtx(ctx); return err },
 		"list":      func(ctx context.Context) error { _, _, err := s.List(ctx, rqlitestore.ListOptions{}); return err },
 		"count":     func(ctx context.Context) error { _, err := s.Count(ctx); return err },
@@ -147,6 +157,11 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 			time.AfterFunc(20*time.Millisecond, giveUp)
 			if err := call(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("given up: %v", err)
+			}
+			ctx, giveUpFor := context.WithCancelCause(t.Context())
+			time.AfterFunc(20*time.Millisecond, func() { giveUpFor(errWhy) })
+			if err := call(ctx); !errors.Is(err, errWhy) {
+				t.Errorf("given up for a reason: %v", err)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ type Record struct {
 	// Version counts what was stored: 1 when created, one more for every
 	// change.
 	Version int64
-	// Rights counts renewals with a change of rights. The store sets it.
+	// Rights counts renewals with a change of rights. Update sets it.
 	Rights int64
 	// Principal names whose session it is; "" for nobody.
 	Principal string

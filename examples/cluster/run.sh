@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Starts three rqlite nodes and two Caddys on this machine, and stops them with
 # Ctrl-C. It needs rqlited (https://github.com/rqlite/rqlite/releases, in PATH or
-# named by RQLITED) and a Caddy with this plugin (in PATH or named by CADDY;
-# without one it is built from this checkout). The data is in ./data.
+# named by RQLITED). CADDY names a Caddy with this plugin; without it one is built
+# from this checkout. The data is in ./data.
 set -euo pipefail
 cd "$(dirname "$0")"
 

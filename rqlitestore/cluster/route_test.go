@@ -199,8 +199,18 @@ func TestTransport_refusesRequestsAfterClose(t *testing.T) {
 	f := newFake(t, leading())
 	tr := open(t, cluster.Config{}, f)
 	mustSend(t, t.Context(), tr, query)
+	f.behave(conduct{request: f.hang, probe: ok})
+	underWay, before := make(chan error), len(f.requests())
+	go func() {
+		_, _, err := send(t, t.Context(), tr, execute)
+		underWay <- err
+	}()
+	eventually(t, "the request to be under way", func() bool { return len(f.requests()) > before })
 	tr.Close()
 	tr.Close()
+	if err := <-underWay; !errors.Is(err, cluster.ErrClosed) {
+		t.Errorf("the error of a request that was under way is %v", err)
+	}
 	if _, _, err := send(t, t.Context(), tr, query); !errors.Is(err, cluster.ErrClosed) {
 		t.Fatalf("error %v", err)
 	}

@@ -13,12 +13,13 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
-// ErrLocked is the error of Open, and of every request, while another process or another Node has the file open.
-// The error that wraps it names the file. It heals by itself when the other lets go.
+// ErrLocked is the error of Open, and of every request to /db/, while another process or another Node has the file open;
+// /status, /nodes, /leader and /readyz say it in their answers. The error that wraps it names the file. It heals by itself
+// when the other lets go.
 // errors.Is finds it in what Open and RoundTrip return. Through gorqlite, so also in what the store returns, its text arrives only.
 var ErrLocked = errors.New("session database is in use")
 
-// ErrClosed is the error of requests to a Node that has been closed. Of it too gorqlite passes on the text only.
+// ErrClosed is the same of a Node that has been closed. Of it too gorqlite passes on the text only.
 var ErrClosed = errors.New("session database is closed")
 
 // lockFile takes the lock beside file.

@@ -3,8 +3,10 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -138,6 +140,28 @@ func TestNode_requestsAfterCloseFail(t *testing.T) {
 	}
 	if _, err := conn.QueryOne("SELECT 1"); err == nil || !strings.Contains(err.Error(), embedded.ErrClosed.Error()) {
 		t.Errorf("query after Close: %v", err)
+	}
+	wantFailing(t, n, embedded.ErrClosed)
+}
+
+// wantFailing checks that whoever asks the node without gorqlite finds the error, or its text in an answer.
+func wantFailing(t testing.TB, n *embedded.Node, want error) {
+	t.Helper()
+	for _, path := range []string{"/db/query?q=SELECT+1", "/status", "/nodes", "/leader", "/readyz"} {
+		resp, err := n.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://any"+path, nil))
+		if strings.HasPrefix(path, "/db/") {
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", path, err, want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || !strings.Contains(string(answer), want.Error()) {
+			t.Errorf("%s: %s (%v), want %v in it", path, answer, err, want)
+		}
 	}
 }
 

@@ -218,6 +218,7 @@ func TestLock_keepsOutAnotherProcess(t *testing.T) {
 	if _, err := conn.QueryOne("SELECT 1"); err == nil || !strings.Contains(err.Error(), embedded.ErrLocked.Error()) {
 		t.Errorf("query beside the holder: %v", err)
 	}
+	wantFailing(t, n, embedded.ErrLocked)
 
 	holder.in.Close()
 	if err := holder.Wait(); err != nil {
