@@ -150,6 +150,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"origins with a comma":       {`{"handler":"session","cross_origin":{"origins":["https://a.example,"]}}`, "no comma"},
 		"csrf placeholder":           {`{"handler":"session_csrf","field":"{env.FIELD}"}`, "the name of a field"},
 		"devices placeholder":        {`{"handler":"session_devices","path":"/{env.LANGUAGE}"}`, "the path of session_devices"},
+		"edit increment beyond":      {`{"handler":"session_edit","operations":[{"action":"increment","key":"n","by":-9007199254740993}]}`, "increment n: 9007199254740991 is the most"},
 		"edit placeholder in a key":  {`{"handler":"session_edit","operations":[{"action":"increment","key":"seen_{http.request.uri.path}"}]}`, "no placeholder"},
 		"lifetime in seconds":        {`{"handler":"session","lifetime":3600}`, "lifetime is 3.6µs, which is too short to be meant: a number in JSON is nanoseconds"},
 		"idle_timeout in seconds":    {`{"handler":"session","idle_timeout":1800}`, "idle_timeout is 1.8µs"},
