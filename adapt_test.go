@@ -95,6 +95,7 @@ func eachCase(t *testing.T, dir string, run func(t *testing.T, config string) st
 // What the Caddyfile cannot say, JSON can.
 func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 	t.Setenv("SESSION_TEST_BLANK", " ")
+	t.Setenv("SESSION_TEST_LINES", firstSecret+"\n"+secondSecret+"\n")
 	for name, test := range map[string]struct{ handler, want string }{
 		"host prefix with domain":    {`{"handler":"session","cookie":{"name":"__Host-a","domain":"example.com"}}`, "must not have a domain"},
 		"none without secure":        {`{"handler":"session","cookie":{"same_site":"none","secure":"off"}}`, "needs a Secure cookie"},
@@ -129,6 +130,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"blank file":                 {`{"handler":"session","store":{"embedded":{"file":"{env.SESSION_TEST_BLANK}"}}}`, "embedded file resolves to nothing"},
 		"file in memory":             {`{"handler":"session","store":{"embedded":{"file":":memory:"}}}`, "name one in a temporary directory"},
 		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
+		"two keys in one":            {`{"handler":"session","keys":{"secrets":["{env.SESSION_TEST_LINES}"]}}`, "a secret of keys has several lines"},
 		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
 		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},
 		"brace in the password":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"hunter2{a}"}}}`, "password resolves to nothing"},
