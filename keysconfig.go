@@ -69,7 +69,7 @@ func isPlaceholder(option string) bool {
 
 func checkSecret(secret string) error {
 	if strings.ContainsAny(secret, "\r\n") { // or who appends the next one to the file would have one secret that nobody knew before
-		return errors.New("a secret of keys has several lines: give each secret a file or a variable of its own, and name them one after the other")
+		return errors.New("a secret of keys has several lines: give each secret a file or a variable of its own, and write one that is wrapped on one line")
 	}
 	if len(secret) < minSecret {
 		return fmt.Errorf("a secret of keys has %d characters, it must have %d at least: make one with `caddy session keygen`", len(secret), minSecret)
