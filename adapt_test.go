@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -179,6 +181,21 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 				t.Errorf("the error has the password: %v", err)
 			}
 		})
+	}
+}
+
+// What > of Windows PowerShell writes is UTF-16: with its line end it is one secret, and stays the one that it was.
+func TestJSON_secretThatPowerShellWrote(t *testing.T) {
+	var secret []byte
+	for _, unit := range utf16.Encode([]rune("\ufeff" + firstSecret + "\r\n")) {
+		secret = binary.LittleEndian.AppendUint16(secret, unit)
+	}
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, `{"handler":"session","keys":{"secrets":["{file.`+filepath.ToSlash(file)+`}"]}}`); err != nil {
+		t.Error(err)
 	}
 }
 
