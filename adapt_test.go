@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -95,6 +97,7 @@ func eachCase(t *testing.T, dir string, run func(t *testing.T, config string) st
 // What the Caddyfile cannot say, JSON can.
 func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 	t.Setenv("SESSION_TEST_BLANK", " ")
+	t.Setenv("SESSION_TEST_LINES", firstSecret+"\n"+secondSecret+"\n")
 	for name, test := range map[string]struct{ handler, want string }{
 		"host prefix with domain":    {`{"handler":"session","cookie":{"name":"__Host-a","domain":"example.com"}}`, "must not have a domain"},
 		"none without secure":        {`{"handler":"session","cookie":{"same_site":"none","secure":"off"}}`, "needs a Secure cookie"},
@@ -129,6 +132,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"blank file":                 {`{"handler":"session","store":{"embedded":{"file":"{env.SESSION_TEST_BLANK}"}}}`, "embedded file resolves to nothing"},
 		"file in memory":             {`{"handler":"session","store":{"embedded":{"file":":memory:"}}}`, "name one in a temporary directory"},
 		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
+		"two keys in one":            {`{"handler":"session","keys":{"secrets":["{env.SESSION_TEST_LINES}"]}}`, "a secret of keys has several lines"},
 		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
 		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},
 		"brace in the password":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"hunter2{a}"}}}`, "password resolves to nothing"},
@@ -150,6 +154,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"origins with a comma":       {`{"handler":"session","cross_origin":{"origins":["https://a.example,"]}}`, "no comma"},
 		"csrf placeholder":           {`{"handler":"session_csrf","field":"{env.FIELD}"}`, "the name of a field"},
 		"devices placeholder":        {`{"handler":"session_devices","path":"/{env.LANGUAGE}"}`, "the path of session_devices"},
+		"edit increment beyond":      {`{"handler":"session_edit","operations":[{"action":"increment","key":"n","by":-9007199254740993}]}`, "increment n: 9007199254740991 is the most"},
 		"edit placeholder in a key":  {`{"handler":"session_edit","operations":[{"action":"increment","key":"seen_{http.request.uri.path}"}]}`, "no placeholder"},
 		"lifetime in seconds":        {`{"handler":"session","lifetime":3600}`, "lifetime is 3.6µs, which is too short to be meant: a number in JSON is nanoseconds"},
 		"idle_timeout in seconds":    {`{"handler":"session","idle_timeout":1800}`, "idle_timeout is 1.8µs"},
@@ -176,6 +181,21 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 				t.Errorf("the error has the password: %v", err)
 			}
 		})
+	}
+}
+
+// What > of Windows PowerShell writes is UTF-16: with its line end it is one secret, and stays the one that it was.
+func TestJSON_secretThatPowerShellWrote(t *testing.T) {
+	var secret []byte
+	for _, unit := range utf16.Encode([]rune("\ufeff" + firstSecret + "\r\n")) {
+		secret = binary.LittleEndian.AppendUint16(secret, unit)
+	}
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, `{"handler":"session","keys":{"secrets":["{file.`+filepath.ToSlash(file)+`}"]}}`); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -51,8 +51,8 @@ func (a *Auth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.U
 		return caddyauth.User{}, false, err
 	}
 	session := sessions.current
-	if err := session.Load(); err != nil {
-		return caddyauth.User{}, false, err
+	if session.Load() != nil { // the enclosing `session` answers with it; Caddy would log it here as well, for each request
+		return caddyauth.User{}, false, nil
 	}
 	value, _ := session.Lookup(a.Key)
 	user := caddyauth.User{ID: nameIn(value)}

@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -121,6 +122,10 @@ $SITE {
 	a.want(t, http.StatusServiceUnavailable, "503")
 	if a.Header.Get("Retry-After") == "" {
 		t.Error("the answer does not say when to try again")
+	}
+	s.logged("loading the session")
+	if strings.Contains(s.readLog(), "auth provider returned error") {
+		t.Error("the log says so twice for each request")
 	}
 	store.works()
 	eventually(t, "the store to be back", func() bool { return v.get("/").body == "alice" })

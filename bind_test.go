@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -40,7 +41,11 @@ func TestBind_aSessionIsNoneForAnotherClient(t *testing.T) {
 		}
 	}
 	v.get("/", mine...).want(t, http.StatusOK, "user=alice")
-	s.logged("presented by another client")
+	const unbound = "presented by another client"
+	s.logged(unbound)
+	if n := strings.Count(s.readLog(), unbound); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
 }
 
 func TestBind_isTakenOnByExistingSessions(t *testing.T) {

@@ -49,7 +49,8 @@ type Operation struct {
 	// value can break out of its place.
 	Value string `json:"value,omitempty"`
 
-	// What increment adds, to 0 where there is no whole number. Default: 1.
+	// What increment adds, to 0 where there is no whole number, from
+	// -9007199254740991 to 9007199254740991. Default: 1.
 	By *int `json:"by,omitempty"`
 
 	json any // Value of put_json, parsed
@@ -87,6 +88,9 @@ func (e *Edit) Validate() error {
 	return nil
 }
 
+// mostIncrement is the largest number that Caddy, which reads its config as JavaScript does, leaves as it is.
+const mostIncrement = int64(1)<<53 - 1
+
 // parse checks one operation and prepares it.
 func (o *Operation) parse() (err error) {
 	for _, key := range append([]string{o.Key}, o.Keys...) {
@@ -95,7 +99,11 @@ func (o *Operation) parse() (err error) {
 		}
 	}
 	switch o.Action {
-	case "put", "increment":
+	case "put":
+	case "increment":
+		if o.By != nil && (int64(*o.By) > mostIncrement || int64(*o.By) < -mostIncrement) {
+			return fmt.Errorf("increment %s: %d is the most that can be added at a time: Caddy keeps no larger number exactly in its config", o.Key, mostIncrement)
+		}
 	case "put_json":
 		if o.json, err = codec.DecodeValue([]byte(o.Value)); err != nil {
 			return fmt.Errorf("put_json %s: the value is not JSON: %w", o.Key, err)

@@ -17,8 +17,8 @@ import (
 // database then learns neither values nor names, whoever can write to it can
 // make no session, and a forged cookie costs no call of the store.
 type KeysConfig struct {
-	// The secrets, at least 32 characters each; `caddy session keygen` makes
-	// one. The first signs and seals, all of them open. To rotate, append the
+	// The secrets, of one line and at least 32 characters each; `caddy session keygen`
+	// makes one. The first signs and seals, all of them open. To rotate, append the
 	// new one on every Caddy, then put it first, and drop the old one when
 	// `caddy session stats` counts no rows under it any more. Placeholders like
 	// {env.NAME} and {file.PATH} are replaced when the config is loaded; a
@@ -68,6 +68,10 @@ func isPlaceholder(option string) bool {
 }
 
 func checkSecret(secret string) error {
+	// Who appended the next one to the file would have one secret that nobody knew before. UTF-16 ends with a line end and a NUL.
+	if strings.ContainsAny(strings.TrimRight(secret, "\r\n\x00"), "\r\n") {
+		return errors.New("a secret of keys has several lines: give each secret a file or a variable of its own, and write one that is wrapped on one line")
+	}
 	if len(secret) < minSecret {
 		return fmt.Errorf("a secret of keys has %d characters, it must have %d at least: make one with `caddy session keygen`", len(secret), minSecret)
 	}

@@ -179,6 +179,8 @@ type Handler struct {
 	unknownKey  *rate.Sometimes // logs cookies under unknown keys
 	plainCookie *countedTimes   // logs cookies from before there were keys
 	strayed     *rate.Sometimes // logs sessions for another audience
+	unbound     *countedTimes   // logs sessions that are bound to another client
+	unreadable  *countedTimes   // logs rows that cannot be read
 	crossed     *rate.Sometimes // logs cross-origin requests that were refused
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
 	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
@@ -231,6 +233,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
 	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
+	h.unbound = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
+	h.unreadable = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
 	h.crossed = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
 	h.dropped = &rate.Sometimes{Interval: time.Minute}

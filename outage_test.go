@@ -421,6 +421,11 @@ $SITE {
 	if n := strings.Count(s.readLog(), down); n != 1 {
 		t.Errorf("that the node is down is logged %d times", n)
 	}
+	for line := range strings.Lines(s.readLog()) { // two tables on one cluster have it twice
+		if strings.Contains(line, down) && !strings.Contains(line, "(table sessions)") {
+			t.Errorf("the log does not say for which store: %s", line)
+		}
+	}
 	store.works()
 	s.logged(up)
 }

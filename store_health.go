@@ -106,17 +106,18 @@ func noteReplaced(file string) {
 // noteNode logs when a node of the cluster ceases to answer, and when it is
 // back: the store may go on without it, and would not with one less.
 func (b *backend) noteNode(e cluster.Event) {
+	log := b.log().With(zap.String("store", b.name), zap.String("node", e.Node)) // another table on the cluster says it as well
 	switch e.Kind {
 	case cluster.BreakerOpened:
-		b.log().Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.String("node", e.Node), zap.Error(e.Err))
+		log.Warn("a node of the rqlite cluster does not answer and gets no requests until it does", zap.Error(e.Err))
 	case cluster.Stranger:
-		b.log().Error("the nodes of the rqlite cluster are in two clusters, and what is stored in the one is not in the other: this node gets no requests", zap.String("node", e.Node), zap.Error(e.Err))
+		log.Error("the nodes of the rqlite cluster are in two clusters, and what is stored in the one is not in the other: this node gets no requests", zap.Error(e.Err))
 	case cluster.BreakerClosed:
-		b.log().Info("a node of the rqlite cluster answers again", zap.String("node", e.Node))
+		log.Info("a node of the rqlite cluster answers again")
 	case cluster.ClockDiffers:
-		b.log().Warn("the clocks of this machine and of a node of the rqlite cluster differ: a Caddy whose clock is wrong ends sessions too early or too late, for other Caddys too; set the clock, and let all machines take their time from one source",
-			zap.String("node", e.Node), zap.Error(e.Err))
+		log.Warn("the clocks of this machine and of a node of the rqlite cluster differ: a Caddy whose clock is wrong ends sessions too early or too late, for other Caddys too; set the clock, and let all machines take their time from one source",
+			zap.Error(e.Err))
 	case cluster.ClockAgrees:
-		b.log().Info("the clocks of this machine and of a node of the rqlite cluster agree again", zap.String("node", e.Node))
+		log.Info("the clocks of this machine and of a node of the rqlite cluster agree again")
 	}
 }

@@ -133,7 +133,8 @@ func resolve(file string) (string, error) {
 	}
 	real, err := realfile.Of(abs)
 	if err != nil {
-		return "", fmt.Errorf("find the directory of the session database %s: %w", abs, err)
+		return "", fmt.Errorf("find the directory of the session database %s: %w: a symbolic link leads there: make that directory, "+
+			"mount the disk that has it, or name another file", abs, err)
 	}
 	return real, checkKind(real)
 }

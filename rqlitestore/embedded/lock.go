@@ -69,6 +69,9 @@ func openError(file string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("open session database %s: %w: file and directory must be writable by the user of this process", file, err)
+	case sqlite.CannotOpen(err) && len(file) > sqlite.LongestPath:
+		return fmt.Errorf("open session database %s: %w: its path is too long, of %d bytes: name one of %d at most",
+			file, err, len(file), sqlite.LongestPath)
 	case sqlite.CannotOpen(err), sqlite.ReadOnly(err): // SQLite names the file and means the log, too
 		return fmt.Errorf("open session database %s: %w: the file, its -wal and -shm where they are there, and the directory must be writable by the user of this process, "+
 			"and the disk must have room for these files, inodes too", file, err)

@@ -135,7 +135,24 @@ func TestNode_linkIntoNoDirectory(t *testing.T) {
 	if err := os.Symlink("nowhere/sessions.db", link); err != nil {
 		t.Fatal(err)
 	}
-	if err := embedded.New(link, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), link+": ") || !strings.Contains(err.Error(), "nowhere: no such file") {
+	if err := embedded.New(link, embedded.Options{}).Open(); err == nil || !strings.Contains(err.Error(), link+": ") || !strings.Contains(err.Error(), "nowhere: no such file") ||
+		!strings.Contains(err.Error(), "a symbolic link leads there: make that directory") {
 		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestNode_pathThatSQLiteDoesNotTake(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for len(dir) < 400 {
+		dir = filepath.Join(dir, strings.Repeat("d", 50))
+	}
+	for _, length := range []int{504, 505} {
+		n := embedded.New(filepath.Join(dir, strings.Repeat("f", length-len(dir)-1)), embedded.Options{})
+		t.Cleanup(func() { n.Close() })
+		err := n.Open()
+		if taken := length == 504; taken != (err == nil) || !taken && !strings.Contains(err.Error(), "its path is too long, of 505 bytes: name one of 504 at most") {
+			t.Errorf("%d bytes: %v", length, err)
+		}
 	}
 }

@@ -28,6 +28,10 @@ func Interrupted(err error) bool { return is(err, sqlite3.SQLITE_INTERRUPT) }
 // ReadOnly says whether the statement would have written on a read-only connection.
 func ReadOnly(err error) bool { return is(err, sqlite3.SQLITE_READONLY) }
 
+// LongestPath is how many bytes the path of a file may have, links followed, which is what SQLite takes everywhere but on
+// Windows: there it depends. By its error nothing but CannotOpen is the matter with one that is longer.
+const LongestPath = 504
+
 // CannotOpen says whether the file, or one of those beside it, could not be opened.
 func CannotOpen(err error) bool { return is(err, sqlite3.SQLITE_CANTOPEN) }
 
