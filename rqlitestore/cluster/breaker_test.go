@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -127,6 +129,62 @@ func TestTransport_failsSoonInALongOutage(t *testing.T) {
 		_, _, err := send(t, t.Context(), tr, query)
 		return err != nil && time.Since(begun) < time.Second
 	})
+}
+
+// One leader after the other gives up before it has answered anything, as where the
+// disks of all nodes are full. That is one outage.
+func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
+	t.Parallel()
+	for name, node := range map[string]conduct{
+		"found by us":   answering(says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`)),
+		"known to them": {probe: follows("http://10.255.255.1:4001"), request: says(http.StatusOK, `{"results":[],"error":"not leader"}`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, node)
+			tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+			tr.Start()
+			eventually(t, "a request fails before its time is over", func() bool {
+				_, _, err := send(t, repeatable(t), tr, execute)
+				return err != nil && !errors.Is(err, context.DeadlineExceeded)
+			})
+			f.behave(leading())
+			eventually(t, "a request is answered", func() bool {
+				_, _, err := send(t, t.Context(), tr, query)
+				return err == nil
+			})
+			waitsForTheNextLeader(t, tr, f)
+		})
+	}
+}
+
+// A request that found no leader is no outage that goes on until the next request.
+func TestTransport_waitsForALeader_longAfterARequestFailed(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, answering(says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`)))
+	tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+	tr.Start()
+	if _, _, err := send(t, t.Context(), tr, execute); err == nil {
+		t.Fatal("answered")
+	}
+	eventually(t, "the leader is found again", func() bool { return leaderOf(tr) == f.URL })
+	found := time.Now()
+	eventually(t, "time has passed", func() bool { return time.Since(found) > 6*time.Second })
+	waitsForTheNextLeader(t, tr, f)
+}
+
+// waitsForTheNextLeader has a request come when there is none at f, as in an
+// election, and checks that it is answered when there is one.
+func waitsForTheNextLeader(t *testing.T, tr *cluster.Transport, f *fake) {
+	t.Helper()
+	var searched atomic.Int32
+	f.behave(conduct{request: func(w http.ResponseWriter, r *http.Request) {
+		if searched.Add(1) == 6 { // so a while after the request has come
+			f.behave(leading())
+		}
+		says(http.StatusServiceUnavailable, "leader not found\n")(w, r)
+	}})
+	mustSend(t, t.Context(), tr, query)
 }
 
 func TestTransport_deposedLeaderDoesNotHoldAWriteUp(t *testing.T) {

@@ -25,6 +25,9 @@ func (t *Transport) learn(o outcome) {
 	switch o.verdict {
 	case answered:
 		t.latency.add(o.took)
+		if o.mode != local {
+			t.answered.Store(sinceEpoch(time.Now()))
+		}
 		if o.mode != direct {
 			t.prefer(o.n)
 		}
@@ -136,6 +139,7 @@ func (t *Transport) kick() {
 				return false
 			}
 			v.since = time.Now()
+			v.outage = v.since
 			return true
 		})
 		go t.watch()
