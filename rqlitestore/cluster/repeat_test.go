@@ -32,6 +32,7 @@ func unknownOutcomes() map[string]http.HandlerFunc {
 		"status 404":      says(http.StatusNotFound, "404 page not found"),
 		"status 302":      says(http.StatusFound, ""),
 		"leadership lost": says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`),
+		"full disk":       says(http.StatusOK, `{"results":[],"error":"unable to store logs within log store, err: \"write raft.db: no space left on device\""}`),
 		"shut down":       says(http.StatusOK, `{"results":[],"error":"raft is already shutdown"}`),
 		"reset":           says(http.StatusOK, `{"error":"read protobuf length: read tcp 10.0.0.1:1->10.0.0.2:4002: read: connection reset by peer"}`),
 		"dial":            says(http.StatusOK, `{"error":"dial tcp 10.0.0.2:4002: connect: connection refused"}`),
