@@ -65,6 +65,137 @@ func TestTransport_hedgesOnlySomeOfTheLoad(t *testing.T) {
 	}
 }
 
+// A request is no storm: not every node gets it because one is slow.
+func TestTransport_hedgesARequestTwiceAtMost(t *testing.T) {
+	t.Parallel()
+	var nodes []*fake
+	sent := func() (n int) {
+		for _, f := range nodes {
+			n += len(f.requests())
+		}
+		return n
+	}
+	for i := range 6 {
+		f := newFake(t, leading())
+		f.behave(conduct{request: f.hang, probe: ok})
+		if i > 0 {
+			f.behave(conduct{request: f.hang, probe: follows(nodes[0].URL)})
+		}
+		nodes = append(nodes, f)
+	}
+	tr := open(t, cluster.Config{}, nodes...)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, _, err := send(t, ctx, tr, query); err == nil {
+		t.Error("answered")
+	}
+	if n := sent(); n > 3 {
+		t.Errorf("the request was sent to %d nodes", n)
+	}
+}
+
+// Nodes that all take their time are not asked twice each time.
+func TestTransport_learnsHowLongAnswersTake(t *testing.T) {
+	t.Parallel()
+	slowly := func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		ok(w, r)
+	}
+	leader := newFake(t, conduct{request: slowly, probe: ok})
+	follower := newFake(t, conduct{request: slowly, probe: follows(leader.URL)})
+	var hedged counter
+	tr := open(t, cluster.Config{Observe: hedged.observe}, leader, follower)
+	const requests = 12
+	for range requests {
+		mustSend(t, t.Context(), tr, query)
+	}
+	if n := hedged.count(); n > requests/2 {
+		t.Errorf("%d of %d requests were sent twice", n, requests)
+	}
+}
+
+// A node that is in touch with no leader is no help.
+func TestTransport_hedgesAtANodeThatKnowsTheLeader(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, leading())
+	leader.behave(conduct{request: leader.hang, probe: ok})
+	var probed atomic.Int32
+	astray := newFake(t, conduct{probe: says(http.StatusServiceUnavailable, "leader not found\n"), request: ok})
+	follower := newFake(t, conduct{request: ok, probe: func(w http.ResponseWriter, r *http.Request) {
+		probed.Add(1)
+		follows(leader.URL)(w, r)
+	}})
+	tr := open(t, cluster.Config{}, leader, astray, follower)
+	tr.Start()
+	eventually(t, "every node is known", func() bool {
+		all := tr.Nodes()
+		return all[0].Leader && all[1].LastError != "" && probed.Load() > 1 // so the first has been answered
+	})
+	mustSend(t, t.Context(), tr, query)
+	if n := len(astray.requests()); n > 0 {
+		t.Errorf("the node without a leader got the request %d times", n)
+	}
+}
+
+// What is being waited for in vain follows the leader that turns up.
+func TestTransport_asksTheNewLeader_whileOthersHang(t *testing.T) {
+	t.Parallel()
+	leader, next := newFake(t, leading()), newFake(t, leading())
+	a, b := newFake(t, leading()), newFake(t, leading())
+	for _, f := range []*fake{a, b} {
+		f.behave(conduct{request: f.hang, probe: follows(leader.URL)})
+	}
+	leader.behave(conduct{request: leader.hang, probe: ok, alive: leader.hang})
+	next.behave(following(leader.URL))
+	tr := open(t, cluster.Config{Timeout: time.Minute}, leader, a, b, next)
+	done := sending(t, t.Context(), tr, query)
+	// Whoever forwards waits for the leader as well.
+	eventually(t, "two others were asked", func() bool { return len(a.requests())+len(b.requests()) == 2 })
+	leader.behave(conduct{request: leader.hang, alive: leader.hang})
+	next.behave(leading())
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A request that is turned away again and again is sent less and less often.
+func TestTransport_leavesTheClusterTime(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, answering(says(http.StatusServiceUnavailable, "<html>no server is available</html>")))
+	tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+	tr.Start()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, _, err := send(t, ctx, tr, query); err == nil {
+		t.Error("answered")
+	}
+	if n := len(f.requests()); n < 2 || n > 20 {
+		t.Errorf("the request was sent %d times within two seconds", n)
+	}
+}
+
+// A node that takes connections and drops them, as what is before one that is down
+// may do, is found out by requests.
+func TestTransport_leavesALeaderThatDropsConnections(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]http.HandlerFunc{"drops": cutOff, "garbles": says(http.StatusOK, "<html>")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newFake(t, leading())
+			b := newFake(t, following(a.URL))
+			tr := open(t, cluster.Config{}, a, b) // not started: nobody else looks
+			mustSend(t, t.Context(), tr, query)
+			a.behave(conduct{request: answer, alive: answer})
+			b.behave(leading())
+			mustSend(t, repeatable(t), tr, execute)
+			eventually(t, "the new leader is found", func() bool { return leaderOf(tr) == b.URL })
+		})
+	}
+}
+
 func TestTransport_frozenLeaderCostsOneSlowRequest(t *testing.T) {
 	t.Parallel()
 	a := newFake(t, leading())
@@ -115,11 +246,11 @@ func TestTransport_frozenLeaderCostsOneSlowRequest(t *testing.T) {
 
 func TestTransport_failsSoonInALongOutage(t *testing.T) {
 	t.Parallel()
-	tr, err := cluster.New(cluster.Config{Nodes: []string{refusing(t), refusing(t)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tr.Close)
+	tr := open(t, cluster.Config{Nodes: []string{refusing(t), refusing(t)}, Observe: func(e cluster.Event) {
+		if e.Kind == cluster.BreakerClosed {
+			t.Errorf("%s counts as back", e.Node)
+		}
+	}})
 	tr.Start()
 	if _, _, err := send(t, t.Context(), tr, query); err == nil {
 		t.Fatal("answered")
@@ -136,8 +267,9 @@ func TestTransport_failsSoonInALongOutage(t *testing.T) {
 func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
 	t.Parallel()
 	for name, node := range map[string]conduct{
-		"found by us":   answering(says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`)),
-		"known to them": {probe: follows("http://10.255.255.1:4001"), request: says(http.StatusOK, `{"results":[],"error":"not leader"}`)},
+		"found by us":    answering(says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`)),
+		"none after all": {probe: follows("http://10.255.255.1:4001"), request: says(http.StatusServiceUnavailable, "leader not found\n")},
+		"known to them":  {probe: follows("http://10.255.255.1:4001"), request: says(http.StatusOK, `{"results":[],"error":"not leader"}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,6 +337,9 @@ func TestTransport_deposedLeaderDoesNotHoldAWriteUp(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("the write waited %s for a node that another one has replaced", took)
+	}
+	if n := len(b.requests()); n > 0 {
+		t.Errorf("the new leader got the write as well, %d times", n)
 	}
 	mustSend(t, t.Context(), tr, execute)
 }

@@ -105,7 +105,7 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 				return res, err
 			}
 		case <-timer.C:
-			if len(c.inFlight) > 0 && !time.Now().Before(hedgeAt) {
+			if len(c.inFlight) > 0 {
 				c.hedge(ctx)
 				hedgeAt = time.Now().Add(c.t.hedgeDelay())
 			}

@@ -210,6 +210,17 @@ func send(t *testing.T, ctx context.Context, tr *cluster.Transport, path string)
 	return res.StatusCode, string(raw), nil
 }
 
+// sending is send in the background: its error.
+func sending(t *testing.T, ctx context.Context, tr *cluster.Transport, path string) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := send(t, ctx, tr, path)
+		done <- err
+	}()
+	return done
+}
+
 // mustSend fails the test unless the cluster answers ok.
 func mustSend(t *testing.T, ctx context.Context, tr *cluster.Transport, path string) {
 	t.Helper()

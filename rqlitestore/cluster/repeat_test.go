@@ -73,6 +73,9 @@ func TestTransport_neverRepeatsWhatMayHaveBeenApplied(t *testing.T) {
 			if n := len(bad.requests()) + len(good.requests()); n != 1 {
 				t.Errorf("the request was sent %d times", n)
 			}
+			if tr.Nodes()[0].LastError == "" {
+				t.Error("the node has no error")
+			}
 		})
 	}
 }
@@ -154,11 +157,7 @@ func TestTransport_waitsForARefusingNode(t *testing.T) {
 	}
 	t.Cleanup(tr.Close)
 	// The kernel accepts for the fake, nobody answers yet: a node that starts.
-	done := make(chan error, 1)
-	go func() {
-		_, _, err := send(t, t.Context(), tr, execute)
-		done <- err
-	}()
+	done := sending(t, t.Context(), tr, execute)
 	eventually(t, "the refusing node is noticed", func() bool { return tr.Nodes()[0].State != cluster.Closed })
 	f.Start()
 	if err := <-done; err != nil {
