@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -244,6 +245,45 @@ func TestTransport_endsWithItsContext(t *testing.T) {
 	if s := tr.Nodes()[0]; s.LastError != "" {
 		t.Errorf("the node has the error %q", s.LastError)
 	}
+}
+
+// What was a load balancer's choice, or the address of a name, has lost its cluster
+// and answers on: whoever connects now comes to another node.
+func TestTransport_leavesTheConnectionsToANodeWithoutLeader(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, leading()), newFake(t, leading())
+	var target atomic.Pointer[fake]
+	target.Store(a)
+	balancer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { balancer.Close() })
+	go func() {
+		for {
+			in, err := balancer.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target.Load().host())
+			if err != nil {
+				in.Close()
+				continue
+			}
+			for _, c := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() {
+					_, _ = io.Copy(c[0], c[1])
+					c[0].Close()
+				}()
+			}
+		}
+	}()
+	tr := open(t, cluster.Config{Nodes: []string{"http://" + balancer.Addr().String()}})
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	a.behave(conduct{request: says(http.StatusServiceUnavailable, "leader not found\n")})
+	target.Store(b)
+	mustSend(t, t.Context(), tr, query)
 }
 
 func TestTransport_returnsToTheLeader_whenItTurnsUp(t *testing.T) {

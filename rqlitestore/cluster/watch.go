@@ -265,6 +265,9 @@ func (t *Transport) probe(n *node, trial bool) {
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
+		// Another connection may lead to a node that knows one: through a load
+		// balancer, or as the name has got another address.
+		n.http.CloseIdleConnections()
 		t.leaderLost(n, r.reason)
 	case r.verdict == unsent:
 		n.says(roleFailed, begun)
