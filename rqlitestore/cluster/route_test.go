@@ -176,7 +176,10 @@ func TestTransport_waitsForAForwardedWrite(t *testing.T) {
 		probe: probe,
 		request: func(w http.ResponseWriter, r *http.Request) {
 			gone.behave(leading())
-			<-answer
+			select {
+			case <-answer:
+			case <-r.Context().Done():
+			}
 			ok(w, r)
 		},
 	})
@@ -208,7 +211,10 @@ func TestTransport_waitsForAWrite_whileThereIsNoLeader(t *testing.T) {
 				says(http.StatusServiceUnavailable, "leader not found\n")(w, r)
 				return
 			}
-			<-answer
+			select {
+			case <-answer:
+			case <-r.Context().Done():
+			}
 			ok(w, r)
 		},
 	})
