@@ -194,7 +194,10 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 		body   string
 	}{
 		"unauthorized": {http.StatusUnauthorized, "go away\n"}, // an empty one gets words, see wrongPasswordIsToldAtOnce
+		"forbidden":    {http.StatusForbidden, "go away\n"},
 		"bad request":  {http.StatusBadRequest, "invalid JSON body\n"},
+		"bad method":   {http.StatusMethodNotAllowed, "\n"},
+		"too large":    {http.StatusRequestEntityTooLarge, "<html>too large</html>"}, // says what is before the node
 		"SQL error":    {http.StatusOK, `{"results":[{"error":"UNIQUE constraint failed: t.id"}]}`},
 		"pragma":       {http.StatusOK, `{"results":[],"error":"pragma not allowed"}`},
 		"an error row": {http.StatusOK, `{"results":[{"columns":["error"],"types":["text"],"values":[["not leader"]]}]}`},
@@ -250,31 +253,43 @@ func TestTransport_wrongPasswordIsANodesLastError(t *testing.T) {
 
 func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
 	t.Parallel()
-	leader := newFake(t, answering(says(http.StatusOK, "<html>")))
-	other := newFake(t, following(leader.URL))
-	tr := open(t, cluster.Config{}, leader, other)
-	mustSend(t, t.Context(), tr, query)
-	if a, b := len(leader.requests()), len(other.requests()); a != 1 || b != 1 {
-		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
-	}
-	other.behave(conduct{request: says(http.StatusOK, "<html>"), probe: follows(leader.URL)})
-	begun := time.Now()
-	if _, _, err := send(t, t.Context(), tr, query); err == nil {
-		t.Error("rubbish was taken for an answer")
-	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("it took %s to find that every node answers rubbish", took)
-	}
-	if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
-		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+	for name, rubbish := range map[string]http.HandlerFunc{
+		"a page":   says(http.StatusOK, "<html>"),
+		"an error": says(http.StatusInternalServerError, "boom"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leader := newFake(t, answering(rubbish))
+			other := newFake(t, following(leader.URL))
+			tr := open(t, cluster.Config{}, leader, other)
+			mustSend(t, t.Context(), tr, query)
+			if a, b := len(leader.requests()), len(other.requests()); a != 1 || b != 1 {
+				t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+			}
+			other.behave(conduct{request: rubbish, probe: follows(leader.URL)})
+			begun := time.Now()
+			if _, _, err := send(t, t.Context(), tr, query); err == nil {
+				t.Error("rubbish was taken for an answer")
+			}
+			if took := time.Since(begun); took > 4*time.Second {
+				t.Errorf("it took %s to find that every node answers rubbish", took)
+			}
+			if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
+				t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+			}
+		})
 	}
 }
 
 func TestTransport_waitsForALoadBalancerWithoutANode(t *testing.T) {
 	t.Parallel()
-	unavailable := says(http.StatusServiceUnavailable, "<html>no server is available</html>")
-	tr := open(t, cluster.Config{}, newFake(t, conduct{request: once(unavailable, ok)}))
-	mustSend(t, t.Context(), tr, query)
+	for _, status := range []int{
+		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+	} {
+		unavailable := says(status, "<html>no server is available</html>")
+		tr := open(t, cluster.Config{}, newFake(t, conduct{request: once(unavailable, ok)}))
+		mustSend(t, t.Context(), tr, query)
+	}
 }
 
 func TestTransport_errorNamesEveryNode(t *testing.T) {

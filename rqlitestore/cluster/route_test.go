@@ -198,17 +198,20 @@ func TestTransport_waitsForAForwardedWrite(t *testing.T) {
 // A leader that is none any more for another request may yet answer a write.
 func TestTransport_waitsForAWrite_whileThereIsNoLeader(t *testing.T) {
 	t.Parallel()
-	var checked atomic.Bool
+	var checked, lost atomic.Bool
 	answer := make(chan struct{})
 	f := newFake(t, conduct{
 		alive: func(w http.ResponseWriter, r *http.Request) {
 			checked.Store(true)
 			ok(w, r)
 		},
-		probe: once(ok, says(http.StatusServiceUnavailable, "leader not found\n")),
 		request: func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == query {
+			if lost.Load() {
 				says(http.StatusServiceUnavailable, "leader not found\n")(w, r)
+				return
+			}
+			if r.URL.Path == query {
+				ok(w, r)
 				return
 			}
 			select {
@@ -221,6 +224,7 @@ func TestTransport_waitsForAWrite_whileThereIsNoLeader(t *testing.T) {
 	tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
 	written := sending(t, t.Context(), tr, execute)
 	eventually(t, "the write is under way", func() bool { return len(f.requests()) > 0 })
+	lost.Store(true)
 	read := sending(t, t.Context(), tr, query)
 	eventually(t, "the leader is lost", func() bool { return leaderOf(tr) == "" })
 	checked.Store(false)
