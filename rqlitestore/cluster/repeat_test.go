@@ -35,6 +35,13 @@ func unknownOutcomes() map[string]http.HandlerFunc {
 		"full disk":       says(http.StatusOK, `{"results":[],"error":"unable to store logs within log store, err: \"write raft.db: no space left on device\""}`),
 		"shut down":       says(http.StatusOK, `{"results":[],"error":"raft is already shutdown"}`),
 		"reset":           says(http.StatusOK, `{"error":"read protobuf length: read tcp 10.0.0.1:1->10.0.0.2:4002: read: connection reset by peer"}`),
+		"closed":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: use of closed network connection"}`),
+		"broken":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: write: broken pipe"}`),
+		"end":             says(http.StatusOK, `{"error":"EOF"}`),
+		"time":            says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: i/o timeout"}`),
+		"no route":        says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: no route to host"}`),
+		"not leader":      says(http.StatusOK, `{"results":[],"error":"not leader"}`),
+		"restored":        says(http.StatusOK, `{"results":[],"error":"snapshot restored while committing log"}`),
 		"dial":            says(http.StatusOK, `{"error":"dial tcp 10.0.0.2:4002: connect: connection refused"}`),
 	}
 }
@@ -47,6 +54,10 @@ func notApplied() map[string]http.HandlerFunc {
 		"transfer":            says(http.StatusOK, `{"results":[],"error":"leadership transfer in progress"}`),
 		"not ready":           says(http.StatusOK, `{"results":[],"error":"store not ready"}`),
 		"not open":            says(http.StatusOK, `{"results":[],"error":"store not open"}`),
+		"not enqueued":        says(http.StatusOK, `{"results":[],"error":"timed out enqueuing operation"}`),
+		"not applied yet":     says(http.StatusOK, `{"results":[],"error":"timeout waiting for fsm"}`),
+		"not verified":        says(http.StatusOK, `{"results":[],"error":"failed to verify leader"}`),
+		"leader not found":    says(http.StatusOK, `{"results":[],"error":"leader not found"}`),
 		"stale":               says(http.StatusOK, `{"results":[],"error":"stale read"}`),
 		"redirect":            follows("http://10.255.255.1:4001"),
 	}
