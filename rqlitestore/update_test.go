@@ -253,6 +253,38 @@ var updateCases = []storeCase{
 			t.Errorf("stored is %s", got.Data)
 		}
 	}},
+	{"Update_goesOnBehindAnyNumberOfOthers", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		for range 12 { // more than a row knows
+			mustUpdate(t, e.store(t), rec, addOne)
+		}
+		if got := mustLoad(t, e.store(t), "token"); string(got.Data) != "12" {
+			t.Errorf("stored is %s", got.Data)
+		}
+	}},
+	{"Update_throughAnOlderTokenRenewsWithAChangeOfRights", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rotated := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		viaA := mustLoad(t, s, "a")
+		member := mustUpdate(t, s, viaA, func(r *rqlitestore.Record) { r.Token, r.Principal = "member", "alice" })
+		if member.Rights != rotated.Rights+1 {
+			t.Errorf("the rights are at %d, were at %d", member.Rights, rotated.Rights)
+		}
+		if old := mustLoad(t, s, "b"); old.Superseded.IsZero() || old.Principal != "" {
+			t.Errorf("the token of before the login leads to %+v", old)
+		}
+	}},
+	{"Update_ofARowThatCannotBeReadAnyMoreStoresNothing", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		e.exec(t, "UPDATE {t} SET data='no hex',version=version+1")
+		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("got %v", err)
+		}
+		if n := e.number(t, "SELECT count(*) FROM {t} WHERE data='no hex'"); n != 1 {
+			t.Error("the row was written over")
+		}
+	}},
 	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {
 		a, b := e.store(t), e.store(t)
 		rec := mustCreate(t, a, rqlitestore.Record{Token: "token", ID: "id"})
