@@ -267,11 +267,36 @@ var updateCases = []storeCase{
 		rotated := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
 		viaA := mustLoad(t, s, "a")
 		member := mustUpdate(t, s, viaA, func(r *rqlitestore.Record) { r.Token, r.Principal = "member", "alice" })
-		if member.Rights != rotated.Rights+1 {
-			t.Errorf("the rights are at %d, were at %d", member.Rights, rotated.Rights)
+		if member.Rights != rotated.Rights+1 || member.Aliased {
+			t.Errorf("the rights were at %d, now it is %+v", rotated.Rights, member)
 		}
 		if old := mustLoad(t, s, "b"); old.Superseded.IsZero() || old.Principal != "" {
 			t.Errorf("the token of before the login leads to %+v", old)
+		}
+	}},
+	{"Update_behindARotationRenewsWithAChangeOfRights", func(t *testing.T, e *env) {
+		s := e.store(t)
+		for i := range 10 { // in most of them the second one waits for the first
+			id := strconv.Itoa(i)
+			rec := mustCreate(t, s, rqlitestore.Record{Token: "a" + id, ID: id})
+			rotating, rotated := make(chan struct{}), make(chan error)
+			go func() {
+				var once sync.Once
+				_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+					once.Do(func() { close(rotating) })
+					rotate("b" + id)(&cur)
+					return cur, nil
+				})
+				rotated <- err
+			}()
+			<-rotating
+			member := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "member" + id })
+			if err := <-rotated; err != nil && !errors.Is(err, rqlitestore.ErrSuperseded) {
+				t.Error(err)
+			}
+			if member.Rights != rec.Rights+1 {
+				t.Errorf("the rights are at %d, were at %d", member.Rights, rec.Rights)
+			}
 		}
 	}},
 	{"Update_ofARowThatCannotBeReadAnyMoreStoresNothing", func(t *testing.T, e *env) {
