@@ -299,6 +299,17 @@ var updateCases = []storeCase{
 			}
 		}
 	}},
+	{"Update_ofThePrincipalAloneIsStored", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Principal = "bob" })
+		for principal, want := range map[string]int{"alice": 0, "bob": 1} {
+			recs, _, err := s.List(context.Background(), rqlitestore.ListOptions{Principals: []string{principal}})
+			if err != nil || len(recs) != want {
+				t.Errorf("%s has %d sessions, error %v", principal, len(recs), err)
+			}
+		}
+	}},
 	{"Update_ofARowThatCannotBeReadAnyMoreStoresNothing", func(t *testing.T, e *env) {
 		s := e.store(t)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
