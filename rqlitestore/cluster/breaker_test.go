@@ -293,6 +293,15 @@ func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
 				_, _, err := send(t, t.Context(), tr, query)
 				return err == nil
 			})
+			// The outage is over: what comes to nothing some times in a row goes on.
+			var sent atomic.Int32
+			f.behave(answering(func(w http.ResponseWriter, r *http.Request) {
+				if sent.Add(1) <= 6 {
+					cutOff(w, r)
+				}
+				ok(w, r)
+			}))
+			mustSend(t, repeatable(t), tr, execute)
 			waitsForTheNextLeader(t, tr, f)
 		})
 	}
