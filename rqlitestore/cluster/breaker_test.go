@@ -249,11 +249,11 @@ func TestTransport_frozenLeaderCostsOneSlowRequest(t *testing.T) {
 
 func TestTransport_failsSoonInALongOutage(t *testing.T) {
 	t.Parallel()
-	tr := open(t, cluster.Config{Nodes: []string{refusing(t), refusing(t)}, Observe: func(e cluster.Event) {
+	tr := open(t, cluster.Config{Observe: func(e cluster.Event) {
 		if e.Kind == cluster.BreakerClosed {
 			t.Errorf("%s counts as back", e.Node)
 		}
-	}})
+	}}, newFake(t, dropping()), newFake(t, dropping()))
 	tr.Start()
 	eventually(t, "the node is down", func() bool { return tr.Nodes()[0].State != cluster.Closed })
 	since := tr.Nodes()[0].Since
@@ -282,7 +282,7 @@ func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, node)
-			tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+			tr := open(t, cluster.Config{}, newFake(t, dropping()), f)
 			tr.Start()
 			eventually(t, "a request fails before its time is over", func() bool {
 				_, _, err := send(t, repeatable(t), tr, execute)
@@ -311,7 +311,7 @@ func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
 func TestTransport_waitsForALeader_longAfterARequestFailed(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, answering(says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`)))
-	tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+	tr := open(t, cluster.Config{}, newFake(t, dropping()), f)
 	tr.Start()
 	if _, _, err := send(t, t.Context(), tr, execute); err == nil {
 		t.Fatal("answered")

@@ -148,6 +148,7 @@ func once(first, then http.HandlerFunc) http.HandlerFunc {
 }
 
 func leading() conduct                     { return conduct{request: ok} }
+func dropping() conduct                    { return conduct{request: cutOff, alive: cutOff} }
 func following(leader string) conduct      { return conduct{request: follows(leader)} }
 func answering(h http.HandlerFunc) conduct { return conduct{request: h, probe: ok} }
 

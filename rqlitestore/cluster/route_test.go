@@ -221,7 +221,7 @@ func TestTransport_waitsForAWrite_whileThereIsNoLeader(t *testing.T) {
 			ok(w, r)
 		},
 	})
-	tr := open(t, cluster.Config{Nodes: []string{refusing(t)}}, f)
+	tr := open(t, cluster.Config{}, newFake(t, dropping()), f)
 	written := sending(t, t.Context(), tr, execute)
 	eventually(t, "the write is under way", func() bool { return len(f.requests()) > 0 })
 	lost.Store(true)
