@@ -246,6 +246,19 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			return e.number(t, `SELECT count(*) FROM {t}`) == 1
 		})
 	}},
+	{"Delete_isRememberedForAWhileWhereThereWasNothing", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		must(t, s.Delete("token")) // a request that has the session may be under way
+		c.Add(50 * time.Minute)
+		if _, err := s.DeleteExpired(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		must(t, s.Commit("token", []byte("late"), c.In(time.Hour)))
+		if _, ok, err := s.Find("token"); ok || err != nil {
+			t.Errorf("a deleted token is back: %v, %v", ok, err)
+		}
+	}},
 	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
 		ctx := context.Background()
 		s := e.store(t)

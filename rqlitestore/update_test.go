@@ -504,12 +504,31 @@ var updateCases = []storeCase{
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Second)})
 		c.Add(2 * time.Second)
-		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
-			cur.Expiry = c.In(time.Hour)
-			return cur, nil
+		for _, token := range []string{"token", "renewed"} {
+			_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				cur.Token, cur.Expiry = token, c.In(time.Hour)
+				return cur, nil
+			})
+			if !errors.Is(err, rqlitestore.ErrGone) {
+				t.Errorf("to %s: got %v, want ErrGone", token, err)
+			}
+			if found(t, s, token) {
+				t.Errorf("%s leads to a session again", token)
+			}
+		}
+	}},
+	{"Update_rotationThatIsNotMadeLeavesOlderTokensAlone", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		mustUpdate(t, e.store(t), rec, addOne) // s does not know
+		tries := 0
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) {
+			if tries++; tries == 1 {
+				rotate("c")(r)
+			}
 		})
-		if !errors.Is(err, rqlitestore.ErrGone) {
-			t.Errorf("got %v, want ErrGone", err)
+		if got := mustLoad(t, s, "a"); tries != 2 || got.Token != "b" {
+			t.Errorf("after %d tries the older token leads to %q", tries, got.Token)
 		}
 	}},
 }
