@@ -97,6 +97,7 @@ var scsCases = []storeCase{
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
 		must(t, s.Commit("token", []byte("data"), c.In(3*time.Hour)))
 		must(t, s.Delete("token"))
+		must(t, s.Delete("token")) // there is nothing any more, but the note
 		must(t, s.Commit("token", []byte("late"), c.In(3*time.Hour)))
 		if _, ok, _ := s.Find("token"); ok {
 			t.Fatal("a commit brought a deleted token back")
@@ -246,17 +247,23 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			return e.number(t, `SELECT count(*) FROM {t}`) == 1
 		})
 	}},
-	{"Delete_isRememberedForAWhileWhereThereWasNothing", func(t *testing.T, e *env) {
+	{"Delete_isRememberedForAWhileWhereNothingWouldBeLeft", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		must(t, s.Delete("token")) // a request that has the session may be under way
+		must(t, s.Commit("short", []byte("data"), c.In(time.Minute)))
+		tokens := []string{"none", "short"}
+		for _, token := range tokens { // requests that have the session may be under way
+			must(t, s.Delete(token))
+		}
 		c.Add(50 * time.Minute)
 		if _, err := s.DeleteExpired(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		must(t, s.Commit("token", []byte("late"), c.In(time.Hour)))
-		if _, ok, err := s.Find("token"); ok || err != nil {
-			t.Errorf("a deleted token is back: %v, %v", ok, err)
+		for _, token := range tokens {
+			must(t, s.Commit(token, []byte("late"), c.In(time.Hour)))
+			if _, ok, err := s.Find(token); ok || err != nil {
+				t.Errorf("the deleted token %s is back: %v, %v", token, ok, err)
+			}
 		}
 	}},
 	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
