@@ -23,7 +23,10 @@ var batchCases = []storeCase{
 		var n counter
 		writes := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		reads := newGate(t, isQuery)
-		s := e.store(t, n.wrap, writes.wrap)
+		var most atomic.Int64
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) {
+			most.Store(max(most.Load(), int64(r.Rows))) // of writes there is one at a time
+		}}, n.wrap, writes.wrap)
 		must(t, e.store(t).Prepare(context.Background()))
 		must(t, s.Prepare(context.Background()))
 		n.queries.Store(0)
@@ -34,6 +37,9 @@ var batchCases = []storeCase{
 		})
 		if got := n.writes.Load(); got > callers/20 {
 			t.Errorf("%d commits were %d requests", callers, got)
+		}
+		if got := most.Load(); got > 512 {
+			t.Errorf("one request had %d commits: it holds others up", got)
 		}
 		if got := e.number(t, "SELECT count(*) FROM {t}"); got != callers {
 			t.Errorf("%d rows of %d commits", got, callers)
@@ -69,6 +75,20 @@ var batchCases = []storeCase{
 		eventually(t, "nothing is under way", func() bool { return s.Waiting() == 0 })
 		if found(t, s, "waits") {
 			t.Error("a call that had given up was sent all the same")
+		}
+	}},
+	{"Batch_whoseAnswerIsLostIsNotSentAgain", func(t *testing.T, e *env) {
+		var n counter
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		must(t, e.store(t).Prepare(context.Background()))
+		s := e.store(t, n.wrap, loser{back: 1}.wrap, g.wrap)
+		gather(t, s, 10, g, func(i int) {
+			if err := s.Commit(fmt.Sprint("token", i), []byte("data"), inAnHour()); err == nil {
+				t.Error("an answer that was lost is taken for one")
+			}
+		})
+		if got := n.writes.Load(); got > 2 { // the first one, and the others
+			t.Errorf("there were %d requests", got)
 		}
 	}},
 	{"Batch_sameTokenIsSharedByFindsAndOrderedForWrites", func(t *testing.T, e *env) {

@@ -121,7 +121,7 @@ func (f found) complete(table string) bool {
 			return false
 		}
 	}
-	return f["table "+table+"_ended"]
+	return true // an index has its table
 }
 
 func (s *RqliteStore) existing(ctx context.Context) (found, error) {

@@ -97,6 +97,7 @@ var scsCases = []storeCase{
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
 		must(t, s.Commit("token", []byte("data"), c.In(3*time.Hour)))
 		must(t, s.Delete("token"))
+		must(t, s.Delete("token")) // there is nothing any more, but the note
 		must(t, s.Commit("token", []byte("late"), c.In(3*time.Hour)))
 		if _, ok, _ := s.Find("token"); ok {
 			t.Fatal("a commit brought a deleted token back")
@@ -246,6 +247,25 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			return e.number(t, `SELECT count(*) FROM {t}`) == 1
 		})
 	}},
+	{"Delete_isRememberedForAWhileWhereNothingWouldBeLeft", func(t *testing.T, e *env) {
+		c := newClock()
+		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		must(t, s.Commit("short", []byte("data"), c.In(time.Minute)))
+		tokens := []string{"none", "short"}
+		for _, token := range tokens { // requests that have the session may be under way
+			must(t, s.Delete(token))
+		}
+		c.Add(50 * time.Minute)
+		if _, err := s.DeleteExpired(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for _, token := range tokens {
+			must(t, s.Commit(token, []byte("late"), c.In(time.Hour)))
+			if _, ok, err := s.Find(token); ok || err != nil {
+				t.Errorf("the deleted token %s is back: %v, %v", token, ok, err)
+			}
+		}
+	}},
 	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
 		ctx := context.Background()
 		s := e.store(t)
@@ -258,6 +278,29 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			if n := e.number(t, `SELECT (SELECT count(*) FROM {t})+(SELECT count(*) FROM {t}_ended)`); n != 2 {
 				t.Errorf("%d rows and notes are left, want 2", n)
 			}
+		}
+	}},
+	{"DeleteExpired_sparesWhatIsStoredAnewMeanwhile", func(t *testing.T, e *env) {
+		other := e.store(t)
+		past := time.Now().Add(-time.Minute)
+		for _, token := range []string{"slow", "old"} {
+			must(t, other.Commit(token, []byte("expired"), past))
+		}
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !isQuery(r) { // what has expired is known by now, and is about to be removed
+					if err := other.Commit("slow", []byte("new"), inAnHour()); err != nil {
+						t.Error(err)
+					}
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		if n, err := s.DeleteExpired(context.Background()); n != 1 || err != nil {
+			t.Errorf("removed %d rows, error %v", n, err)
+		}
+		if data, ok, err := other.Find("slow"); string(data) != "new" || !ok || err != nil {
+			t.Errorf("found %q, %v, %v", data, ok, err)
 		}
 	}},
 	{"DeleteExpired_countsNoRowTwice", func(t *testing.T, e *env) {

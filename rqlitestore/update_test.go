@@ -253,6 +253,74 @@ var updateCases = []storeCase{
 			t.Errorf("stored is %s", got.Data)
 		}
 	}},
+	{"Update_goesOnBehindAnyNumberOfOthers", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		for range 12 { // more than a row knows
+			mustUpdate(t, e.store(t), rec, addOne)
+		}
+		if got := mustLoad(t, e.store(t), "token"); string(got.Data) != "12" {
+			t.Errorf("stored is %s", got.Data)
+		}
+	}},
+	{"Update_throughAnOlderTokenRenewsWithAChangeOfRights", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rotated := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		viaA := mustLoad(t, s, "a")
+		member := mustUpdate(t, s, viaA, func(r *rqlitestore.Record) { r.Token, r.Principal = "member", "alice" })
+		if member.Rights != rotated.Rights+1 || member.Aliased {
+			t.Errorf("the rights were at %d, now it is %+v", rotated.Rights, member)
+		}
+		if old := mustLoad(t, s, "b"); old.Superseded.IsZero() || old.Principal != "" {
+			t.Errorf("the token of before the login leads to %+v", old)
+		}
+	}},
+	{"Update_behindARotationRenewsWithAChangeOfRights", func(t *testing.T, e *env) {
+		s := e.store(t)
+		for i := range 10 { // in most of them the second one waits for the first
+			id := strconv.Itoa(i)
+			rec := mustCreate(t, s, rqlitestore.Record{Token: "a" + id, ID: id})
+			rotating, rotated := make(chan struct{}), make(chan error)
+			go func() {
+				var once sync.Once
+				_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+					once.Do(func() { close(rotating) })
+					rotate("b" + id)(&cur)
+					return cur, nil
+				})
+				rotated <- err
+			}()
+			<-rotating
+			member := mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "member" + id })
+			if err := <-rotated; err != nil && !errors.Is(err, rqlitestore.ErrSuperseded) {
+				t.Error(err)
+			}
+			if member.Rights != rec.Rights+1 {
+				t.Errorf("the rights are at %d, were at %d", member.Rights, rec.Rights)
+			}
+		}
+	}},
+	{"Update_ofThePrincipalAloneIsStored", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Principal = "bob" })
+		for principal, want := range map[string]int{"alice": 0, "bob": 1} {
+			recs, _, err := s.List(context.Background(), rqlitestore.ListOptions{Principals: []string{principal}})
+			if err != nil || len(recs) != want {
+				t.Errorf("%s has %d sessions, error %v", principal, len(recs), err)
+			}
+		}
+	}},
+	{"Update_ofARowThatCannotBeReadAnyMoreStoresNothing", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+		e.exec(t, "UPDATE {t} SET data='no hex',version=version+1")
+		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("got %v", err)
+		}
+		if n := e.number(t, "SELECT count(*) FROM {t} WHERE data='no hex'"); n != 1 {
+			t.Error("the row was written over")
+		}
+	}},
 	{"Update_lostRacesAreAppliedAgain", func(t *testing.T, e *env) {
 		a, b := e.store(t), e.store(t)
 		rec := mustCreate(t, a, rqlitestore.Record{Token: "token", ID: "id"})
@@ -436,12 +504,31 @@ var updateCases = []storeCase{
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Second)})
 		c.Add(2 * time.Second)
-		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
-			cur.Expiry = c.In(time.Hour)
-			return cur, nil
+		for _, token := range []string{"token", "renewed"} {
+			_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				cur.Token, cur.Expiry = token, c.In(time.Hour)
+				return cur, nil
+			})
+			if !errors.Is(err, rqlitestore.ErrGone) {
+				t.Errorf("to %s: got %v, want ErrGone", token, err)
+			}
+			if found(t, s, token) {
+				t.Errorf("%s leads to a session again", token)
+			}
+		}
+	}},
+	{"Update_rotationThatIsNotMadeLeavesOlderTokensAlone", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		mustUpdate(t, e.store(t), rec, addOne) // s does not know
+		tries := 0
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) {
+			if tries++; tries == 1 {
+				rotate("c")(r)
+			}
 		})
-		if !errors.Is(err, rqlitestore.ErrGone) {
-			t.Errorf("got %v, want ErrGone", err)
+		if got := mustLoad(t, s, "a"); tries != 2 || got.Token != "b" {
+			t.Errorf("after %d tries the older token leads to %q", tries, got.Token)
 		}
 	}},
 }

@@ -87,11 +87,13 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 	defer timer.Stop()
 	for {
 		v := c.t.view.Load()
-		if n, m := c.next(v); n != nil {
+		n, m := c.next(v)
+		switch {
+		case len(c.inFlight) == 0 && (n == nil || c.failed > 0 && c.t.inVain(v)) && c.hopeless(v):
+			return nil, c.failure(nil)
+		case n != nil:
 			c.launch(ctx, n, m)
 			hedgeAt = time.Now().Add(c.t.hedgeDelay())
-		} else if len(c.inFlight) == 0 && c.hopeless(v) {
-			return nil, c.failure(nil)
 		}
 		if c.superseded(v) {
 			return nil, c.failure(errOutcomeUnknown)
@@ -103,7 +105,7 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 				return res, err
 			}
 		case <-timer.C:
-			if len(c.inFlight) > 0 && !time.Now().Before(hedgeAt) {
+			if len(c.inFlight) > 0 {
 				c.hedge(ctx)
 				hedgeAt = time.Now().Add(c.t.hedgeDelay())
 			}

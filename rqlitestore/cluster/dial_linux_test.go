@@ -101,12 +101,13 @@ func deadHost(t *testing.T, ip string, port int) {
 	t.Skip("this system takes any number of connections that nobody accepts")
 }
 
-// One host of a name that leads to several is dead: the others are tried in time.
+// Of the hosts of a name that leads to several one refuses and one is dead: the others
+// are tried in time.
 func TestTransport_triesTheOtherAddressesOfAName(t *testing.T) {
 	node := newFake(t, conduct{request: ok})
 	at := node.Listener.Addr().(*net.TCPAddr)
 	deadHost(t, "127.0.0.2", at.Port)
-	resolveTo(t, "nodes.example.com", "127.0.0.2", "127.0.0.1")
+	resolveTo(t, "nodes.example.com", "127.0.0.3", "127.0.0.2", "127.0.0.1")
 	conn, err := cluster.Connect("http://nodes.example.com:" + strconv.Itoa(at.Port))
 	if err != nil {
 		t.Fatal(err)

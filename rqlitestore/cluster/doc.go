@@ -54,8 +54,8 @@
 // grown or shrunk may answer no linearizable read before that.
 // The watch tries a node in the background, so no request pays for finding out that
 // it is back. While there is no leader requests wait for one, up to 5 s after it
-// was lost; in a longer outage they fail soon, with an error that names every
-// node and its reason.
+// was lost; in a longer outage, one in which leaders come and go and answer nothing
+// included, they fail soon, with an error that names every node and its reason.
 //
 // Nodes that lead at the same time are of two clusters: one was not joined, or has
 // lost its data. Of these the breaker is open, too, but for the one that most

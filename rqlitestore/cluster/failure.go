@@ -16,7 +16,7 @@ const (
 )
 
 func (c *call) givingUpAt(v *view) time.Time {
-	least, most := c.begun.Add(leastPatience), v.since.Add(patience)
+	least, most := c.begun.Add(leastPatience), v.outage.Add(patience)
 	if most.After(least) {
 		return most
 	}

@@ -148,6 +148,7 @@ func once(first, then http.HandlerFunc) http.HandlerFunc {
 }
 
 func leading() conduct                     { return conduct{request: ok} }
+func dropping() conduct                    { return conduct{request: cutOff, alive: cutOff} }
 func following(leader string) conduct      { return conduct{request: follows(leader)} }
 func answering(h http.HandlerFunc) conduct { return conduct{request: h, probe: ok} }
 
@@ -208,6 +209,17 @@ func send(t *testing.T, ctx context.Context, tr *cluster.Transport, path string)
 		t.Fatalf("read the body, which should be in memory: %v", err)
 	}
 	return res.StatusCode, string(raw), nil
+}
+
+// sending is send in the background: its error.
+func sending(t *testing.T, ctx context.Context, tr *cluster.Transport, path string) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := send(t, ctx, tr, path)
+		done <- err
+	}()
+	return done
 }
 
 // mustSend fails the test unless the cluster answers ok.

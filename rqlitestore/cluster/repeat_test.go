@@ -32,8 +32,16 @@ func unknownOutcomes() map[string]http.HandlerFunc {
 		"status 404":      says(http.StatusNotFound, "404 page not found"),
 		"status 302":      says(http.StatusFound, ""),
 		"leadership lost": says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`),
+		"full disk":       says(http.StatusOK, `{"results":[],"error":"unable to store logs within log store, err: \"write raft.db: no space left on device\""}`),
 		"shut down":       says(http.StatusOK, `{"results":[],"error":"raft is already shutdown"}`),
 		"reset":           says(http.StatusOK, `{"error":"read protobuf length: read tcp 10.0.0.1:1->10.0.0.2:4002: read: connection reset by peer"}`),
+		"closed":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: use of closed network connection"}`),
+		"broken":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: write: broken pipe"}`),
+		"end":             says(http.StatusOK, `{"error":"EOF"}`),
+		"time":            says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: i/o timeout"}`),
+		"no route":        says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: no route to host"}`),
+		"not leader":      says(http.StatusOK, `{"results":[],"error":"not leader"}`),
+		"restored":        says(http.StatusOK, `{"results":[],"error":"snapshot restored while committing log"}`),
 		"dial":            says(http.StatusOK, `{"error":"dial tcp 10.0.0.2:4002: connect: connection refused"}`),
 	}
 }
@@ -46,6 +54,10 @@ func notApplied() map[string]http.HandlerFunc {
 		"transfer":            says(http.StatusOK, `{"results":[],"error":"leadership transfer in progress"}`),
 		"not ready":           says(http.StatusOK, `{"results":[],"error":"store not ready"}`),
 		"not open":            says(http.StatusOK, `{"results":[],"error":"store not open"}`),
+		"not enqueued":        says(http.StatusOK, `{"results":[],"error":"timed out enqueuing operation"}`),
+		"not applied yet":     says(http.StatusOK, `{"results":[],"error":"timeout waiting for fsm"}`),
+		"not verified":        says(http.StatusOK, `{"results":[],"error":"failed to verify leader"}`),
+		"leader not found":    says(http.StatusOK, `{"results":[],"error":"leader not found"}`),
 		"stale":               says(http.StatusOK, `{"results":[],"error":"stale read"}`),
 		"redirect":            follows("http://10.255.255.1:4001"),
 	}
@@ -71,6 +83,9 @@ func TestTransport_neverRepeatsWhatMayHaveBeenApplied(t *testing.T) {
 			}
 			if n := len(bad.requests()) + len(good.requests()); n != 1 {
 				t.Errorf("the request was sent %d times", n)
+			}
+			if tr.Nodes()[0].LastError == "" {
+				t.Error("the node has no error")
 			}
 		})
 	}
@@ -153,11 +168,7 @@ func TestTransport_waitsForARefusingNode(t *testing.T) {
 	}
 	t.Cleanup(tr.Close)
 	// The kernel accepts for the fake, nobody answers yet: a node that starts.
-	done := make(chan error, 1)
-	go func() {
-		_, _, err := send(t, t.Context(), tr, execute)
-		done <- err
-	}()
+	done := sending(t, t.Context(), tr, execute)
 	eventually(t, "the refusing node is noticed", func() bool { return tr.Nodes()[0].State != cluster.Closed })
 	f.Start()
 	if err := <-done; err != nil {
@@ -194,7 +205,10 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 		body   string
 	}{
 		"unauthorized": {http.StatusUnauthorized, "go away\n"}, // an empty one gets words, see wrongPasswordIsToldAtOnce
+		"forbidden":    {http.StatusForbidden, "go away\n"},
 		"bad request":  {http.StatusBadRequest, "invalid JSON body\n"},
+		"bad method":   {http.StatusMethodNotAllowed, "\n"},
+		"too large":    {http.StatusRequestEntityTooLarge, "<html>too large</html>"}, // says what is before the node
 		"SQL error":    {http.StatusOK, `{"results":[{"error":"UNIQUE constraint failed: t.id"}]}`},
 		"pragma":       {http.StatusOK, `{"results":[],"error":"pragma not allowed"}`},
 		"an error row": {http.StatusOK, `{"results":[{"columns":["error"],"types":["text"],"values":[["not leader"]]}]}`},
@@ -250,31 +264,43 @@ func TestTransport_wrongPasswordIsANodesLastError(t *testing.T) {
 
 func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
 	t.Parallel()
-	leader := newFake(t, answering(says(http.StatusOK, "<html>")))
-	other := newFake(t, following(leader.URL))
-	tr := open(t, cluster.Config{}, leader, other)
-	mustSend(t, t.Context(), tr, query)
-	if a, b := len(leader.requests()), len(other.requests()); a != 1 || b != 1 {
-		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
-	}
-	other.behave(conduct{request: says(http.StatusOK, "<html>"), probe: follows(leader.URL)})
-	begun := time.Now()
-	if _, _, err := send(t, t.Context(), tr, query); err == nil {
-		t.Error("rubbish was taken for an answer")
-	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("it took %s to find that every node answers rubbish", took)
-	}
-	if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
-		t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+	for name, rubbish := range map[string]http.HandlerFunc{
+		"a page":   says(http.StatusOK, "<html>"),
+		"an error": says(http.StatusInternalServerError, "boom"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leader := newFake(t, answering(rubbish))
+			other := newFake(t, following(leader.URL))
+			tr := open(t, cluster.Config{}, leader, other)
+			mustSend(t, t.Context(), tr, query)
+			if a, b := len(leader.requests()), len(other.requests()); a != 1 || b != 1 {
+				t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+			}
+			other.behave(conduct{request: rubbish, probe: follows(leader.URL)})
+			begun := time.Now()
+			if _, _, err := send(t, t.Context(), tr, query); err == nil {
+				t.Error("rubbish was taken for an answer")
+			}
+			if took := time.Since(begun); took > 4*time.Second {
+				t.Errorf("it took %s to find that every node answers rubbish", took)
+			}
+			if a, b := len(leader.requests()), len(other.requests()); a != 2 || b != 2 {
+				t.Errorf("the leader was asked %d times, the other node %d times", a, b)
+			}
+		})
 	}
 }
 
 func TestTransport_waitsForALoadBalancerWithoutANode(t *testing.T) {
 	t.Parallel()
-	unavailable := says(http.StatusServiceUnavailable, "<html>no server is available</html>")
-	tr := open(t, cluster.Config{}, newFake(t, conduct{request: once(unavailable, ok)}))
-	mustSend(t, t.Context(), tr, query)
+	for _, status := range []int{
+		http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+	} {
+		unavailable := says(status, "<html>no server is available</html>")
+		tr := open(t, cluster.Config{}, newFake(t, conduct{request: once(unavailable, ok)}))
+		mustSend(t, t.Context(), tr, query)
+	}
 }
 
 func TestTransport_errorNamesEveryNode(t *testing.T) {

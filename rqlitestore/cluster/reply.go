@@ -167,6 +167,7 @@ var certain = []string{
 // and not from the request.
 var unstable = append([]string{
 	"not leader", "not the leader", "no leader",
+	"unable to store logs", // a full disk: the leader steps down
 	"leadership lost", "raft is already shutdown", "snapshot restored while",
 	"dial tcp", "connection refused", "connection reset", "broken pipe", "use of closed network connection",
 	"network connection closed", "EOF", "i/o timeout", "no route to host", "network is unreachable",

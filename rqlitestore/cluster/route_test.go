@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -135,6 +136,166 @@ func TestTransport_letsFollowersForward_whenNoListedNodeLeads(t *testing.T) {
 	}
 }
 
+// One of the nodes is in touch with no leader, which is no reason not to ask another.
+func TestTransport_letsAFollowerForward_whenAnotherNodeIsAstray(t *testing.T) {
+	t.Parallel()
+	astray := newFake(t, conduct{request: says(http.StatusServiceUnavailable, "leader not found\n")})
+	tr := open(t, cluster.Config{}, astray, newFake(t, following("http://10.255.255.1:4001")))
+	mustSend(t, t.Context(), tr, execute)
+}
+
+// Of several nodes that may forward, the one that did is the first choice.
+func TestTransport_keepsToTheNodeThatForwards(t *testing.T) {
+	t.Parallel()
+	probe := follows("http://10.255.255.1:4001")
+	useless := newFake(t, conduct{request: says(http.StatusOK, "<html>"), probe: probe})
+	useful := newFake(t, conduct{request: ok, probe: probe})
+	var hedged counter
+	tr := open(t, cluster.Config{Observe: hedged.observe}, useless, useful)
+	for range 10 {
+		mustSend(t, t.Context(), tr, query)
+	}
+	if n := len(useless.requests()); n > 1+hedged.count() {
+		t.Errorf("the node that does not was asked %d times", n)
+	}
+}
+
+// A write that is being forwarded is answered, also when a leader turns up meanwhile.
+func TestTransport_waitsForAForwardedWrite(t *testing.T) {
+	t.Parallel()
+	gone := newFake(t, leading())
+	probe := follows("http://10.255.255.1:4001")
+	gone.behave(conduct{request: probe, probe: probe})
+	var checked atomic.Bool
+	answer := make(chan struct{})
+	follower := newFake(t, conduct{
+		alive: func(w http.ResponseWriter, r *http.Request) {
+			checked.Store(true)
+			ok(w, r)
+		},
+		probe: probe,
+		request: func(w http.ResponseWriter, r *http.Request) {
+			gone.behave(leading())
+			select {
+			case <-answer:
+			case <-r.Context().Done():
+			}
+			ok(w, r)
+		},
+	})
+	tr := open(t, cluster.Config{}, follower, gone)
+	tr.Start()
+	done := sending(t, t.Context(), tr, execute)
+	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == gone.URL })
+	checked.Store(false)
+	eventually(t, "the write has been waited for since", checked.Load)
+	close(answer)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A leader that is none any more for another request may yet answer a write.
+func TestTransport_waitsForAWrite_whileThereIsNoLeader(t *testing.T) {
+	t.Parallel()
+	var checked, lost atomic.Bool
+	answer := make(chan struct{})
+	f := newFake(t, conduct{
+		alive: func(w http.ResponseWriter, r *http.Request) {
+			checked.Store(true)
+			ok(w, r)
+		},
+		request: func(w http.ResponseWriter, r *http.Request) {
+			if lost.Load() {
+				says(http.StatusServiceUnavailable, "leader not found\n")(w, r)
+				return
+			}
+			if r.URL.Path == query {
+				ok(w, r)
+				return
+			}
+			select {
+			case <-answer:
+			case <-r.Context().Done():
+			}
+			ok(w, r)
+		},
+	})
+	tr := open(t, cluster.Config{}, newFake(t, dropping()), f)
+	written := sending(t, t.Context(), tr, execute)
+	eventually(t, "the write is under way", func() bool { return len(f.requests()) > 0 })
+	lost.Store(true)
+	read := sending(t, t.Context(), tr, query)
+	eventually(t, "the leader is lost", func() bool { return leaderOf(tr) == "" })
+	checked.Store(false)
+	eventually(t, "the write has been waited for since", checked.Load)
+	f.behave(leading())
+	close(answer)
+	for _, done := range []<-chan error{written, read} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A client that goes away says nothing about the node.
+func TestTransport_endsWithItsContext(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	f.behave(conduct{request: f.hang, probe: ok})
+	tr := open(t, cluster.Config{}, f)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := sending(t, ctx, tr, execute)
+	eventually(t, "the request is under way", func() bool { return len(f.requests()) > 0 })
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if s := tr.Nodes()[0]; s.LastError != "" {
+		t.Errorf("the node has the error %q", s.LastError)
+	}
+}
+
+// What was a load balancer's choice, or the address of a name, has lost its cluster
+// and answers on: whoever connects now comes to another node.
+func TestTransport_leavesTheConnectionsToANodeWithoutLeader(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, leading()), newFake(t, leading())
+	var target atomic.Pointer[fake]
+	target.Store(a)
+	balancer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { balancer.Close() })
+	go func() {
+		for {
+			in, err := balancer.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target.Load().host())
+			if err != nil {
+				in.Close()
+				continue
+			}
+			for _, c := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() {
+					_, _ = io.Copy(c[0], c[1])
+					c[0].Close()
+				}()
+			}
+		}
+	}()
+	tr := open(t, cluster.Config{Nodes: []string{"http://" + balancer.Addr().String()}})
+	tr.Start()
+	mustSend(t, t.Context(), tr, query)
+	a.behave(conduct{request: says(http.StatusServiceUnavailable, "leader not found\n")})
+	target.Store(b)
+	mustSend(t, t.Context(), tr, query)
+}
+
 func TestTransport_returnsToTheLeader_whenItTurnsUp(t *testing.T) {
 	t.Parallel()
 	a, b := newFake(t, following("http://10.255.255.1:4001")), newFake(t, following("http://10.255.255.1:4001"))
@@ -189,7 +350,7 @@ func TestTransport_boundsARequestWithoutDeadline(t *testing.T) {
 	if took := time.Since(begun); took < 4*time.Second || took > 8*time.Second {
 		t.Errorf("it took %s, want about 5 s", took)
 	}
-	if n := len(f.requests()); n < 2 {
+	if n := len(f.requests()); n < 3 { // the second one is begun elsewhere than the first
 		t.Errorf("the node was asked %d times: an attempt should have ended after 0.3 s", n)
 	}
 }

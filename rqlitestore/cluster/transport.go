@@ -28,8 +28,10 @@ type Transport struct {
 
 	latency latency
 	hedges  allowance
-	lastUse atomic.Int64 // when a request last came, as sinceEpoch tells it
 	turn    atomic.Uint32
+
+	lastUse  atomic.Int64 // when a request last came, as sinceEpoch tells it
+	answered atomic.Int64 // when the cluster last answered one
 
 	leaderQuestion, aliveQuestion, strongQuestion *question
 
@@ -66,7 +68,8 @@ func New(c Config) (*Transport, error) {
 	if c.TLS != nil && !secure {
 		return nil, errors.New("cluster: there are TLS settings, but no address begins with https://")
 	}
-	v := &view{since: time.Now(), changed: make(chan struct{})}
+	now := time.Now()
+	v := &view{since: now, outage: now, changed: make(chan struct{})}
 	if len(t.nodes) == 1 {
 		v.leader = t.nodes[0] // there is nobody else to ask
 	}

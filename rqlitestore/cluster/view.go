@@ -8,6 +8,7 @@ type view struct {
 	leader    *node     // nil: none of the nodes is known to lead
 	elsewhere bool      // there is a leader, but it is none of the nodes we can reach: they are to forward
 	since     time.Time // when leader was found or lost
+	outage    time.Time // when the last outage began; one loss of the leader after the other may be one outage
 	changed   chan struct{}
 }
 
@@ -17,7 +18,7 @@ func (t *Transport) replaceView(change func(v *view) bool) bool {
 	t.viewMu.Lock()
 	defer t.viewMu.Unlock()
 	old := t.view.Load()
-	next := &view{leader: old.leader, elsewhere: old.elsewhere, since: old.since, changed: make(chan struct{})}
+	next := &view{leader: old.leader, elsewhere: old.elsewhere, since: old.since, outage: old.outage, changed: make(chan struct{})}
 	if !change(next) {
 		return false
 	}
@@ -52,11 +53,27 @@ func (t *Transport) leaderLost(n *node, why error) {
 		if v.leader != n {
 			return false
 		}
-		v.leader, v.elsewhere, v.since = nil, false, time.Now()
+		v.leader, v.elsewhere = nil, false
+		t.searchBegins(v)
 		return true
 	}) {
 		t.observe(LeaderLost, n, why)
 	}
+}
+
+// searchBegins is called with a view from which the leader was just taken.
+func (t *Transport) searchBegins(v *view) {
+	now := time.Now()
+	if !t.inVain(v) {
+		v.outage = now
+	}
+	v.since = now
+}
+
+// inVain reports whether leaders come and go without one request being answered, as
+// where the disks of all nodes are full: that is one outage, and not many.
+func (t *Transport) inVain(v *view) bool {
+	return t.answered.Load() < sinceEpoch(v.outage) && time.Since(v.since) < patience
 }
 
 // unsettle makes the watch look again whether the leader is elsewhere.
@@ -65,7 +82,8 @@ func (t *Transport) unsettle() {
 		if !v.elsewhere {
 			return false
 		}
-		v.elsewhere, v.since = false, time.Now()
+		v.elsewhere = false
+		t.searchBegins(v)
 		return true
 	})
 	t.kick()

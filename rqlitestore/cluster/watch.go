@@ -25,6 +25,9 @@ func (t *Transport) learn(o outcome) {
 	switch o.verdict {
 	case answered:
 		t.latency.add(o.took)
+		if o.mode != local {
+			t.answered.Store(sinceEpoch(time.Now()))
+		}
 		if o.mode != direct {
 			t.prefer(o.n)
 		}
@@ -136,6 +139,7 @@ func (t *Transport) kick() {
 				return false
 			}
 			v.since = time.Now()
+			v.outage = v.since
 			return true
 		})
 		go t.watch()
@@ -261,6 +265,9 @@ func (t *Transport) probe(n *node, trial bool) {
 	case r.verdict == moved, r.verdict == lost:
 		n.says(roleLost, begun)
 		n.fail(r.reason)
+		// Another connection may lead to a node that knows one: through a load
+		// balancer, or as the name has got another address.
+		n.http.CloseIdleConnections()
 		t.leaderLost(n, r.reason)
 	case r.verdict == unsent:
 		n.says(roleFailed, begun)
