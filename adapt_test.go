@@ -133,6 +133,8 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"file in memory":             {`{"handler":"session","store":{"embedded":{"file":":memory:"}}}`, "name one in a temporary directory"},
 		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
 		"two keys in one":            {`{"handler":"session","keys":{"secrets":["{env.SESSION_TEST_LINES}"]}}`, "a secret of keys has several lines"},
+		"keys without any":           {`{"handler":"session","keys":{}}`, "keys needs at least one secret"},
+		"key of 31 characters":       {`{"handler":"session","keys":{"secrets":["0123456789012345678901234567890"]}}`, "it must have 32 at least"},
 		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
 		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},
 		"brace in the password":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"hunter2{a}"}}}`, "password resolves to nothing"},

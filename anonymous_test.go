@@ -14,6 +14,7 @@ $SITE {
 			timeout 300ms
 		}
 		on_store_error anonymous
+		principal user
 	}
 	handle /login {
 		session_edit {
@@ -25,6 +26,10 @@ $SITE {
 	handle /logout {
 		session_edit destroy
 		respond "out"
+	}
+	handle /others {
+		session_edit destroy_others
+		respond "alone"
 	}
 	handle /unchanged {
 		session_edit remove nothing
@@ -52,6 +57,7 @@ $SITE {
 		"/unchanged": {body: "unchanged", Response: &http.Response{StatusCode: http.StatusOK}},
 		"/members":   {body: "sorry: 401", Response: &http.Response{StatusCode: http.StatusUnauthorized}},
 		"/login":     {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
+		"/others":    {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
 		"/logout":    {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
 	} {
 		a := v.get(path)
@@ -62,6 +68,7 @@ $SITE {
 			t.Errorf("%s: %d with Retry-After %q", path, a.StatusCode, a.Header.Get("Retry-After"))
 		}
 	}
+	s.visitor().get("/logout").want(t, http.StatusOK, "out") // who has no session needs no store for it
 	store.works()
 	eventually(t, "the session to be back", func() bool { return v.get("/").body == "user=alice" })
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	firstSecret  = "a secret of more than thirty-two characters"
+	firstSecret  = "a secret of 32 characters, least" // it may have no fewer
 	secondSecret = "another secret of more than thirty-two characters"
 )
 

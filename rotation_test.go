@@ -148,3 +148,117 @@ $SITE {
 	s.reload(site)
 	read.get("/").want(t, http.StatusOK, "alice")
 }
+
+// A token is replaced while a slow request with the older one is under way.
+const slowRotatingSite = `
+$SITE {
+	session {
+		renew_interval 1ms
+		lifetime 1h
+		remember_lifetime 48h
+		persist off
+	}
+	handle /login {
+		session_edit put user alice
+	}
+	handle /renew {
+		route {
+			session_edit {
+				put role admin
+				renew
+			}
+			in_go $WAIT
+		}
+	}
+	handle /remember {
+		route {
+			session_edit remember on
+			in_go $WAIT
+		}
+	}
+	handle /error {
+		route {
+			in_go $READ
+			error 404
+		}
+	}
+	handle_errors {
+		session {
+			renew_interval 1ms
+		}
+		session_edit remember on
+		respond "{http.session.data.user} {http.session.data.role}"
+	}
+	handle /promote {
+		session_edit renew
+	}
+	handle {
+		respond "{http.session.data.user} {http.session.data.role}"
+	}
+}`
+
+func TestRotation_meanwhileIsInTheWayOfNothing(t *testing.T) {
+	wait, waiting, goOn := newWait(t)
+	read := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		caddysession.FromContext(r.Context()).Get("user")
+		waiting <- struct{}{}
+		<-goOn
+		return next.ServeHTTP(w, r)
+	})
+	s := start(t, slowRotatingSite, "WAIT", wait, "READ", read)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	rotated := func(token string) (newer string) {
+		eventually(t, "a new token", func() bool {
+			if a := h.with(token, "/"); a.Header["Set-Cookie"] != nil {
+				newer = a.cookie(t).Value
+			}
+			return newer != ""
+		})
+		return newer
+	}
+	during := func(token, path string, do func()) *answer {
+		t.Helper()
+		v := s.visitor()
+		v.http.Jar.SetCookies(v.request(http.MethodGet, "/").URL, []*http.Cookie{{Name: "session", Value: token}})
+		return s.whileWaiting(v, path, waiting, goOn, do)
+	}
+
+	t.Run("of a renewal", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		var newer string
+		a := during(old, "/renew", func() { newer = rotated(old) })
+		h.with(a.cookie(t).Value, "/").want(t, http.StatusOK, "alice admin")
+		for _, token := range []string{old, newer} {
+			h.with(token, "/").want(t, http.StatusOK, "alice ")
+		}
+	})
+	t.Run("of a cookie that outlives the browser", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		a := during(old, "/remember", func() { rotated(old) })
+		if c := a.cookie(t); c.MaxAge < 47*3600 {
+			t.Errorf("the cookie is %v", c)
+		}
+		h.with(a.cookie(t).Value, "/").want(t, http.StatusOK, "alice ")
+	})
+	t.Run("of a cookie that an error route gives", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		a := during(old, "/error", func() { rotated(old) })
+		a.want(t, http.StatusNotFound, "alice ")
+		h.with(a.cookie(t).Value, "/").want(t, http.StatusOK, "alice ")
+	})
+	t.Run("and a renewal meanwhile ends a token for good", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		all, err := s.table().current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := len(all)
+		a := during(old, "/error", func() { h.with(old, "/promote").cookie(t) })
+		if a.Header["Set-Cookie"] != nil {
+			t.Errorf("the token from before a renewal is replaced by %q", a.Header["Set-Cookie"])
+		}
+		if now, err := s.table().current(); err != nil || len(now) != before {
+			t.Errorf("there are %d sessions, before %d (%v)", len(now), before, err)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	caddysession "github.com/caddy-session/caddy-session"
@@ -132,6 +133,79 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 		if a := s.visitor().withoutJar().get("/get", "Cookie", "session="+old); strings.Contains(a.body, "1.5") {
 			t.Errorf("a token works after Destroy: %q", a.body)
 		}
+	}
+}
+
+// Code that has a token and no request, as a job does, finds the session by scs too,
+// whichever key the token was issued under.
+func TestManager_worksOutsideOfRequests(t *testing.T) {
+	withSecrets(t)
+	for name, keys := range map[string][2]string{
+		"plain":        {"persist on", "persist on"},
+		"sealed":       {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_FIRST}"},
+		"older key":    {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"},
+		"before a key": {"persist on", "keys {env.SESSION_TEST_FIRST} {\nplain_until 2099-01-01\n}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			type found struct {
+				m     *scs.SessionManager
+				token string
+			}
+			var last found
+			const site = `
+$SITE {
+	session {
+		$KEYS
+	}
+	in_go $RUN
+}`
+			s := start(t, site, "KEYS", keys[0], "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+				session := caddysession.FromContext(r.Context())
+				last.m = session.Manager()
+				switch r.URL.Path {
+				case "/login":
+					return session.Put("user", "alice")
+				case "/token":
+					last.token = last.m.Token(r.Context())
+				case "/end":
+					return last.m.Iterate(r.Context(), func(ctx context.Context) error { return last.m.Destroy(ctx) })
+				}
+				_, err := fmt.Fprint(w, session.Get("user"), session.Get("seen"))
+				return err
+			}))
+			v := s.visitor()
+			v.get("/login").cookie(t)
+			v.get("/token")
+			s.names["KEYS"] = keys[1]
+			s.reload(site)
+			s.visitor().get("/")
+
+			find := func() context.Context {
+				t.Helper()
+				ctx, err := last.m.Load(context.Background(), last.token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ctx
+			}
+			ctx := find()
+			if user := last.m.GetString(ctx, "user"); user != "alice" {
+				t.Fatalf("the user is %q", user)
+			}
+			last.m.Put(ctx, "seen", "yes")
+			if _, _, err := last.m.Commit(ctx); err != nil {
+				t.Fatal(err)
+			}
+			v.get("/").want(t, http.StatusOK, "aliceyes")
+			if err := last.m.Destroy(find()); err != nil {
+				t.Fatal(err)
+			}
+			v.get("/").want(t, http.StatusOK, "<nil> <nil>")
+
+			s.visitor().get("/login").cookie(t)
+			v.get("/end")
+			s.table().wantRows(0)
+		})
 	}
 }
 
@@ -361,6 +435,7 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 			_ = s.Put("late", "yes")
 			_ = s.Put("theme", "light")
 		},
+		"a value as it was, alone": func(s *caddysession.Session, _ *http.Request) { _ = s.Put("theme", "light") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scsSite(t, map[string]http.HandlerFunc{
@@ -387,6 +462,9 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 			if strings.HasPrefix(name, "a value") {
 				want[3] = `"theme":"light"`
 			}
+			if strings.HasSuffix(name, "alone") {
+				want = want[1:]
+			}
 			row := s.table().only()
 			for _, part := range want {
 				if !strings.Contains(row.data, part) {
@@ -394,6 +472,34 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nor of a new token: the session stays where its cookie leads.
+func TestManager_renewsNothingAfterTheHeader(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+		},
+		"/late": func(w http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Load()
+			w.WriteHeader(http.StatusOK)
+			session := caddysession.FromContext(r.Context())
+			if session.Renew() == nil || session.DestroyOthers() == nil {
+				t.Error("what needs the cookie is done without")
+			}
+			if err := session.Manager().RenewToken(r.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	}, "principal user")
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	before := s.table().only()
+	v.get("/late").want(t, http.StatusOK, "")
+	s.logged("what a handler changed after the response's header is lost")
+	if now := s.table().only(); now != before {
+		t.Errorf("the row is %+v, before %+v", now, before)
 	}
 }
 

@@ -168,6 +168,21 @@ func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
+// Nothing is stored where a value is set to what it was, and the session is in use.
+func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
+	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\ntouch_interval 1ms\n}\nsession_edit put user alice\nrespond ok\n}")
+	v := s.visitor()
+	v.get("/").cookie(t)
+	before := s.table().only()
+	eventually(t, "the session to end later", func() bool {
+		v.get("/").want(t, http.StatusOK, "ok")
+		return s.table().only().expiry > before.expiry
+	})
+	if now := s.table().only(); now.version != before.version {
+		t.Errorf("a value that is as it was is stored, as version %d", now.version)
+	}
+}
+
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
 func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	const routes = "\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}\n"
