@@ -34,6 +34,7 @@ func (s *Session) commit() (err error) {
 		return err
 	}
 	s.noteRemembered(loaded)
+	s.retireAliases() // here, for a new token or a change may be stored at every visit
 	if !s.hasChanged(loaded) {
 		s.upkeep(loaded)
 		return nil

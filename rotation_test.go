@@ -195,9 +195,24 @@ $SITE {
 	handle {
 		respond "{http.session.data.user} {http.session.data.role}"
 	}
+}
+$SITE2 {
+	session
+	session_edit /visit increment visits
+	respond "{http.session.data.user} {http.session.data.role}"
 }`
 
 func TestRotation_meanwhileIsInTheWayOfNothing(t *testing.T) {
+	withSecrets(t)
+	for name, sites := range map[string]string{
+		"plain":  slowRotatingSite,
+		"sealed": "{\n\tsession {\n\t\tkeys {env.SESSION_TEST_FIRST}\n\t}\n}\n" + strings.TrimSpace(slowRotatingSite),
+	} {
+		t.Run(name, func(t *testing.T) { testRotationMeanwhile(t, sites) })
+	}
+}
+
+func testRotationMeanwhile(t *testing.T, sites string) {
 	wait, waiting, goOn := newWait(t)
 	read := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 		caddysession.FromContext(r.Context()).Get("user")
@@ -205,7 +220,7 @@ func TestRotation_meanwhileIsInTheWayOfNothing(t *testing.T) {
 		<-goOn
 		return next.ServeHTTP(w, r)
 	})
-	s := start(t, slowRotatingSite, "WAIT", wait, "READ", read)
+	s := start(t, sites, "WAIT", wait, "READ", read)
 	h := holder{s.visitor().withoutJar(), "$SITE"}
 	rotated := func(token string) (newer string) {
 		eventually(t, "a new token", func() bool {
@@ -223,6 +238,28 @@ func TestRotation_meanwhileIsInTheWayOfNothing(t *testing.T) {
 		return s.whileWaiting(v, path, waiting, goOn, do)
 	}
 
+	for name, path := range map[string]string{"read": "$SITE2/", "stored": "$SITE2/visit", "replaced in turn": "$SITE/"} {
+		t.Run("of a response that got lost, and is "+name, func(t *testing.T) {
+			old := h.with("", "/login").cookie(t).Value
+			s.alter("DELETE FROM sessions WHERE rowid < (SELECT max(rowid) FROM sessions)")
+			newer := rotated(old)
+			left := func() (seconds float64) { // of the older token
+				err := s.table().db.QueryRow("SELECT min(expiry-julianday('now'))*86400 FROM sessions WHERE alias IS NOT NULL").Scan(&seconds)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return seconds
+			}
+			for range 5 {
+				h.with(old, "/").want(t, http.StatusOK, "alice ")
+			}
+			if left() < 1800 {
+				t.Errorf("a token whose successor nobody has shown ends in %v seconds", left())
+			}
+			h.get(path, "Cookie", "session="+newer).want(t, http.StatusOK, "alice ")
+			eventually(t, "the older token to end soon", func() bool { return left() < 60 })
+		})
+	}
 	t.Run("of a renewal", func(t *testing.T) {
 		old := h.with("", "/login").cookie(t).Value
 		var newer string
@@ -234,11 +271,14 @@ func TestRotation_meanwhileIsInTheWayOfNothing(t *testing.T) {
 	})
 	t.Run("of a cookie that outlives the browser", func(t *testing.T) {
 		old := h.with("", "/login").cookie(t).Value
-		a := during(old, "/remember", func() { rotated(old) })
+		var newer string
+		a := during(old, "/remember", func() { newer = rotated(old) })
 		if c := a.cookie(t); c.MaxAge < 47*3600 {
 			t.Errorf("the cookie is %v", c)
 		}
-		h.with(a.cookie(t).Value, "/").want(t, http.StatusOK, "alice ")
+		for _, token := range []string{old, newer, a.cookie(t).Value} {
+			h.with(token, "/").want(t, http.StatusOK, "alice ")
+		}
 	})
 	t.Run("of a cookie that an error route gives", func(t *testing.T) {
 		old := h.with("", "/login").cookie(t).Value

@@ -475,6 +475,34 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 	}
 }
 
+// What code written against scs removes is not brought back by what another request
+// has stored meanwhile.
+func TestManager_removesWhatOthersKeep(t *testing.T) {
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).MergePatch(map[string]any{"user": "alice", "flash": "hello", "role": "admin"})
+		},
+		"/other": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("other", "yes")
+		},
+		"/slow": func(_ http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.PopString(r.Context(), "flash")
+			m.Remove(r.Context(), "role")
+			waiting <- struct{}{}
+			<-goOn
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).Keys())
+		},
+	})
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	s.whileWaiting(v, "/slow", waiting, goOn, func() { v.get("/other") })
+	v.get("/read").want(t, http.StatusOK, "[other user]")
+}
+
 // Nor of a new token: the session stays where its cookie leads.
 func TestManager_renewsNothingAfterTheHeader(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{

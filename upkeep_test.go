@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestUpkeep_failsNoRequest(t *testing.T) {
 	} {
 		testUpkeep(t, name, upkeep.option, upkeep.logged, "/")
 		testUpkeep(t, name+" with an error page", upkeep.option, upkeep.logged, "/error")
+		testUpkeep(t, name+" with an error page, and code written against scs", upkeep.option, upkeep.logged, "/scs")
 	}
 }
 
@@ -46,6 +48,12 @@ $SITE {
 		@member session user alice
 		error @member 404
 	}
+	handle /scs {
+		route {
+			in_go $SCS
+			error 404
+		}
+	}
 	handle_errors {
 		respond "{http.session.data.user}" 200
 	}
@@ -54,7 +62,11 @@ $SITE {
 	}
 }`
 		withSecrets(t)
-		s := start(t, site, "STORE", store.URL, "OPTION", "persist on")
+		scs := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+			caddysession.FromContext(r.Context()).Manager().GetString(r.Context(), "user") // and may have changed anything
+			return next.ServeHTTP(w, r)
+		})
+		s := start(t, site, "STORE", store.URL, "OPTION", "persist on", "SCS", scs)
 		v := s.visitor()
 		v.get("/login")
 		v.get("/").want(t, http.StatusOK, "alice")
@@ -92,8 +104,10 @@ $SITE {
 	v := s.visitor()
 	v.get("/login")
 	gate := make(chan struct{})
+	var writes atomic.Int64
 	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
 		if r.URL.Path != "/db/query" {
+			writes.Add(1)
 			<-gate
 		}
 		node.ServeHTTP(w, r)
@@ -102,6 +116,12 @@ $SITE {
 		v.get("/").want(t, http.StatusOK, "alice ")
 		return strings.Contains(s.readLog(), "a session could not be given a new token")
 	})
+	for range 3 { // nor does every reader wait
+		v.get("/").want(t, http.StatusOK, "alice ")
+	}
+	if n := writes.Load(); n != 1 {
+		t.Errorf("%d readers waited for the store, want 1", n)
+	}
 	close(gate)
 	v.get("/count").want(t, http.StatusOK, "alice 1")
 	if strings.Contains(s.readLog(), "the session store is") {
@@ -196,7 +216,7 @@ func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 
 // Nor is a change made there: the session would outlive its idle time on the other one.
 func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
-	const routes = "\nsession_edit /put put user {query.user}\nrespond \"{http.session.data.user}\"\n}\n"
+	const routes = "\nsession_edit /put put user {query.user}\nsession_edit /renew renew\nrespond \"{http.session.data.user}\"\n}\n"
 	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes)
 	v := s.visitor()
 	v.get("/put?user=alice")
@@ -206,6 +226,25 @@ func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	if row := s.table().only(); row.expiry != before || row.version != 2 {
 		t.Errorf("version %d of the session ends %v later than before", row.version, time.Duration((row.expiry-before)*float64(24*time.Hour)))
 	}
+
+	// A renewal begins a new lifetime, which is that of where it is made.
+	v.get("$SITE2/renew").cookie(t)
+	if row := s.table().only(); row.expiry < before+0.9 {
+		t.Errorf("a session that was renewed where there is no idle_timeout ends %v later than before", time.Duration((row.expiry-before)*float64(24*time.Hour)))
+	}
+}
+
+// Nobody is signed out before the lifetime ends for having come shortly before the
+// next touch was due.
+func TestUpkeep_theLastTouchIsForTheWholeLifetime(t *testing.T) {
+	s := start(t, "$SITE {\nsession {\nlifetime 1h\nidle_timeout 3598s\ntouch_interval 30m\n}\nsession_edit /put put user alice\nrespond {http.session.data.user}\n}")
+	v := s.visitor()
+	v.get("/put").cookie(t)
+	before := s.table().only().expiry
+	eventually(t, "the session to end with its lifetime", func() bool {
+		v.get("/").want(t, http.StatusOK, "alice")
+		return s.table().only().expiry > before
+	})
 }
 
 // A session that could not be given a new token is stored all the same when an
