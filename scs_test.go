@@ -227,6 +227,9 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"/remember": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Remember(true)
+		},
 		"/csrf": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, caddysession.FromContext(r.Context()).CSRFToken())
 		},
@@ -239,8 +242,12 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 	v.get("/put")
 	token := v.get("/csrf").body
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "alice true false\n")
+	v.get("/remember").cookie(t)
 	v.get("/clear")
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob true false\n")
+	if row := s.table().only(); strings.Contains(row.data, "__rememberMe") { // that one is scs's
+		t.Errorf("after Clear the session is still remembered: %s", row.data)
+	}
 	v.get("/renew").cookie(t)
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob false false\n")
 	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true false\n")

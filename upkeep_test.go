@@ -55,6 +55,13 @@ $SITE {
 		}
 	}
 	handle_errors {
+		session {
+			rqlite $STORE {
+				timeout 300ms
+			}
+			cache 1m
+			$OPTION
+		}
 		respond "{http.session.data.user}" 200
 	}
 	handle {
@@ -190,16 +197,25 @@ func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
 
 // Nothing is stored where a value is set to what it was, and the session is in use.
 func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
-	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\ntouch_interval 1ms\n}\nsession_edit put user alice\nrespond ok\n}")
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/session": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+		},
+		"/scs": func(_ http.ResponseWriter, r *http.Request) {
+			caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "user", "alice")
+		},
+	}, "idle_timeout 1h", "touch_interval 1ms")
 	v := s.visitor()
-	v.get("/").cookie(t)
-	before := s.table().only()
-	eventually(t, "the session to end later", func() bool {
-		v.get("/").want(t, http.StatusOK, "ok")
-		return s.table().only().expiry > before.expiry
-	})
-	if now := s.table().only(); now.version != before.version {
-		t.Errorf("a value that is as it was is stored, as version %d", now.version)
+	v.get("/session").cookie(t)
+	for _, path := range []string{"/session", "/scs"} {
+		before := s.table().only()
+		eventually(t, "the session to end later", func() bool {
+			v.get(path).want(t, http.StatusOK, "")
+			return s.table().only().expiry > before.expiry
+		})
+		if now := s.table().only(); now.version != before.version {
+			t.Errorf("%s: a value that is as it was is stored, as version %d", path, now.version)
+		}
 	}
 }
 
@@ -216,8 +232,8 @@ func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 
 // Nor is a change made there: the session would outlive its idle time on the other one.
 func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
-	const routes = "\nsession_edit /put put user {query.user}\nsession_edit /renew renew\nrespond \"{http.session.data.user}\"\n}\n"
-	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes)
+	const routes = "\nsession_edit /put put user {query.user}\nsession_edit /renew renew\nsession_edit /remember remember on\nrespond \"{http.session.data.user}\"\n}\n"
+	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes+"$SITE3 {\nsession {\nrenew_interval 1ms\n}"+routes)
 	v := s.visitor()
 	v.get("/put?user=alice")
 	before := s.table().only().expiry
@@ -227,10 +243,29 @@ func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 		t.Errorf("version %d of the session ends %v later than before", row.version, time.Duration((row.expiry-before)*float64(24*time.Hour)))
 	}
 
+	eventually(t, "a new token", func() bool { return v.get("$SITE3/").Header["Set-Cookie"] != nil })
+	ends := func() (latest float64) {
+		if err := s.table().db.QueryRow("SELECT max(expiry) FROM sessions WHERE superseded IS NULL").Scan(&latest); err != nil {
+			t.Fatal(err)
+		}
+		return latest
+	}
+	if after := ends(); after != before {
+		t.Errorf("with a new token the session ends %v later than before", time.Duration((after-before)*float64(24*time.Hour)))
+	}
+
 	// A renewal begins a new lifetime, which is that of where it is made.
 	v.get("$SITE2/renew").cookie(t)
 	if row := s.table().only(); row.expiry < before+0.9 {
 		t.Errorf("a session that was renewed where there is no idle_timeout ends %v later than before", time.Duration((row.expiry-before)*float64(24*time.Hour)))
+	}
+
+	// And who is to be remembered is not idle.
+	remembered := s.visitor()
+	remembered.get("/put?user=alice")
+	remembered.get("$SITE2/remember").cookie(t)
+	if after := ends(); after < before+29 {
+		t.Errorf("a session that is remembered ends %v days later than one that is not", after-before)
 	}
 }
 
