@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -69,6 +70,10 @@ $SITE {
 		}
 	}
 	s.visitor().get("/logout").want(t, http.StatusOK, "out") // who has no session needs no store for it
+	s.visitor().get("/").want(t, http.StatusOK, "guest")
+	if strings.Contains(s.readLog(), "the session store is available") {
+		t.Error("a guest, for whom nobody asks the store, is taken for a sign that it is back")
+	}
 	store.works()
 	eventually(t, "the session to be back", func() bool { return v.get("/").body == "user=alice" })
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,12 @@ $SITE {
 	}
 	handle /renew {
 		session_edit renew
+	}
+	handle /switch {
+		session_edit {
+			destroy
+			put user {query.user}
+		}
 	}
 	handle /remember {
 		session_edit remember on
@@ -410,6 +417,31 @@ func TestGrace_aLogoutByThePrincipalBeginsNothing(t *testing.T) {
 	}
 	h.with(newer, "/").want(t, http.StatusOK, "alice|book")
 	s.table().only()
+}
+
+// An older token, too, ends the session, and what is stored then begins another one.
+func TestGrace_whatBeginsAfterAnEndIsNew(t *testing.T) {
+	s := start(t, graceSite)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	secret := regexp.MustCompile(`"__csrf":"[^"]*"`)
+	for _, older := range []bool{false, true} {
+		token := h.with("", "/login?user=alice").cookie(t).Value
+		before := s.table().only()
+		newest := token
+		if older {
+			newest = h.with(token, "/renew").cookie(t).Value
+			before = s.table().only()
+		}
+		bob := h.with(token, "/switch?user=bob").cookie(t).Value
+		h.with(newest, "/").want(t, http.StatusOK, "|")
+		h.with(bob, "/").want(t, http.StatusOK, "bob|")
+		after := s.table().only()
+		if after.id == before.id || secret.FindString(after.data) == secret.FindString(before.data) {
+			t.Errorf("a new session is %+v, the one before it was %+v", after, before)
+		}
+		h.with(bob, "/switch?user=")
+		s.alter("DELETE FROM sessions")
+	}
 }
 
 // What was taken away before a session was begun beside another one does not come

@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +74,14 @@ func TestKeys_signTheCookieAndSealTheRow(t *testing.T) {
 	other.get("/login?user=alice")
 	v.get("/others").want(t, http.StatusOK, "")
 	other.get("/").want(t, http.StatusOK, "user= visits=")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+
+	// From a file it is the same secret, however the line ends.
+	file := filepath.Join(s.names["DIR"], "secret")
+	if err := os.WriteFile(file, []byte(firstSecret+" \r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reload(keysConfig("keys {file." + file + "}"))
 	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
 	if log := s.readLog(); strings.Contains(log, firstSecret) || strings.Contains(log, cookie.Value) {
 		t.Error("the log shows a secret")

@@ -331,13 +331,10 @@ func TestRotation_thatWasInVainIsMadeUpFor(t *testing.T) {
 		return next.ServeHTTP(w, r)
 	})
 	s := start(t, `
-{
+$SITE {
 	session {
 		renew_interval 1h
 	}
-}
-$SITE {
-	session
 	session_edit /login put user alice
 	handle /error {
 		route {
@@ -351,11 +348,17 @@ $SITE {
 		session_edit remember on
 		respond "{http.session.data.user}"
 	}
+}
+$SITE2 {
+	session
+	respond "{http.session.created}"
 }`, "READ", read)
 	v := s.visitor()
 	cookies := v.get("/login").Cookies()
+	created := v.get("$SITE2/").body
 	long := fmt.Sprintf(`"__created":%d`, time.Now().Add(-2*time.Hour).Unix())
 	s.alter("UPDATE sessions SET data=CAST(? AS BLOB)", regexp.MustCompile(`"__created":\d+`).ReplaceAllString(s.table().only().data, long))
+	eventually(t, "that to be read", func() bool { return v.get("$SITE2/").body != created })
 	slow := s.visitor()
 	slow.http.Jar.SetCookies(slow.request(http.MethodGet, "/").URL, cookies)
 	s.whileWaiting(slow, "/error", waiting, goOn, func() {

@@ -315,7 +315,9 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
-			if err := errors.Join(session.Destroy(), session.Put("user", "bob")); err != nil {
+			err := errors.Join(session.Destroy(), session.Put("user", "bob"))
+			w.WriteHeader(http.StatusOK)
+			if err := errors.Join(err, session.Put("late", "yes")); err != nil { // it has its cookie by now
 				t.Error(err)
 			}
 		},
@@ -325,6 +327,8 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	}
 	v := s.visitor()
 	v.get("/read").want(t, http.StatusOK, "true [] <nil> <nil> false <nil> <nil> true true")
+	s.visitor().withoutJar().get("/read", "Cookie", "session="+strings.Repeat("A", 43)). // of a session that has ended
+												want(t, http.StatusOK, "true [] <nil> <nil> false <nil> <nil> true true")
 	v.get("/late").want(t, http.StatusOK, "true <nil>")
 	a := v.get("/put")
 	a.cookie(t)
@@ -338,7 +342,7 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	if b.cookie(t).Value == a.cookie(t).Value {
 		t.Error("what is stored after Destroy keeps the token")
 	}
-	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") {
+	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
 		t.Errorf("what is stored after Destroy is %+v", row)
 	}
 }

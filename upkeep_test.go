@@ -206,8 +206,8 @@ func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
 		},
 	}, "idle_timeout 1h", "touch_interval 1ms")
 	v := s.visitor()
-	v.get("/session").cookie(t)
-	for _, path := range []string{"/session", "/scs"} {
+	v.get("/scs").cookie(t)
+	for _, path := range []string{"/scs", "/session"} {
 		before := s.table().only()
 		eventually(t, "the session to end later", func() bool {
 			v.get(path).want(t, http.StatusOK, "")
