@@ -98,6 +98,8 @@ func eachCase(t *testing.T, dir string, run func(t *testing.T, config string) st
 func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 	t.Setenv("SESSION_TEST_BLANK", " ")
 	t.Setenv("SESSION_TEST_LINES", firstSecret+"\n"+secondSecret+"\n")
+	t.Setenv("SESSION_TEST_KEY", firstSecret)
+	t.Setenv("SESSION_TEST_KEY_AGAIN", firstSecret)
 	for name, test := range map[string]struct{ handler, want string }{
 		"host prefix with domain":    {`{"handler":"session","cookie":{"name":"__Host-a","domain":"example.com"}}`, "must not have a domain"},
 		"none without secure":        {`{"handler":"session","cookie":{"same_site":"none","secure":"off"}}`, "needs a Secure cookie"},
@@ -133,6 +135,14 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"file in memory":             {`{"handler":"session","store":{"embedded":{"file":":memory:"}}}`, "name one in a temporary directory"},
 		"password of a request":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{http.request.uri.path.file.password}"}}}`, "{file./etc/caddy/NAME}"},
 		"two keys in one":            {`{"handler":"session","keys":{"secrets":["{env.SESSION_TEST_LINES}"]}}`, "a secret of keys has several lines"},
+		"keys that are the same":     {`{"handler":"session","keys":{"secrets":["{env.SESSION_TEST_KEY}","{env.SESSION_TEST_KEY_AGAIN}"]}}`, "two of the secrets of keys are the same"},
+		"cookie domain with a port":  {`{"handler":"session","cookie":{"domain":"example.com:8080"}}`, "the cookie's domain"},
+		"limit of no sessions":       {`{"handler":"session","max_new_per_client":{"per":"1h"}}`, "must be a positive number of sessions"},
+		"limit in no time":           {`{"handler":"session","max_new_per_client":{"sessions":1}}`, "needs a positive duration"},
+		"no sessions of a user":      {`{"handler":"session","principal":"user","max_per_principal":{}}`, "must be 1 or more"},
+		"origin with port 80":        {`{"handler":"session","cross_origin":{"origins":["http://a.example:80"]}}`, "write http://a.example"},
+		"keys without any":           {`{"handler":"session","keys":{}}`, "keys needs at least one secret"},
+		"key of 31 characters":       {`{"handler":"session","keys":{"secrets":["0123456789012345678901234567890"]}}`, "it must have 32 at least"},
 		"key of a request":           {`{"handler":"session","keys":{"secrets":["{http.request.uri.path.file.key}"]}}`, "{file./etc/caddy/NAME}"},
 		"principal placeholder":      {`{"handler":"session","principal":"{http.session.data.user}"}`, "the key of a value of the session stands here"},
 		"brace in the password":      {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"hunter2{a}"}}}`, "password resolves to nothing"},

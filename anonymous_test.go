@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +15,7 @@ $SITE {
 			timeout 300ms
 		}
 		on_store_error anonymous
+		principal user
 	}
 	handle /login {
 		session_edit {
@@ -25,6 +27,10 @@ $SITE {
 	handle /logout {
 		session_edit destroy
 		respond "out"
+	}
+	handle /others {
+		session_edit destroy_others
+		respond "alone"
 	}
 	handle /unchanged {
 		session_edit remove nothing
@@ -52,6 +58,7 @@ $SITE {
 		"/unchanged": {body: "unchanged", Response: &http.Response{StatusCode: http.StatusOK}},
 		"/members":   {body: "sorry: 401", Response: &http.Response{StatusCode: http.StatusUnauthorized}},
 		"/login":     {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
+		"/others":    {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
 		"/logout":    {body: "sorry: 503", Response: &http.Response{StatusCode: http.StatusServiceUnavailable}},
 	} {
 		a := v.get(path)
@@ -61,6 +68,11 @@ $SITE {
 		if unavailable := a.StatusCode == http.StatusServiceUnavailable; unavailable != (a.Header.Get("Retry-After") != "") {
 			t.Errorf("%s: %d with Retry-After %q", path, a.StatusCode, a.Header.Get("Retry-After"))
 		}
+	}
+	s.visitor().get("/logout").want(t, http.StatusOK, "out") // who has no session needs no store for it
+	s.visitor().get("/").want(t, http.StatusOK, "guest")
+	if strings.Contains(s.readLog(), "the session store is available") {
+		t.Error("a guest, for whom nobody asks the store, is taken for a sign that it is back")
 	}
 	store.works()
 	eventually(t, "the session to be back", func() bool { return v.get("/").body == "user=alice" })

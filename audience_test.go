@@ -52,6 +52,7 @@ http://help.shop.test:$PORT {
 func TestAudience_ofASession(t *testing.T) {
 	const none = "lifetime 24h"
 	domain := "cookie session {\ndomain shop.test\n}"
+	dotted := "cookie session {\ndomain .shop.test\n}"
 	for name, test := range map[string]struct {
 		shop, tool, help string // an option of each
 		host             string // where the session of the shop is presented
@@ -64,6 +65,7 @@ func TestAudience_ofASession(t *testing.T) {
 		"another site":                               {none, none, none, "tool.test", nil, false},
 		"a host below":                               {none, none, none, "help.shop.test", nil, false},
 		"a host below, of the domain":                {domain, none, domain, "help.shop.test", nil, true},
+		"a host below, of the domain with a dot":     {dotted, none, dotted, "help.shop.test", nil, true},
 		"another site than the domain":               {domain, none, none, "tool.test", nil, false},
 		"one whose name ends like the domain":        {domain, none, none, "tool.test", []string{"X-Forwarded-Host", "myshop.test"}, false},
 		"the same audience":                          {"audience all", "audience all", none, "tool.test", nil, true},

@@ -5,10 +5,13 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 func TestCanceled_requestsStoreTheirUpdate(t *testing.T) {
@@ -44,6 +47,38 @@ $SITE {
 		}
 	}
 	eventually(t, "every update to be stored", func() bool { return v.get("/read").body == strconv.Itoa(rounds) })
+}
+
+// Nor does a stream that nobody reads any more lose what it ends with, a login's name
+// among it: its session has its cookie since it began.
+func TestCanceled_streamsStoreWhoseTheSessionIs(t *testing.T) {
+	streaming := make(chan struct{})
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/cart": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("cart", "book")
+		},
+		"/stream": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			_ = session.Load()
+			w.WriteHeader(http.StatusOK)
+			close(streaming)
+			<-r.Context().Done()
+			if err := session.Put("user", "alice"); err != nil {
+				t.Error(err)
+			}
+		},
+	}, "principal user")
+	v := s.visitor()
+	v.get("/cart").cookie(t)
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		<-streaming
+		leave()
+	}()
+	if res, err := v.http.Do(v.request(http.MethodGet, "/stream").WithContext(ctx)); err == nil {
+		res.Body.Close()
+	}
+	eventually(t, "the session to be alice's", func() bool { return strings.Contains(s.table().only().data, `"user":"alice"`) })
 }
 
 // A browser drops the answer to the first press of a button when it is pressed again
@@ -101,8 +136,10 @@ $SITE {
 		<-done
 	}
 	guest := s.visitor()
-	pressAndLeave(guest, "alice")
-	s.table().wantRows(0)
+	for _, user := range []string{"alice", ""} { // and "" begins a guest's
+		pressAndLeave(guest, user)
+		s.table().wantRows(0)
+	}
 	guest.do(http.MethodPost, "/login?user=alice").want(t, http.StatusOK, "welcome alice")
 
 	shopper := s.visitor()

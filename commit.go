@@ -34,6 +34,7 @@ func (s *Session) commit() (err error) {
 		return err
 	}
 	s.noteRemembered(loaded)
+	s.retireAliases() // here, for a new token or a change may be stored at every visit
 	if !s.hasChanged(loaded) {
 		s.upkeep(loaded)
 		return nil
@@ -111,7 +112,7 @@ func (s *Session) isModified(ctx context.Context) bool {
 func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.outage != nil && (s.ended || s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+	if s.outage != nil && (s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
 		return true, s.outage
 	}
 	return s.outage != nil, nil

@@ -27,6 +27,9 @@ func TestCookie_hasTheConfiguredAttributes(t *testing.T) {
 		{"domain", "$TLS", "cookie {\ndomain example.com\n}", "", "session=; Path=/; Domain=example.com; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"strict", "$SITE", "cookie {\nsame_site strict\n}", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict"},
 		{"none is Secure", "$SITE", "cookie sid {\nsame_site none\n}", "", "sid=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=None"},
+		{"__Host- over http", "$SITE", "cookie __Host-a", "", "__Host-a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"__Secure- over http", "$SITE", "cookie __Secure-a", "", "__Secure-a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"partitioned over http", "$SITE", "cookie a {\npartitioned\n}", "", "a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax; Partitioned"},
 		{"for scripts", "$SITE", "cookie {\nhttp_only off\n}", "", "session=; Path=/; Max-Age=86400; SameSite=Lax"},
 		{"secure on", "$SITE", "cookie {\nsecure on\n}", "", "__Host-session=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"secure off", "$TLS", "cookie {\nsecure off\n}", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"},
@@ -309,6 +312,10 @@ $SITE {
 	for range 3 { // a browser shows both for every picture of a page
 		v.get("/", "Cookie", "session="+older.Value+"; session="+ours.Value).want(t, http.StatusOK, "user: ")
 	}
+	for _, cookies := range [][]string{{ours.Value, older.Value, older.Value}, {ours.Value, older.Value, ours.Value}} {
+		v.get("/", "Cookie", "session="+strings.Join(cookies, "; session=")).want(t, http.StatusOK, "user: ")
+	}
+	v.get("/", "Cookie", "session="+ours.Value+"; session="+ours.Value).want(t, http.StatusOK, "user: alice")
 	const explained = "whoever changes domain, path or partitioned of a cookie has to change its name as well"
 	s.logged(explained)
 	if n := strings.Count(s.readLog(), explained); n != 1 {

@@ -297,6 +297,10 @@ $SITE2 {
 		}
 	}
 	s.logged(`"origin":"https://evil.example","method":"POST"`)
+	// What is unsafe does not become safe by saying so.
+	if a := v.do(http.MethodPost, "$SITE2/", "Origin", "https://evil.example", "X-Forwarded-Method", http.MethodGet); a.StatusCode != http.StatusForbidden {
+		t.Errorf("a POST of another origin that is said to be a GET is answered %d", a.StatusCode)
+	}
 
 	host := strings.TrimPrefix(own, "http://")
 	for _, test := range []struct {

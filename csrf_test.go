@@ -9,7 +9,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 const csrfSite = `
@@ -75,6 +78,11 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 		if a := v.do(method, "/"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s without a token: %d", method, a.StatusCode)
 		}
+	}
+
+	late := "x=" + strings.Repeat("x", 1<<20) + "&token=" + token // after the first MiB, which is looked at
+	if a := v.send("application/x-www-form-urlencoded", []byte(late)); a.StatusCode != http.StatusForbidden {
+		t.Errorf("a token at the end of a large form: %d", a.StatusCode)
 	}
 
 	form := func(field, token string) []byte {
@@ -263,6 +271,40 @@ $SITE {
 		if a := v.submit("/?user=alice", form); token == "" || a.StatusCode != http.StatusOK {
 			t.Errorf("%s has the token %q, with which its form is answered %d", page, token, a.StatusCode)
 		}
+	}
+
+	// The page after a login, too, is sent with the session that the login renews.
+	guest := s.visitor()
+	guest.get("/").cookie(t)
+	welcome := guest.get("/?user=bob")
+	welcome.cookie(t)
+	if a := guest.submit("/?user=bob", url.Values{"csrf_token": {welcome.body}}); a.StatusCode != http.StatusOK {
+		t.Errorf("the form of the page after a login is answered %d", a.StatusCode)
+	}
+}
+
+// While the store is down nobody is let past for having no session.
+func TestCSRF_anOutageLetsNobodyPast(t *testing.T) {
+	store := newStandIn(t)
+	var asked atomic.Int64
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+	}
+	session_edit /login put user alice
+	session_csrf
+	in_go $APP
+}`, "STORE", store.URL, "APP", inGo(t, func(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
+		asked.Add(1)
+		return nil
+	}))
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	store.fails()
+	v.do(http.MethodPost, "/").want(t, http.StatusServiceUnavailable, "")
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the application was asked %d times, want 1", n)
 	}
 }
 

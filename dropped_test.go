@@ -49,9 +49,12 @@ $SITE2 {
 func newLateLogin(t testing.TB) (name string) {
 	return inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 		session := caddysession.FromContext(r.Context())
-		session.Get("user")
+		key, value := "user", any(r.URL.Query().Get("user"))
+		if session.Exists("account") {
+			key, value = "account", map[string]any{"name": value}
+		}
 		w.WriteHeader(http.StatusOK)
-		return errors.Join(session.Put("user", r.URL.Query().Get("user")), session.Increment("logins", 1))
+		return errors.Join(session.Put(key, value), session.Increment("logins", 1))
 	})
 }
 
@@ -91,8 +94,21 @@ func TestDropped_whatWasMeantForAnotherOwner(t *testing.T) {
 // A session that was stored without a principal is given it by the first handler
 // that knows it. That is no other owner.
 func TestDropped_notWhatWasMeantForAnOwnerNamedMeanwhile(t *testing.T) {
+	withSecrets(t)
+	inObject := strings.NewReplacer("principal user", "principal account.name", "data.user", "data.account.name",
+		"put user {query.user}", `put_json account "{\"name\": \"{query.user}\"}"`)
+	for name, sites := range map[string]string{
+		"plain":        ownersSites,
+		"sealed":       "{\nsession {\nkeys {env.SESSION_TEST_FIRST}\n}\n}\n" + strings.TrimSpace(ownersSites),
+		"in an object": inObject.Replace(ownersSites),
+	} {
+		t.Run(name, func(t *testing.T) { testNamedMeanwhile(t, sites) })
+	}
+}
+
+func testNamedMeanwhile(t *testing.T, sites string) {
 	wait, waiting, goOn := newWait(t)
-	s := start(t, ownersSites, "WAIT", wait, "LATE", newLateLogin(t), "METRICS", "http://"+freeAddress(t))
+	s := start(t, sites, "WAIT", wait, "LATE", newLateLogin(t), "METRICS", "http://"+freeAddress(t))
 	for name, c := range map[string]struct{ first, second, want string }{
 		"the owner is the same": {"alice", "alice", "alice 1 2"},
 		"there was none":        {"", "bob", "bob  2"},

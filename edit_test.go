@@ -229,18 +229,39 @@ $SITE {
 		session_edit remember on
 		in_go $WAIT
 	}
+	handle /remembered {
+		session_edit remember on
+	}
+	handle /wait {
+		in_go $WAIT
+	}
 	respond "{http.session.data.user} {http.session.expires}"
 }`, "WAIT", wait)
+	holds := func(v *visitor, want string) {
+		t.Helper()
+		user, expires, _ := strings.Cut(v.get("/").body, " ")
+		if ends, err := time.Parse(time.RFC3339, expires); user != want || err != nil || time.Until(ends) < 29*24*time.Hour {
+			t.Errorf("the session of %s ends %s (%v)", user, expires, err)
+		}
+	}
 	v := s.visitor()
 	v.get("/put?user=alice")
 	a := s.whileWaiting(v, "/remember", waiting, goOn, func() { v.get("/put?user=bob") })
 	if c := a.cookie(t); c.MaxAge < 29*86400 {
 		t.Errorf("the cookie is %v", c)
 	}
-	user, expires, _ := strings.Cut(v.get("/").body, " ")
-	if ends, err := time.Parse(time.RFC3339, expires); user != "bob" || err != nil || time.Until(ends) < 29*24*time.Hour {
-		t.Errorf("the session of %s ends %s (%v)", user, expires, err)
+	holds(v, "bob")
+
+	// Nor does who loses it to the mark take that back.
+	other := s.visitor()
+	other.get("/put?user=carol")
+	s.whileWaiting(other, "/wait", waiting, goOn, func() { other.get("/remembered").cookie(t) })
+	var left float64
+	err := s.table().db.QueryRow("SELECT min(expiry - julianday('now')) FROM sessions").Scan(&left)
+	if err != nil || left < 29 {
+		t.Errorf("a row ends in %v days (%v)", left, err)
 	}
+	holds(other, "carol")
 }
 
 // A session that nothing is kept of has no id, as it has no row.

@@ -54,6 +54,35 @@ $SITE2 {
 	s.table().wantRows(4)
 }
 
+// What an error route changes is stored, whatever was before it.
+func TestErrors_routeEndsTheOthers(t *testing.T) {
+	s := start(t, `
+{
+	session {
+		principal user
+	}
+}
+$SITE {
+	session
+	session_edit /login put user alice
+	session_edit /change increment n
+	error /change 404
+	respond "{http.session.data.user}"
+	handle_errors {
+		session
+		session_edit destroy_others
+		respond "alone"
+	}
+}`)
+	one, two := s.visitor(), s.visitor()
+	for _, v := range []*visitor{one, two} {
+		v.get("/login").want(t, http.StatusOK, "alice")
+	}
+	one.get("/change").want(t, http.StatusNotFound, "alone")
+	one.get("/").want(t, http.StatusOK, "alice")
+	two.get("/").want(t, http.StatusOK, "")
+}
+
 func TestErrors_pageSeesTheSession(t *testing.T) {
 	s := start(t, `
 $SITE {

@@ -126,7 +126,7 @@ $SITE {
 
 func TestEvents_tellOfSessionsAfterTheyWereStored(t *testing.T) {
 	var h heard
-	s := start(t, eventsSite, "HEAR", onEvent(t, h.hear), "STORE", "embedded", "TABLE", "events_told", "METRICS", "http://"+freeAddress(t))
+	s := start(t, eventsSite, "HEAR", onEvent(t, h.hear), "STORE", "embedded\nmax_per_principal 2", "TABLE", "events_told", "METRICS", "http://"+freeAddress(t))
 	v, other := s.visitor(), s.visitor()
 	label := s.label(s.scrape())
 	want := ""
@@ -155,6 +155,11 @@ func TestEvents_tellOfSessionsAfterTheyWereStored(t *testing.T) {
 	expect("session_destroyed map[all_but:%s principal:bob store:%s]", id, label)
 	v.get("/logout").want(t, http.StatusOK, "out")
 	expect("session_destroyed map[principal:bob session_id:%s store:%s]", id, label)
+
+	for range 3 { // one more than there may be
+		s.visitor().get("/put?user=carol").cookie(t)
+	}
+	eventually(t, "the event of what gave way", func() bool { return strings.Contains(h.said(), "session_destroyed map[principal:carol ") })
 
 	for _, token := range []string{first, second, third} {
 		if strings.Contains(h.said(), token) || strings.Contains(h.said(), hashOf(token)) {

@@ -2,12 +2,18 @@ package caddysession_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 const graceSite = `
@@ -20,6 +26,15 @@ $SITE {
 	}
 	handle /login {
 		session_edit put user {query.user}
+	}
+	handle /renew {
+		session_edit renew
+	}
+	handle /switch {
+		session_edit {
+			destroy
+			put user {query.user}
+		}
 	}
 	handle /remember {
 		session_edit remember on
@@ -181,12 +196,20 @@ func onHeldSites(t *testing.T, test func(*testing.T, held, holder)) {
 
 // Not either where that comes between the last look and the new row.
 func TestGrace_nothingComesBackBesideARenewal(t *testing.T) {
+	t.Run("by another session", func(t *testing.T) { testBeside(t, false) })
+	t.Run("by the session itself", func(t *testing.T) { testBeside(t, true) })
+}
+
+func testBeside(t *testing.T, byItself bool) {
 	store := newStandIn(t)
 	s := start(t, heldSite, "APP", "127.0.0.1:1", "OPTIONS", "rqlite "+store.URL+" {\n timeout 20s\n }")
 	h := holder{s.visitor().withoutJar(), "$SITE"}
 	old := h.with("", "/login?user=alice").cookie(t).Value
 	other := h.with("", "/login?user=alice").cookie(t).Value
-	h.with(old, "/renew").cookie(t)
+	newest := h.with(old, "/renew").cookie(t).Value
+	if byItself {
+		other = newest
+	}
 	reached, gate := make(chan struct{}), make(chan struct{})
 	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
 		if bytes.Contains(bodyOf(r), []byte("ON CONFLICT(token) DO NOTHING")) {
@@ -285,6 +308,8 @@ func TestGrace_beginsNoSessionAfterDestroyOthers(t *testing.T) {
 				}
 				h.read(t, old, "alice|admin|")
 				h.read(t, newest, "alice|admin|")
+				bob := h.with(old, "/login?user=bob").cookie(t).Value // who signs in needs no older token
+				h.read(t, bob, "bob|admin|")
 			})
 		}
 	})
@@ -347,6 +372,176 @@ func TestGrace_destroyOthersIsFinalUnderLoad(t *testing.T) {
 			h.with(mine, "/logout")
 		}
 	})
+}
+
+// An older token of a session that has ended is none, and in the way of nothing.
+func TestGrace_ofWhatHasEndedIsNoSession(t *testing.T) {
+	s := start(t, graceSite)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	old := h.with("", "/put?cart=book").cookie(t).Value
+	h.with(old, "/login?user=alice").cookie(t)
+	s.alter("DELETE FROM sessions WHERE superseded IS NULL")
+	h.with(old, "/").want(t, http.StatusOK, "|")
+	bob := h.with(old, "/login?user=bob").cookie(t).Value
+	h.with(bob, "/").want(t, http.StatusOK, "bob|")
+}
+
+// While it cannot be told what was renewed, nobody is taken for a guest.
+func TestGrace_anOutageMakesNoGuests(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, strings.Replace(graceSite, "session {", "session {\nrqlite "+store.URL, 1))
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	old := h.with("", "/put?cart=book").cookie(t).Value
+	h.with(old, "/login?user=alice").cookie(t)
+	var reads atomic.Int64
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path == "/db/query" && reads.Add(1) > 1 { // the row of the token is found
+			_, _ = io.WriteString(w, "<!doctype html>")
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	h.with(old, "/").want(t, http.StatusServiceUnavailable, "")
+}
+
+// Only a login begins a session by an older token: a guest's would take the place
+// of the newer one in the browser.
+func TestGrace_aLogoutByThePrincipalBeginsNothing(t *testing.T) {
+	s := start(t, graceSite)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	old := h.with("", "/login?user=alice").cookie(t).Value
+	h.with(old, "/put?cart=book").want(t, http.StatusOK, "")
+	newer := h.with(old, "/renew").cookie(t).Value
+	if a := h.with(old, "/login?user="); a.Header["Set-Cookie"] != nil {
+		t.Errorf("the cookies are %q", a.Header["Set-Cookie"])
+	}
+	h.with(newer, "/").want(t, http.StatusOK, "alice|book")
+	s.table().only()
+}
+
+// An older token, too, ends the session, and what is stored then begins another one.
+func TestGrace_whatBeginsAfterAnEndIsNew(t *testing.T) {
+	s := start(t, graceSite)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	secret := regexp.MustCompile(`"__csrf":"[^"]*"`)
+	for _, older := range []bool{false, true} {
+		token := h.with("", "/login?user=alice").cookie(t).Value
+		before := s.table().only()
+		newest := token
+		if older {
+			newest = h.with(token, "/renew").cookie(t).Value
+			before = s.table().only()
+		}
+		bob := h.with(token, "/switch?user=bob").cookie(t).Value
+		h.with(newest, "/").want(t, http.StatusOK, "|")
+		h.with(bob, "/").want(t, http.StatusOK, "bob|")
+		after := s.table().only()
+		if after.id == before.id || secret.FindString(after.data) == secret.FindString(before.data) {
+			t.Errorf("a new session is %+v, the one before it was %+v", after, before)
+		}
+		h.with(bob, "/switch?user=")
+		s.alter("DELETE FROM sessions")
+	}
+}
+
+// What was taken away before a session was begun beside another one does not come
+// back with what its request changes late.
+func TestGrace_noRightsComeBackAfterTheHeader(t *testing.T) {
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(_ http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			_ = errors.Join(session.Put("user", "alice"), session.Put("role", "admin"))
+		},
+		"/demote": func(_ http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			_ = errors.Join(session.Remove("role"), session.Renew())
+		},
+		"/slow": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			_ = session.Renew()
+			waiting <- struct{}{}
+			<-goOn
+			w.WriteHeader(http.StatusOK)
+			_ = session.Put("late", "yes")
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			fmt.Fprint(w, session.Keys())
+		},
+	}, "principal user")
+	v, slow := s.visitor(), s.visitor()
+	cookies := v.get("/login").Cookies()
+	slow.http.Jar.SetCookies(slow.request(http.MethodGet, "/").URL, cookies)
+	s.whileWaiting(slow, "/slow", waiting, goOn, func() { v.get("/demote").cookie(t) }).cookie(t)
+	slow.get("/read").want(t, http.StatusOK, "[late user]")
+}
+
+// Nor does the page of an error show what the older token saw before.
+func TestGrace_theErrorPageShowsNothingFromBefore(t *testing.T) {
+	s := start(t, `
+$SITE {
+	session {
+		principal user
+		max_size 1KiB
+	}
+	handle /login {
+		session_edit {
+			put user alice
+			put role admin
+		}
+	}
+	handle /demote {
+		session_edit {
+			remove role
+			renew
+		}
+	}
+	handle /put {
+		session_edit put text {query.text}
+		respond "{http.session.data.role}"
+	}
+	handle_errors {
+		respond "{err.status_code} {http.session.data.role}"
+	}
+}`)
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	old := h.with("", "/login").cookie(t).Value
+	h.with(old, "/demote").cookie(t)
+	h.with(old, "/put?text=small").want(t, http.StatusOK, "")
+	h.with(old, "/put?text="+strings.Repeat("x", 3000)).want(t, http.StatusInternalServerError, "500 ")
+}
+
+// What is changed in a session that a renewal began is stored there, after the
+// header as well.
+func TestGrace_whatComesAfterTheHeaderIsKept(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(w http.ResponseWriter, r *http.Request) {
+			session := caddysession.FromContext(r.Context())
+			_ = errors.Join(session.Put("user", "alice"), session.Renew())
+			w.WriteHeader(http.StatusOK)
+			if err := session.Put("late", "yes"); err != nil {
+				t.Error(err)
+			}
+		},
+		"/cart": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("cart", "book")
+		},
+	}, "principal user")
+	h := holder{s.visitor().withoutJar(), "$SITE"}
+	guest := h.with("", "/cart").cookie(t).Value
+	for range 2 {
+		h.with(guest, "/login").cookie(t)
+	}
+	rows, err := s.table().current()
+	if err != nil || len(rows) != 2 {
+		t.Fatalf("there are %d sessions (%v), want 2", len(rows), err)
+	}
+	for _, row := range rows {
+		if !strings.Contains(row.data, `"late":"yes"`) || !strings.Contains(row.data, `"user":"alice"`) {
+			t.Errorf("stored is %s", row.data)
+		}
+	}
 }
 
 // A session that a renewal begins is one more of its user's.

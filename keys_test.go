@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	firstSecret  = "a secret of more than thirty-two characters"
+	firstSecret  = "a secret of 32 characters, least" // it may have no fewer
 	secondSecret = "another secret of more than thirty-two characters"
 )
 
@@ -72,6 +74,14 @@ func TestKeys_signTheCookieAndSealTheRow(t *testing.T) {
 	other.get("/login?user=alice")
 	v.get("/others").want(t, http.StatusOK, "")
 	other.get("/").want(t, http.StatusOK, "user= visits=")
+	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
+
+	// From a file it is the same secret, however the line ends.
+	file := filepath.Join(s.names["DIR"], "secret")
+	if err := os.WriteFile(file, []byte(firstSecret+" \r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reload(keysConfig("keys {file." + file + "}"))
 	v.get("/").want(t, http.StatusOK, "user=alice visits=1")
 	if log := s.readLog(); strings.Contains(log, firstSecret) || strings.Contains(log, cookie.Value) {
 		t.Error("the log shows a secret")
@@ -276,15 +286,31 @@ func TestKeys_refuseRowsThatWereMoved(t *testing.T) {
 // if whoever can write to the database has it lead there.
 func TestKeys_olderTokensEndWithALogin(t *testing.T) {
 	withSecrets(t)
-	s := start(t, keysConfig("keys {env.SESSION_TEST_FIRST}"))
-	v := s.visitor()
-	before := v.get("/visit").cookie(t).Value
-	s.reload(keysConfig("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"))
-	v.get("/visit").cookie(t) // another token, to which the older one leads
-	v.get("/login?user=alice").cookie(t)
-	s.alter("UPDATE sessions SET alias=(SELECT token FROM sessions WHERE superseded IS NULL),expiry=9e6 WHERE alias<>''")
-	s.visitor().withoutJar().get("/", "Cookie", "session="+before).want(t, http.StatusOK, "user= visits=")
-	v.get("/").want(t, http.StatusOK, "user=alice visits=2")
+	wait, waiting, goOn := newWait(t)
+	config := func(keys string) string {
+		slow := "handle /slow {\n\t\troute {\n\t\t\tsession_edit put user {query.user}\n\t\t\tin_go $WAIT\n\t\t}\n\t}\n\thandle /others {"
+		return strings.Replace(keysConfig(keys), "handle /others {", slow, 1)
+	}
+	for name, login := range map[string]func(s *server, v *visitor) *answer{
+		"alone": func(_ *server, v *visitor) *answer { return v.get("/login?user=alice") },
+		"during another change": func(s *server, v *visitor) *answer {
+			return s.whileWaiting(v, "/slow?user=alice", waiting, goOn, func() { v.get("/visit") })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, config("keys {env.SESSION_TEST_FIRST}"), "WAIT", wait)
+			v := s.visitor()
+			before := v.get("/visit").cookie(t).Value
+			s.reload(config("keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"))
+			v.get("/visit").cookie(t) // another token, to which the older one leads
+			login(s, v).cookie(t)
+			s.alter("UPDATE sessions SET alias=(SELECT token FROM sessions WHERE superseded IS NULL),expiry=9e6 WHERE alias<>''")
+			s.visitor().withoutJar().get("/", "Cookie", "session="+before).want(t, http.StatusOK, "user= visits=")
+			if body := v.get("/").body; !strings.HasPrefix(body, "user=alice visits=") {
+				t.Errorf("whoever has signed in sees %s", body)
+			}
+		})
+	}
 }
 
 // Nor does a change that is made with an older token find its way into what the

@@ -218,6 +218,33 @@ func TestMaxPerPrincipal_aSecondPressThatFailedTakesNoRoom(t *testing.T) {
 	within(t, time.Minute, "a login", func() bool { return other.get("/login?user=alice").StatusCode == http.StatusOK })
 }
 
+// A limit that is new is one of logins: what is changed in a session ends none.
+func TestMaxPerPrincipal_leavesWhoIsSignedIn(t *testing.T) {
+	for _, policy := range []string{"oldest", "reject"} {
+		t.Run(policy, func(t *testing.T) {
+			const site = `
+$SITE {
+	session {
+		principal user
+		$LIMIT
+	}
+	session_edit /login put user alice
+	session_edit /cart increment cart
+	respond "{http.session.data.user} {http.session.data.cart}"
+}`
+			s := start(t, site, "LIMIT", "persist on")
+			one, two := s.visitor(), s.visitor()
+			one.get("/login").cookie(t)
+			two.get("/login").cookie(t)
+			s.names["LIMIT"] = "max_per_principal 1 " + policy
+			s.reload(site)
+			one.get("/cart").want(t, http.StatusOK, "alice 1")
+			two.get("/cart").want(t, http.StatusOK, "alice 1")
+			one.get("/cart").want(t, http.StatusOK, "alice 2")
+		})
+	}
+}
+
 // A program that signs in anew for each request leaves a user sessions without
 // number. They are seen and ended all the same, and a limit that is set then holds.
 func TestMaxPerPrincipal_holdsForWhoHasVeryMany(t *testing.T) {

@@ -27,6 +27,16 @@ $SITE {
 			destroy_others
 		}
 	}
+	handle /cart {
+		session_edit put cart book
+		respond "{http.session.data.cart}"
+	}
+	handle /leave {
+		session_edit {
+			destroy_others
+			remove user
+		}
+	}
 	handle /nowhere {
 		session_edit {
 			destroy
@@ -72,6 +82,16 @@ $SITE2 {
 			two.get("/nowhere").want(t, http.StatusOK, "")
 		})
 	}
+	t.Run("with a logout", func(t *testing.T) {
+		guest, one, two := s.visitor(), login("alice"), login("alice")
+		guest.get("/cart").cookie(t)
+		two.get("/leave").want(t, http.StatusOK, "")
+		one.get("/").want(t, http.StatusOK, "user=")
+		bob.get("/").want(t, http.StatusOK, "user=bob")
+		if a := guest.get("/cart"); a.Header["Set-Cookie"] != nil {
+			t.Error("the session of a guest was ended")
+		}
+	})
 	t.Run("at a new login", func(t *testing.T) {
 		one, two := login("alice"), s.visitor()
 		two.get("/login-alone?user=alice").want(t, http.StatusOK, "")

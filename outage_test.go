@@ -1,10 +1,13 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -439,6 +442,17 @@ $SITE {
 	}
 	session_edit increment visits
 	respond "{http.session.data.visits}"
+}
+$SITE2 {
+	session {
+		rqlite $STORE
+		principal user
+	}
+	session_edit / {
+		put user alice
+		remember on
+	}
+	respond "{http.session.data.user}"
 }`, "STORE", store.URL)
 	v := s.visitor()
 	v.get("/").want(t, http.StatusOK, "1")
@@ -455,6 +469,51 @@ $SITE {
 		v.get("/").want(t, http.StatusOK, "1")
 		store.works()
 		v.get("/").want(t, http.StatusOK, "2")
+	})
+
+	cannotTell := func() (rows *atomic.Int64) {
+		rows = new(atomic.Int64) // that were to be inserted
+		store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+			body := bodyOf(r)
+			switch {
+			case bytes.Contains(body, []byte("ON CONFLICT(token) DO NOTHING")) && rows.Add(1) == 1:
+				node.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case bytes.Contains(body, []byte("RETURNING ")) && rows.Load() == 1:
+				_, _ = io.WriteString(w, "<!doctype html>") // so it cannot be told whether the row is there
+			default:
+				node.ServeHTTP(w, r)
+			}
+		}))
+		return rows
+	}
+	t.Run("also where it cannot be told whether the first one is there", func(t *testing.T) {
+		rows := cannotTell()
+		v := s.visitor()
+		v.get("/").want(t, http.StatusOK, "1")
+		v.get("/").want(t, http.StatusOK, "2")
+		if n := rows.Load(); n != 2 {
+			t.Errorf("%d rows were to be inserted, want 2", n)
+		}
+	})
+	t.Run("and the row that nobody was told of ends alone", func(t *testing.T) {
+		inserted := cannotTell()
+		v := s.visitor()
+		a := v.get("$SITE2/")
+		a.want(t, http.StatusOK, "alice")
+		if c := a.cookie(t); c.MaxAge < 29*86400 {
+			t.Errorf("the cookie is %v", c)
+		}
+		table := openTable(t, store.file)
+		eventually(t, "the other row to end", func() bool {
+			var rows int
+			err := table.db.QueryRow("SELECT count(*) FROM sessions WHERE principal = 'alice'").Scan(&rows)
+			return err == nil && rows <= 1
+		})
+		v.get("$SITE2/read").want(t, http.StatusOK, "alice")
+		if n := inserted.Load(); n != 2 {
+			t.Errorf("%d rows were to be inserted, want 2", n)
+		}
 	})
 }
 

@@ -50,6 +50,17 @@ func TestReplaced_readsFromMemoryAreForgotten(t *testing.T) {
 	}
 }
 
+// Nor does a request that found its session gone leave it to the next one.
+func TestReplaced_whatIsGoneIsForgotten(t *testing.T) {
+	s := start(t, "$SITE {\nsession {\ncache 5m\n}\nsession_edit /put put user alice\nsession_edit /count increment n\nrespond {http.session.data.user}\n}")
+	v := s.visitor()
+	v.get("/put")
+	v.get("/").want(t, http.StatusOK, "alice")
+	s.alter("DELETE FROM sessions")
+	v.get("/count")
+	v.get("/").want(t, http.StatusOK, "")
+}
+
 // A request that had read its session before a backup took the place of the file
 // makes its change on what is in the backup.
 func TestReplaced_changesGoOnWhereTheBackupIs(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	caddysession "github.com/caddy-session/caddy-session"
@@ -135,6 +136,79 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 	}
 }
 
+// Code that has a token and no request, as a job does, finds the session by scs too,
+// whichever key the token was issued under.
+func TestManager_worksOutsideOfRequests(t *testing.T) {
+	withSecrets(t)
+	for name, keys := range map[string][2]string{
+		"plain":        {"persist on", "persist on"},
+		"sealed":       {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_FIRST}"},
+		"older key":    {"keys {env.SESSION_TEST_FIRST}", "keys {env.SESSION_TEST_SECOND} {env.SESSION_TEST_FIRST}"},
+		"before a key": {"persist on", "keys {env.SESSION_TEST_FIRST} {\nplain_until 2099-01-01\n}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			type found struct {
+				m     *scs.SessionManager
+				token string
+			}
+			var last found
+			const site = `
+$SITE {
+	session {
+		$KEYS
+	}
+	in_go $RUN
+}`
+			s := start(t, site, "KEYS", keys[0], "RUN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+				session := caddysession.FromContext(r.Context())
+				last.m = session.Manager()
+				switch r.URL.Path {
+				case "/login":
+					return session.Put("user", "alice")
+				case "/token":
+					last.token = last.m.Token(r.Context())
+				case "/end":
+					return last.m.Iterate(r.Context(), func(ctx context.Context) error { return last.m.Destroy(ctx) })
+				}
+				_, err := fmt.Fprint(w, session.Get("user"), session.Get("seen"))
+				return err
+			}))
+			v := s.visitor()
+			v.get("/login").cookie(t)
+			v.get("/token")
+			s.names["KEYS"] = keys[1]
+			s.reload(site)
+			s.visitor().get("/")
+
+			find := func() context.Context {
+				t.Helper()
+				ctx, err := last.m.Load(context.Background(), last.token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ctx
+			}
+			ctx := find()
+			if user := last.m.GetString(ctx, "user"); user != "alice" {
+				t.Fatalf("the user is %q", user)
+			}
+			last.m.Put(ctx, "seen", "yes")
+			if _, _, err := last.m.Commit(ctx); err != nil {
+				t.Fatal(err)
+			}
+			v.get("/").want(t, http.StatusOK, "aliceyes")
+			if err := last.m.Destroy(find()); err != nil {
+				t.Fatal(err)
+			}
+			v.get("/").want(t, http.StatusOK, "<nil> <nil>")
+
+			s.visitor().get("/login").cookie(t)
+			v.get("/end")
+			s.table().wantRows(0)
+		})
+	}
+}
+
 // What the session keeps of its own is none of the application's.
 func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
@@ -153,6 +227,9 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"/remember": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Remember(true)
+		},
 		"/csrf": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, caddysession.FromContext(r.Context()).CSRFToken())
 		},
@@ -165,8 +242,12 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 	v.get("/put")
 	token := v.get("/csrf").body
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "alice true false\n")
+	v.get("/remember").cookie(t)
 	v.get("/clear")
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob true false\n")
+	if row := s.table().only(); strings.Contains(row.data, "__rememberMe") { // that one is scs's
+		t.Errorf("after Clear the session is still remembered: %s", row.data)
+	}
 	v.get("/renew").cookie(t)
 	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob false false\n")
 	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true false\n")
@@ -234,7 +315,9 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
-			if err := errors.Join(session.Destroy(), session.Put("user", "bob")); err != nil {
+			err := errors.Join(session.Destroy(), session.Put("user", "bob"))
+			w.WriteHeader(http.StatusOK)
+			if err := errors.Join(err, session.Put("late", "yes")); err != nil { // it has its cookie by now
 				t.Error(err)
 			}
 		},
@@ -244,6 +327,8 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	}
 	v := s.visitor()
 	v.get("/read").want(t, http.StatusOK, "true [] <nil> <nil> false <nil> <nil> true true")
+	s.visitor().withoutJar().get("/read", "Cookie", "session="+strings.Repeat("A", 43)). // of a session that has ended
+												want(t, http.StatusOK, "true [] <nil> <nil> false <nil> <nil> true true")
 	v.get("/late").want(t, http.StatusOK, "true <nil>")
 	a := v.get("/put")
 	a.cookie(t)
@@ -257,7 +342,7 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	if b.cookie(t).Value == a.cookie(t).Value {
 		t.Error("what is stored after Destroy keeps the token")
 	}
-	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") {
+	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
 		t.Errorf("what is stored after Destroy is %+v", row)
 	}
 }
@@ -361,6 +446,7 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 			_ = s.Put("late", "yes")
 			_ = s.Put("theme", "light")
 		},
+		"a value as it was, alone": func(s *caddysession.Session, _ *http.Request) { _ = s.Put("theme", "light") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scsSite(t, map[string]http.HandlerFunc{
@@ -387,6 +473,9 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 			if strings.HasPrefix(name, "a value") {
 				want[3] = `"theme":"light"`
 			}
+			if strings.HasSuffix(name, "alone") {
+				want = want[1:]
+			}
 			row := s.table().only()
 			for _, part := range want {
 				if !strings.Contains(row.data, part) {
@@ -394,6 +483,62 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What code written against scs removes is not brought back by what another request
+// has stored meanwhile.
+func TestManager_removesWhatOthersKeep(t *testing.T) {
+	waiting, goOn := make(chan struct{}), make(chan struct{})
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).MergePatch(map[string]any{"user": "alice", "flash": "hello", "role": "admin"})
+		},
+		"/other": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("other", "yes")
+		},
+		"/slow": func(_ http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.PopString(r.Context(), "flash")
+			m.Remove(r.Context(), "role")
+			waiting <- struct{}{}
+			<-goOn
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).Keys())
+		},
+	})
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	s.whileWaiting(v, "/slow", waiting, goOn, func() { v.get("/other") })
+	v.get("/read").want(t, http.StatusOK, "[other user]")
+}
+
+// Nor of a new token: the session stays where its cookie leads.
+func TestManager_renewsNothingAfterTheHeader(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/login": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+		},
+		"/late": func(w http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Load()
+			w.WriteHeader(http.StatusOK)
+			session := caddysession.FromContext(r.Context())
+			if session.Renew() == nil || session.DestroyOthers() == nil {
+				t.Error("what needs the cookie is done without")
+			}
+			if err := session.Manager().RenewToken(r.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	}, "principal user")
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	before := s.table().only()
+	v.get("/late").want(t, http.StatusOK, "")
+	s.logged("what a handler changed after the response's header is lost")
+	if now := s.table().only(); now != before {
+		t.Errorf("the row is %+v, before %+v", now, before)
 	}
 }
 

@@ -29,7 +29,6 @@ func (s *Session) upkeep(ctx context.Context) {
 		s.trackUse()
 	}
 	s.touch(s.h.manager.Deadline(ctx))
-	s.retireAliases()
 }
 
 // takesTokens reports whether the store is worth asking for what no reader has

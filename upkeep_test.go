@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestUpkeep_failsNoRequest(t *testing.T) {
 	} {
 		testUpkeep(t, name, upkeep.option, upkeep.logged, "/")
 		testUpkeep(t, name+" with an error page", upkeep.option, upkeep.logged, "/error")
+		testUpkeep(t, name+" with an error page, and code written against scs", upkeep.option, upkeep.logged, "/scs")
 	}
 }
 
@@ -46,7 +48,20 @@ $SITE {
 		@member session user alice
 		error @member 404
 	}
+	handle /scs {
+		route {
+			in_go $SCS
+			error 404
+		}
+	}
 	handle_errors {
+		session {
+			rqlite $STORE {
+				timeout 300ms
+			}
+			cache 1m
+			$OPTION
+		}
 		respond "{http.session.data.user}" 200
 	}
 	handle {
@@ -54,7 +69,11 @@ $SITE {
 	}
 }`
 		withSecrets(t)
-		s := start(t, site, "STORE", store.URL, "OPTION", "persist on")
+		scs := inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+			caddysession.FromContext(r.Context()).Manager().GetString(r.Context(), "user") // and may have changed anything
+			return next.ServeHTTP(w, r)
+		})
+		s := start(t, site, "STORE", store.URL, "OPTION", "persist on", "SCS", scs)
 		v := s.visitor()
 		v.get("/login")
 		v.get("/").want(t, http.StatusOK, "alice")
@@ -92,8 +111,10 @@ $SITE {
 	v := s.visitor()
 	v.get("/login")
 	gate := make(chan struct{})
+	var writes atomic.Int64
 	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
 		if r.URL.Path != "/db/query" {
+			writes.Add(1)
 			<-gate
 		}
 		node.ServeHTTP(w, r)
@@ -102,6 +123,12 @@ $SITE {
 		v.get("/").want(t, http.StatusOK, "alice ")
 		return strings.Contains(s.readLog(), "a session could not be given a new token")
 	})
+	for range 3 { // nor does every reader wait
+		v.get("/").want(t, http.StatusOK, "alice ")
+	}
+	if n := writes.Load(); n != 1 {
+		t.Errorf("%d readers waited for the store, want 1", n)
+	}
 	close(gate)
 	v.get("/count").want(t, http.StatusOK, "alice 1")
 	if strings.Contains(s.readLog(), "the session store is") {
@@ -168,6 +195,30 @@ func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
+// Nothing is stored where a value is set to what it was, and the session is in use.
+func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/session": func(_ http.ResponseWriter, r *http.Request) {
+			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
+		},
+		"/scs": func(_ http.ResponseWriter, r *http.Request) {
+			caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "user", "alice")
+		},
+	}, "idle_timeout 1h", "touch_interval 1ms")
+	v := s.visitor()
+	v.get("/scs").cookie(t)
+	for _, path := range []string{"/scs", "/session"} {
+		before := s.table().only()
+		eventually(t, "the session to end later", func() bool {
+			v.get(path).want(t, http.StatusOK, "")
+			return s.table().only().expiry > before.expiry
+		})
+		if now := s.table().only(); now.version != before.version {
+			t.Errorf("%s: a value that is as it was is stored, as version %d", path, now.version)
+		}
+	}
+}
+
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
 func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	const routes = "\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}\n"
@@ -181,8 +232,8 @@ func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 
 // Nor is a change made there: the session would outlive its idle time on the other one.
 func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
-	const routes = "\nsession_edit /put put user {query.user}\nrespond \"{http.session.data.user}\"\n}\n"
-	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes)
+	const routes = "\nsession_edit /put put user {query.user}\nsession_edit /renew renew\nsession_edit /remember remember on\nrespond \"{http.session.data.user}\"\n}\n"
+	s := start(t, "$SITE {\nsession {\nidle_timeout 1h\n}"+routes+"$SITE2 {\nsession"+routes+"$SITE3 {\nsession {\nrenew_interval 1ms\n}"+routes)
 	v := s.visitor()
 	v.get("/put?user=alice")
 	before := s.table().only().expiry
@@ -191,6 +242,44 @@ func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	if row := s.table().only(); row.expiry != before || row.version != 2 {
 		t.Errorf("version %d of the session ends %v later than before", row.version, time.Duration((row.expiry-before)*float64(24*time.Hour)))
 	}
+
+	eventually(t, "a new token", func() bool { return v.get("$SITE3/").Header["Set-Cookie"] != nil })
+	ends := func() (latest float64) {
+		if err := s.table().db.QueryRow("SELECT max(expiry) FROM sessions WHERE superseded IS NULL").Scan(&latest); err != nil {
+			t.Fatal(err)
+		}
+		return latest
+	}
+	if after := ends(); after != before {
+		t.Errorf("with a new token the session ends %v later than before", time.Duration((after-before)*float64(24*time.Hour)))
+	}
+
+	// A renewal begins a new lifetime, which is that of where it is made.
+	v.get("$SITE2/renew").cookie(t)
+	if row := s.table().only(); row.expiry < before+0.9 {
+		t.Errorf("a session that was renewed where there is no idle_timeout ends %v later than before", time.Duration((row.expiry-before)*float64(24*time.Hour)))
+	}
+
+	// And who is to be remembered is not idle.
+	remembered := s.visitor()
+	remembered.get("/put?user=alice")
+	remembered.get("$SITE2/remember").cookie(t)
+	if after := ends(); after < before+29 {
+		t.Errorf("a session that is remembered ends %v days later than one that is not", after-before)
+	}
+}
+
+// Nobody is signed out before the lifetime ends for having come shortly before the
+// next touch was due.
+func TestUpkeep_theLastTouchIsForTheWholeLifetime(t *testing.T) {
+	s := start(t, "$SITE {\nsession {\nlifetime 1h\nidle_timeout 3598s\ntouch_interval 30m\n}\nsession_edit /put put user alice\nrespond {http.session.data.user}\n}")
+	v := s.visitor()
+	v.get("/put").cookie(t)
+	before := s.table().only().expiry
+	eventually(t, "the session to end with its lifetime", func() bool {
+		v.get("/").want(t, http.StatusOK, "alice")
+		return s.table().only().expiry > before
+	})
 }
 
 // A session that could not be given a new token is stored all the same when an

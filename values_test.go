@@ -1,7 +1,9 @@
 package caddysession_test
 
 import (
+	"bufio"
 	"encoding/json"
+	"net"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -225,14 +227,21 @@ $SITE {
 }
 
 func TestValues_tooLargeAreAnErrorAndStoreNothing(t *testing.T) {
+	_, port, _ := net.SplitHostPort(freeAddress(t))
 	s := start(t, `
-$SITE {
+(site) {
 	session {
 		max_size 1KiB
 	}
 	session_edit put text {query.text}
 	respond "ok"
-}`)
+}
+$SITE {
+	import site
+}
+:$PORT {
+	import site
+}`, "PORT", port)
 	v := s.visitor()
 	v.get("/?text=small").want(t, http.StatusOK, "ok")
 	before := s.table().only()
@@ -247,6 +256,17 @@ $SITE {
 	if strings.Contains(s.readLog(), `"error":"xxxx`) {
 		t.Error("the value is in the log")
 	}
+
+	// What the session keeps of its own counts apart, but not without end.
+	conn := sendRaw(t, "127.0.0.1:"+port, "GET /?text=small HTTP/1.1\r\nHost: "+strings.Repeat("x", 3000)+"\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusInternalServerError || res.Header["Set-Cookie"] != nil {
+		t.Errorf("a host of 3000 characters is answered %d with %q", res.StatusCode, res.Header["Set-Cookie"])
+	}
+	s.table().only()
 }
 
 func TestValues_areJSONThatAnySQLToolReads(t *testing.T) {
