@@ -54,9 +54,7 @@ $SITE {
 func TestCanceled_streamsStoreWhoseTheSessionIs(t *testing.T) {
 	streaming := make(chan struct{})
 	s := scsSite(t, map[string]http.HandlerFunc{
-		"/cart": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("cart", "book")
-		},
+		"/cart": storing("cart", "book"),
 		"/stream": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
 			_ = session.Load()

@@ -524,9 +524,7 @@ func TestGrace_whatComesAfterTheHeaderIsKept(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		"/cart": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("cart", "book")
-		},
+		"/cart": storing("cart", "book"),
 	}, "principal user")
 	h := holder{s.visitor().withoutJar(), "$SITE"}
 	guest := h.with("", "/cart").cookie(t).Value

@@ -112,6 +112,11 @@ type countedTimes struct {
 	waiting atomic.Int64
 }
 
+// newCountedTimes does it once a minute at most.
+func newCountedTimes() *countedTimes {
+	return &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
+}
+
 func (c *countedTimes) Do(do func(times int64)) {
 	c.waiting.Add(1)
 	c.Sometimes.Do(func() { do(c.waiting.Swap(0)) })

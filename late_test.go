@@ -21,9 +21,7 @@ func TestSession_changedTooLateIsAnError(t *testing.T) {
 		}()
 	}
 	s := scsSite(t, map[string]http.HandlerFunc{
-		"/put": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
-		},
+		"/put": storing("user", "alice"),
 		"/late": func(w http.ResponseWriter, r *http.Request) {
 			_ = caddysession.FromContext(r.Context()).Load()
 			late(r)

@@ -11,17 +11,6 @@ import (
 	"github.com/caddy-session/caddy-session/internal/load"
 )
 
-// isSlow makes it take a time for every request, however many rows it has.
-func (s *standIn) isSlow(latency time.Duration) {
-	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
-		select {
-		case <-time.After(latency):
-			node.ServeHTTP(w, r)
-		case <-s.done:
-		}
-	}))
-}
-
 // A store that takes 40 ms for a request is asked five times as much as it can
 // do: what is let in is done as fast as ever, the rest is told so at once. How
 // fast that is the log says; a busy machine fails no test.
@@ -33,7 +22,7 @@ func TestLimits_keepTheGoodputUnderOverload(t *testing.T) {
 	for range 8 * places {
 		cookies = append(cookies, s.visitor().withoutJar().get("/put").cookie(t).Value)
 	}
-	store.isSlow(latency)
+	store.slows(latency)
 	took := 3 * time.Second
 	if testing.Short() {
 		took = time.Second

@@ -231,10 +231,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.twoCookies = &rate.Sometimes{Interval: time.Minute}
 	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
-	h.plainCookie = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
+	h.plainCookie = newCountedTimes()
 	h.strayed = &rate.Sometimes{Interval: time.Minute}
-	h.unbound = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
-	h.unreadable = &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
+	h.unbound = newCountedTimes()
+	h.unreadable = newCountedTimes()
 	h.crossed = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
 	h.dropped = &rate.Sometimes{Interval: time.Minute}

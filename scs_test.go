@@ -36,6 +36,13 @@ $SITE {
 	}))
 }
 
+// storing is a handler that puts a value into the session.
+func storing(key string, value any) http.HandlerFunc {
+	return func(_ http.ResponseWriter, r *http.Request) {
+		_ = caddysession.FromContext(r.Context()).Put(key, value)
+	}
+}
+
 func TestManager_worksDownstreamAsItIs(t *testing.T) {
 	at := time.Date(2026, 11, 24, 20, 0, 0, 123456789, time.UTC)
 	s := scsSite(t, map[string]http.HandlerFunc{
@@ -360,9 +367,7 @@ func TestManager_storesWhatComesAfterTheHeader(t *testing.T) {
 		for _, before := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, changed before: %t", name, before), func(t *testing.T) {
 				s := scsSite(t, map[string]http.HandlerFunc{
-					"/login": func(_ http.ResponseWriter, r *http.Request) {
-						_ = caddysession.FromContext(r.Context()).Put("user", "alice")
-					},
+					"/login": storing("user", "alice"),
 					"/late": func(w http.ResponseWriter, r *http.Request) {
 						session := caddysession.FromContext(r.Context())
 						_ = session.Load()
@@ -450,9 +455,7 @@ func TestManager_mergesWhatComesAfterAMerge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scsSite(t, map[string]http.HandlerFunc{
-				"/login": func(_ http.ResponseWriter, r *http.Request) {
-					_ = caddysession.FromContext(r.Context()).Put("theme", "light")
-				},
+				"/login": storing("theme", "light"),
 				"/other": func(_ http.ResponseWriter, r *http.Request) {
 					session := caddysession.FromContext(r.Context())
 					_ = errors.Join(session.Put("other", "yes"), session.Put("theme", "dark"))
@@ -494,9 +497,7 @@ func TestManager_removesWhatOthersKeep(t *testing.T) {
 		"/login": func(_ http.ResponseWriter, r *http.Request) {
 			_ = caddysession.FromContext(r.Context()).MergePatch(map[string]any{"user": "alice", "flash": "hello", "role": "admin"})
 		},
-		"/other": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("other", "yes")
-		},
+		"/other": storing("other", "yes"),
 		"/slow": func(_ http.ResponseWriter, r *http.Request) {
 			m := caddysession.FromContext(r.Context()).Manager()
 			m.PopString(r.Context(), "flash")
@@ -517,9 +518,7 @@ func TestManager_removesWhatOthersKeep(t *testing.T) {
 // Nor of a new token: the session stays where its cookie leads.
 func TestManager_renewsNothingAfterTheHeader(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
-		"/login": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
-		},
+		"/login": storing("user", "alice"),
 		"/late": func(w http.ResponseWriter, r *http.Request) {
 			_ = caddysession.FromContext(r.Context()).Load()
 			w.WriteHeader(http.StatusOK)
@@ -561,9 +560,7 @@ func TestManager_beginsNoSessionAfterTheHeader(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scsSite(t, map[string]http.HandlerFunc{
-				"/login": func(_ http.ResponseWriter, r *http.Request) {
-					_ = caddysession.FromContext(r.Context()).Put("user", "alice")
-				},
+				"/login": storing("user", "alice"),
 				"/late": func(w http.ResponseWriter, r *http.Request) {
 					_ = caddysession.FromContext(r.Context()).Load()
 					w.WriteHeader(http.StatusOK)
@@ -587,9 +584,7 @@ func TestManager_beginsNoSessionAfterTheHeader(t *testing.T) {
 func TestSession_changesWhileItIsStored(t *testing.T) {
 	const requests, workers, each, rounds = 3, 4, 10, 15
 	s := scsSite(t, map[string]http.HandlerFunc{
-		"/begin": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("n", 0)
-		},
+		"/begin": storing("n", 0),
 		"/change": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
 			if err := session.Increment("n", 1); err != nil {

@@ -88,7 +88,7 @@ func (s *standIn) hangs() {
 	}))
 }
 
-// slows makes it take so long for each request.
+// slows makes it take so long for each request, however many rows it has.
 func (s *standIn) slows(by time.Duration) {
 	s.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
 		select {

@@ -198,9 +198,7 @@ func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
 // Nothing is stored where a value is set to what it was, and the session is in use.
 func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
-		"/session": func(_ http.ResponseWriter, r *http.Request) {
-			_ = caddysession.FromContext(r.Context()).Put("user", "alice")
-		},
+		"/session": storing("user", "alice"),
 		"/scs": func(_ http.ResponseWriter, r *http.Request) {
 			caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "user", "alice")
 		},
