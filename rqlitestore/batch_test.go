@@ -27,8 +27,8 @@ var batchCases = []storeCase{
 		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) {
 			most.Store(max(most.Load(), int64(r.Rows))) // of writes there is one at a time
 		}}, n.wrap, writes.wrap)
-		must(t, e.store(t).Prepare(context.Background()))
-		must(t, s.Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
+		must(t, s.Prepare(unhurried(t)))
 		n.queries.Store(0)
 		gather(t, s, callers, writes, func(i int) {
 			if err := s.Commit(fmt.Sprint("token", i), fmt.Append(nil, "data", i), inAnHour()); err != nil {
@@ -46,7 +46,7 @@ var batchCases = []storeCase{
 		}
 		r := e.store(t, n.wrap, reads.wrap)
 		reads.match = nil
-		must(t, r.Prepare(context.Background()))
+		must(t, r.Prepare(unhurried(t)))
 		reads.match = isQuery
 		n.queries.Store(0)
 		gather(t, r, callers, reads, func(i int) {
@@ -61,9 +61,9 @@ var batchCases = []storeCase{
 	}},
 	{"Batch_callWithoutADeadlineDoesNotWaitForEver", func(t *testing.T, e *env) {
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		go func() { _ = s.Commit("held", nil, inAnHour()) }()
 		<-g.held
 		begin := time.Now()
@@ -80,7 +80,7 @@ var batchCases = []storeCase{
 	{"Batch_whoseAnswerIsLostIsNotSentAgain", func(t *testing.T, e *env) {
 		var n counter
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, n.wrap, loser{back: 1}.wrap, g.wrap)
 		gather(t, s, 10, g, func(i int) {
 			if err := s.Commit(fmt.Sprint("token", i), []byte("data"), inAnHour()); err == nil {
@@ -128,7 +128,7 @@ var batchCases = []storeCase{
 	{"Batch_commitsOfOneTokenAreStoredInTurn", func(t *testing.T, e *env) {
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		inTurn(t, s, 5, g, func(i int) {
 			if err := s.Commit("token", fmt.Append(nil, i), inAnHour()); err != nil {
 				t.Error(err)
@@ -142,9 +142,9 @@ var batchCases = []storeCase{
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		inTurn(t, s, 20, g, func(i int) {
-			if err := s.Touch(context.Background(), "id", rec.Expiry.Add(time.Duration(i)*time.Minute)); err != nil {
+			if err := s.Touch(unhurried(t), "id", rec.Expiry.Add(time.Duration(i)*time.Minute)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -156,8 +156,8 @@ var batchCases = []storeCase{
 		e.exec(t, `CREATE TABLE {t}(token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL,CHECK(token NOT LIKE 'poison%'))`)
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, e.store(t).Prepare(context.Background()))
-		must(t, s.Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
+		must(t, s.Prepare(unhurried(t)))
 		together(200, g, func(i int) {
 			token := fmt.Sprint("token", i)
 			if i%50 == 0 {
@@ -178,8 +178,8 @@ var batchCases = []storeCase{
 	{"Batch_callerThatGivesUpLeavesAtOnceAndAlone", func(t *testing.T, e *env) {
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, e.store(t).Prepare(context.Background()))
-		must(t, s.Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
+		must(t, s.Prepare(unhurried(t)))
 		ctx, cancel := context.WithCancelCause(context.Background())
 		why := errors.New("client went away")
 		errs := make(chan error)
@@ -207,7 +207,7 @@ var batchCases = []storeCase{
 		g := newGate(t, isQuery)
 		s := e.store(t, g.wrap)
 		g.match = nil
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		g.after, g.match = true, isQuery
 		first := make(chan string)
 		find := func() {
@@ -241,8 +241,8 @@ var batchCases = []storeCase{
 				}
 			})
 		})
-		must(t, e.store(t).Prepare(context.Background()))
-		must(t, s.Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
+		must(t, s.Prepare(unhurried(t)))
 		data := make([]byte, 14<<10)
 		together(40, g, func(i int) {
 			if err := s.Commit(fmt.Sprint("token", i), data, inAnHour()); err != nil {
@@ -292,7 +292,7 @@ var batchCases = []storeCase{
 		eventually(t, "no call waits", func() bool { return s.Waiting() == 0 })
 	}},
 	{"Batch_secondRequestOfReadsIsNoSmallerThanTheFirst", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		for first, second := range map[int]int{10: 24, 40: 40} {
 			type held struct {
 				rows int
@@ -313,7 +313,7 @@ var batchCases = []storeCase{
 					return next.RoundTrip(r)
 				})
 			})
-			must(t, s.Prepare(context.Background()))
+			must(t, s.Prepare(unhurried(t)))
 			var wg sync.WaitGroup
 			begun := 0
 			find := func(n int) {
@@ -361,7 +361,7 @@ var batchCases = []storeCase{
 				return next.RoundTrip(r)
 			})
 		})
-		ctx := context.Background()
+		ctx := unhurried(t)
 		must(t, s.Prepare(ctx))
 		rec := rqlitestore.Record{Token: "a", ID: "id", Expiry: inAnHour()}
 		for _, op := range []struct {

@@ -102,8 +102,6 @@ var errWhy = errors.New("somebody else was faster")
 // its error, and why, if there was a reason.
 func TestErrors_sayThatTheContextEnded(t *testing.T) {
 	t.Parallel()
-	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
-	t.Cleanup(func() { must(t, node.Close()) })
 	var hangs atomic.Bool
 	hanging := func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -114,7 +112,7 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 			return nil, r.Context().Err()
 		})
 	}
-	e := &env{url: "http://embedded.invalid", base: node, table: "sessions"}
+	e := embeddedEnv(t)
 	s, fresh := e.store(t, hanging), e.store(t, hanging)
 	must(t, s.Prepare(t.Context()))
 	hangs.Store(true)
@@ -221,8 +219,7 @@ func TestErrors_sayThatANodeRefusesItsUser(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
-			defer cancel()
+			ctx := unhurried(t)
 			err := call(ctx)
 			if err == nil || ctx.Err() != nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), "refuses this user") {
 				t.Errorf("got %v; the time is up: %v", err, ctx.Err())

@@ -75,16 +75,16 @@ var faultCases = []storeCase{
 				return next.RoundTrip(r)
 			})
 		})
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		for i := range 20 {
 			lose.Store(true)
-			must(t, s.Create(context.Background(), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Expiry: inAnHour()}))
+			must(t, s.Create(unhurried(t), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Expiry: inAnHour()}))
 		}
 	}},
 	{"Lost_createIsAnErrorWhenNotThere", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, loser{there: 1}.wrap)
-		err := s.Create(context.Background(), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
+		err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
 		if err == nil || errors.Is(err, rqlitestore.ErrExists) {
 			t.Errorf("got %v", err)
 		}
@@ -92,13 +92,13 @@ var faultCases = []storeCase{
 	{"Lost_destroyIsTriedAgain", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		s := e.store(t, loser{there: 0.8, back: 0.5}.wrap)
-		must(t, s.Destroy(context.Background(), rec.ID))
+		must(t, s.Destroy(unhurried(t), rec.ID))
 		if found(t, s, "token") {
 			t.Error("found after destroy")
 		}
 	}},
 	{"Down_everyCallEndsAtItsDeadline", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, loser{there: 1}.wrap)
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
@@ -163,7 +163,7 @@ var faultCases = []storeCase{
 		// Of the older rows only the alias a is left, the others were cleaned up.
 		e.exec(t, "DELETE FROM {t} WHERE token IN ('b','c')")
 		check(1)
-		must(t, s.Destroy(context.Background(), "id"))
+		must(t, s.Destroy(unhurried(t), "id"))
 		check(0)
 	}},
 	{"Unknown_outcomeIsAnErrorWhenNobodyCanTell", func(t *testing.T, e *env) {
@@ -199,9 +199,9 @@ var faultCases = []storeCase{
 		got, err := e.meanwhile(t, "chained", []step{waitAndRepeat, pass}, func(other func() *rqlitestore.RqliteStore, cur rqlitestore.Record) {
 			g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 			chained := e.storeWith(t, rqlitestore.Options{Table: e.table + "_chained"}, g.wrap)
-			must(t, chained.Prepare(context.Background()))
+			must(t, chained.Prepare(unhurried(t)))
 			together(25, g, func(int) {
-				if _, err := chained.Update(context.Background(), cur, increment); err != nil {
+				if _, err := chained.Update(unhurried(t), cur, increment); err != nil {
 					t.Error(err)
 				}
 			})
@@ -235,7 +235,7 @@ var faultCases = []storeCase{
 				return next.RoundTrip(r)
 			})
 		})
-		_, err := s.Update(context.Background(), rec, increment)
+		_, err := s.Update(unhurried(t), rec, increment)
 		if cur := mustLoad(t, other, "token"); err != nil || string(cur.Data) != "17" {
 			t.Errorf("%v, data %s", err, cur.Data)
 		}
@@ -254,7 +254,7 @@ var faultCases = []storeCase{
 		old := mustCreate(t, s, rqlitestore.Record{Token: "old", ID: "id"})
 		mustUpdate(t, e.store(t), old, func(r *rqlitestore.Record) { r.Token = "theirs" })
 		must(t, s.Delete("theirs"))
-		_, err := s.Update(context.Background(), old, func(r rqlitestore.Record) (rqlitestore.Record, error) {
+		_, err := s.Update(unhurried(t), old, func(r rqlitestore.Record) (rqlitestore.Record, error) {
 			r.Token = "mine"
 			return r, nil
 		})
@@ -273,7 +273,7 @@ var faultCases = []storeCase{
 					return strings.Join(fields, ",")
 				})
 			}))
-			if rec, ok, err := s.Load(context.Background(), "token"); ok || err == nil {
+			if rec, ok, err := s.Load(unhurried(t), "token"); ok || err == nil {
 				t.Errorf("with garbage in field %d: found %v %+v, error %v", field, ok, rec, err)
 			}
 		}
@@ -295,7 +295,7 @@ var faultCases = []storeCase{
 				mangled.Add(1)
 				return row.ReplaceAllString(body, strings.Replace(other, "$0", "${0}", 1))
 			}), g.wrap)
-			must(t, s.Prepare(context.Background()))
+			must(t, s.Prepare(unhurried(t)))
 			ready.Store(true)
 			inTurn(t, s, len(tokens), g, func(i int) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -328,13 +328,13 @@ var faultCases = []storeCase{
 			})
 		}
 		quiet := e.store(t)
-		must(t, quiet.Prepare(context.Background()))
+		must(t, quiet.Prepare(unhurried(t)))
 		s := e.store(t, n.wrap, lost, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		n.writes.Store(0)
 		writes.Store(0)
 		inTurn(t, s, len(recs), g, func(i int) {
-			if rec, err := s.Update(context.Background(), recs[i], increment); err != nil || rec.Version != 2 {
+			if rec, err := s.Update(unhurried(t), recs[i], increment); err != nil || rec.Version != 2 {
 				t.Errorf("%v, version %d", err, rec.Version)
 			}
 		})
@@ -343,7 +343,7 @@ var faultCases = []storeCase{
 		}
 	}},
 	{"Garbage_isAnErrorAndNoPanic", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		for _, body := range []string{
 			``, `<html>`, `{}`, `{"results":null}`, `{"results":[]}`, `{"results":[{}]}`, `{"results":[{},{}]}`,
@@ -362,7 +362,7 @@ var faultCases = []storeCase{
 					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 				})
 			})
-			must(t, s.Prepare(context.Background()))
+			must(t, s.Prepare(unhurried(t)))
 			garbage.Store(true)
 			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 			if _, ok, err := s.Load(ctx, "token"); ok || (err == nil && !strings.Contains(body, "columns")) {
@@ -483,21 +483,21 @@ func (e *env) meanwhile(t *testing.T, name string, steps []step, others func(oth
 			return next.RoundTrip(r)
 		})
 	})
-	must(t, s.Prepare(context.Background()))
+	must(t, s.Prepare(unhurried(t)))
 	outcome := make(chan error)
 	go func() {
-		_, err := s.Update(context.Background(), rec, increment)
+		_, err := s.Update(unhurried(t), rec, increment)
 		outcome <- err
 	}()
 	<-waiting
-	cur, ok, err := other.Current(context.Background(), "id")
+	cur, ok, err := other.Current(unhurried(t), "id")
 	if err != nil || !ok {
 		t.Fatalf("%s: found %v, %v", name, ok, err)
 	}
 	others(newStore, cur)
 	close(done)
 	err = <-outcome
-	cur, _, readErr := other.Current(context.Background(), "id")
+	cur, _, readErr := other.Current(unhurried(t), "id")
 	must(t, readErr)
 	return cur, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,6 @@ import (
 	"github.com/caddy-session/caddy-session/internal/rqlited"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
-	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
 // Clients create, load, change, renew and destroy a few sessions all at once
@@ -258,10 +256,7 @@ func (a *arena) check(t *testing.T) {
 // what wrap does to their requests.
 func embeddedArena(t *testing.T, wrap func(http.RoundTripper) http.RoundTripper) *arena {
 	t.Helper()
-	// Nothing crashes here, so there is no need to wait for the disk.
-	n := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{Synchronous: "normal"})
-	t.Cleanup(func() { must(t, n.Close()) })
-	e := &env{url: "http://embedded.invalid", base: n, table: "sessions"}
+	e := embeddedEnv(t)
 	must(t, e.store(t).Prepare(t.Context()))
 	a := &arena{timeout: time.Second, updates: arenaUpdates}
 	for range 2 {

@@ -22,7 +22,7 @@ import (
 func listAll(t testing.TB, s *rqlitestore.RqliteStore, o rqlitestore.ListOptions) (recs []rqlitestore.Record, pages int) {
 	t.Helper()
 	for {
-		page, next, err := s.List(context.Background(), o)
+		page, next, err := s.List(unhurried(t), o)
 		must(t, err)
 		pages++
 		recs = append(recs, page...)
@@ -47,7 +47,7 @@ var listCases = []storeCase{
 	{"List_pagesInTheOrderOfTokens", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		if recs, next, err := s.List(context.Background(), rqlitestore.ListOptions{}); len(recs) != 0 || next != "" || err != nil {
+		if recs, next, err := s.List(unhurried(t), rqlitestore.ListOptions{}); len(recs) != 0 || next != "" || err != nil {
 			t.Fatalf("empty table: %d sessions, next %q, %v", len(recs), next, err)
 		}
 		want := slices.DeleteFunc(hostileTokens(), func(token string) bool { return token == "" }) // only scs's calls have it
@@ -103,23 +103,23 @@ var listCases = []storeCase{
 			t.Errorf("nobody has %d sessions", len(recs))
 		}
 		for _, after := range []string{"token07", "1", "-1:5", "0:x"} {
-			if _, _, err := s.List(context.Background(), rqlitestore.ListOptions{Principals: []string{"alice"}, After: after}); err == nil {
+			if _, _, err := s.List(unhurried(t), rqlitestore.ListOptions{Principals: []string{"alice"}, After: after}); err == nil {
 				t.Errorf("after %q there is a page", after)
 			}
 		}
 	}},
 	{"List_limitsItsSizeAndItsRows", func(t *testing.T, e *env) {
 		s := e.store(t)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i+1 FROM n WHERE i<1020)
 INSERT INTO {t}(token,data,expiry) SELECT 'big'||i,zeroblob(60000),9e6 FROM n`,
 			`WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i+1 FROM n WHERE i<2500)
 INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
-		first, next, err := s.List(context.Background(), rqlitestore.ListOptions{})
+		first, next, err := s.List(unhurried(t), rqlitestore.ListOptions{})
 		if err != nil || len(first) != 5 || next != "big1004" {
 			t.Errorf("got %d sessions of 60 kB, next %q, %v", len(first), next, err)
 		}
-		second, next, err := s.List(context.Background(), rqlitestore.ListOptions{After: "small", Limit: 100_000})
+		second, next, err := s.List(unhurried(t), rqlitestore.ListOptions{After: "small", Limit: 100_000})
 		if err != nil || len(second) != 1000 || next != "small1999" {
 			t.Errorf("got %d small sessions, next %q, %v", len(second), next, err)
 		}
@@ -129,9 +129,9 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 	}},
 	{"List_goesOnPastDataThatCannotBeRead", func(t *testing.T, e *env) {
 		s := e.store(t)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		e.exec(t, `INSERT INTO {t}(token,data,expiry) VALUES('a','41',9e6),('b','no hex',9e6),('c',x'',9e6),(x'64',x'41',9e6)`)
-		recs, _, err := s.List(context.Background(), rqlitestore.ListOptions{})
+		recs, _, err := s.List(unhurried(t), rqlitestore.ListOptions{})
 		must(t, err)
 		if len(recs) != 3 || string(recs[0].Data) != "A" || recs[1].Data != nil || recs[2].Data == nil {
 			t.Errorf("got %+v", recs)
@@ -144,7 +144,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 		}
 	}},
 	{"List_goesOnPastRowsThatNoSaveLeft", func(t *testing.T, e *env) {
-		s, ctx := e.store(t), context.Background()
+		s, ctx := e.store(t), unhurried(t)
 		odd := map[string]string{
 			"a": "version=9223372036854775807", "b": "version=9007199254740992", "c": "version=-1", "d": "version=1e30",
 			"e": "version='x'", "f": "version='1,2;0:'", "g": "version=x'00'", "h": "alias=token",
@@ -167,7 +167,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 		must(t, s.Export(ctx, "", func([]rqlitestore.Row) error { return nil }))
 	}},
 	{"List_endsWhateverTheDatabaseAnswers", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		const again = "61,0,,,,,,,0,;" // there are more rows behind it, it says
 		for what, read := range map[string]func(*rqlitestore.RqliteStore, context.Context) error{
 			again: func(s *rqlitestore.RqliteStore, ctx context.Context) error {
@@ -197,18 +197,16 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 					return res, err
 				})
 			})
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx := unhurried(t)
 			if err := read(s, ctx); err == nil || ctx.Err() != nil {
 				t.Errorf("answered with %q again and again it ends with %v, %v", what, err, ctx.Err())
 			}
-			cancel()
 		}
 	}},
 	{"Count_countsLiveSessionsOnce", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so many rows take a busy machine a while
-		defer cancel()
+		ctx := unhurried(t)
 		if n, err := s.Count(ctx); n != 0 || err != nil {
 			t.Fatalf("empty table: %d, %v", n, err)
 		}
@@ -241,9 +239,9 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB
 		n.writes.Store(0)
 		for range 12 { // requests, in the grace and after it
 			if rec := mustLoad(t, s, "b"); rec.Aliased {
-				must(t, s.Presented(context.Background(), "id", "b"))
+				must(t, s.Presented(unhurried(t), "id", "b"))
 			}
-			if viaA, ok, err := s.Load(context.Background(), "a"); err != nil || ok && viaA.Aliased {
+			if viaA, ok, err := s.Load(unhurried(t), "a"); err != nil || ok && viaA.Aliased {
 				t.Errorf("the older token, in its grace, says that there are older ones to end: %v", err)
 			}
 			c.Add(time.Second)
@@ -260,7 +258,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB
 		for i, p := range []string{"alice", "alice", "x'41'", "bob", ""} {
 			mustCreate(t, s, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Principal: p})
 		}
-		ctx := context.Background()
+		ctx := unhurried(t)
 		must(t, s.DestroyPrincipals(ctx, nil, ""))
 		if s.DestroyPrincipals(ctx, []string{"alice", ""}, "") == nil {
 			t.Error("sessions of nobody may be destroyed")
@@ -275,7 +273,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB
 	{"DestroyBeyond_endsTheFirstOnesUntilTheOthersFit", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		ctx := context.Background()
+		ctx := unhurried(t)
 		for i, p := range []string{"alice", "x'41'", "alice", "alice", "bob", "alice"} {
 			mustCreate(t, s, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Principal: p, Expiry: c.In(time.Hour)})
 		}
@@ -305,7 +303,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB
 	{"DestroyBeyond_ofManyAtOnceLeavesAsManyAsFit", func(t *testing.T, e *env) {
 		const callers, most = 16, 3
 		s := e.store(t)
-		ctx := context.Background()
+		ctx := unhurried(t)
 		for round := range 10 {
 			user := []string{fmt.Sprint("user", round)}
 			var all sync.WaitGroup
@@ -344,11 +342,11 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,iif(i%%3=0,CAST('a' AS BLOB
 				return rt.RoundTrip(r)
 			})
 		})
-		must(t, watched.Prepare(context.Background()))
+		must(t, watched.Prepare(unhurried(t)))
 		for len(marked) > 0 {
 			<-marked
 		}
-		if _, err := watched.DestroyBeyond(context.Background(), []string{"p"}, 1, "a"); err != nil || len(marked) != 1 || <-marked {
+		if _, err := watched.DestroyBeyond(unhurried(t), []string{"p"}, 1, "a"); err != nil || len(marked) != 1 || <-marked {
 			t.Errorf("it may be repeated, or was sent %d times (%v)", len(marked), err)
 		}
 	}},
@@ -359,7 +357,7 @@ var observeCases = []storeCase{
 		seen := make(chan rqlitestore.Request, 100)
 		var n counter
 		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, n.wrap)
-		ctx := context.Background()
+		ctx := unhurried(t)
 		must(t, s.Prepare(ctx))
 		n.queries.Store(0)
 		n.writes.Store(0)
@@ -425,9 +423,9 @@ var observeCases = []storeCase{
 		seen := make(chan rqlitestore.Request, 100)
 		var lost loser
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, lost.wrap, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		together(30, g, func(i int) {
 			if err := s.Commit(fmt.Sprint(i), nil, inAnHour()); err != nil {
 				t.Error(err)
@@ -441,7 +439,7 @@ var observeCases = []storeCase{
 			t.Errorf("30 commits were %d rows", rows)
 		}
 		failing := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) { seen <- r }}, loser{there: 1}.wrap)
-		must(t, failing.Prepare(context.Background()))
+		must(t, failing.Prepare(unhurried(t)))
 		if err := failing.Commit("x", nil, inAnHour()); err == nil {
 			t.Fatal("a commit that never left succeeded")
 		}
@@ -454,9 +452,9 @@ var observeCases = []storeCase{
 	}},
 	{"Waiting_countsCallsUnderWayAndThoseThatWait", func(t *testing.T, e *env) {
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		if n := s.Waiting(); n != 0 {
 			t.Fatalf("%d calls wait for an idle store", n)
 		}

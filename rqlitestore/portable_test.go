@@ -1,7 +1,6 @@
 package rqlitestore_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,13 +37,6 @@ func mustImport(t testing.TB, s *rqlitestore.RqliteStore, rows []rqlitestore.Row
 	if added != want {
 		t.Errorf("%d rows were stored or replaced, want %d", added, want)
 	}
-}
-
-// unhurried is a context that leaves a busy machine its time.
-func unhurried(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // dump is the whole table, in a form that can be compared.
@@ -120,20 +112,20 @@ var portableCases = []storeCase{
 		s := e.store(t)
 		data := make([]byte, 31<<19+1)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
-		_, err := s.Update(t.Context(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+		_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 			cur.Data = data
 			return cur, nil
 		})
 		for call, err := range map[string]error{
 			"Commit": s.Commit("other", data, inAnHour()),
-			"Create": s.Create(t.Context(), rqlitestore.Record{Token: "other", ID: "other", Data: data, Expiry: inAnHour()}),
+			"Create": s.Create(unhurried(t), rqlitestore.Record{Token: "other", ID: "other", Data: data, Expiry: inAnHour()}),
 			"Update": err,
 		} {
 			if err == nil || !strings.Contains(err.Error(), "store less") {
 				t.Errorf("%s: %v", call, err)
 			}
 		}
-		if n, err := s.Count(t.Context()); n != 1 || err != nil {
+		if n, err := s.Count(unhurried(t)); n != 1 || err != nil {
 			t.Errorf("%d sessions, error %v", n, err)
 		}
 	}},
@@ -162,11 +154,11 @@ var portableCases = []storeCase{
 	}},
 	{"Export_interruptedGoesOnWhereItWas", func(t *testing.T, e *env) {
 		s := e.store(t)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3500)
 INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+iif(i%500=0,100000,0)),9e6 FROM n`)
 		target := e.other().store(t)
-		must(t, target.Prepare(context.Background()))
+		must(t, target.Prepare(unhurried(t)))
 		stop := errors.New("interrupted by the test")
 		after, pages := "", 0
 		for {
@@ -204,7 +196,7 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 		c := newClock()
 		o := rqlitestore.Options{Now: c.Now}
 		s, target := e.storeWith(t, o), e.other().storeWith(t, o)
-		ctx := context.Background()
+		ctx := unhurried(t)
 		ahead := mustCreate(t, s, rqlitestore.Record{Token: "ahead", ID: "ahead", Data: []byte("1"), Expiry: c.In(time.Hour)})
 		behind := mustCreate(t, s, rqlitestore.Record{Token: "behind", ID: "behind", Data: []byte("1"), Expiry: c.In(time.Hour)})
 		mustCreate(t, s, rqlitestore.Record{Token: "used", ID: "used", Expiry: c.In(time.Hour)})
@@ -302,10 +294,10 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 	}},
 	{"Import_repliesThatGetLostLoseNothing", func(t *testing.T, e *env) {
 		s := e.store(t)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
 INSERT INTO {t}(token,data,expiry,id,version) SELECT printf('token%05d',i),randomblob(200),9e6,'id'||i,3 FROM n`)
-		must(t, e.other().store(t).Prepare(context.Background()))
+		must(t, e.other().store(t).Prepare(unhurried(t)))
 		target := e.other().store(t, loser{there: 0.3, back: 0.3}.wrap)
 		if _, err := target.Import(unhurried(t), exported(t, s)); err != nil {
 			t.Fatal(err)

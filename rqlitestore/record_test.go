@@ -1,7 +1,6 @@
 package rqlitestore_test
 
 import (
-	"context"
 	"errors"
 	"reflect"
 	"testing"
@@ -21,18 +20,18 @@ var recordCases = []storeCase{
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
-		cur, ok, err := s.Current(context.Background(), want.ID)
+		cur, ok, err := s.Current(unhurried(t), want.ID)
 		if err != nil || !ok || !reflect.DeepEqual(cur, want) {
 			t.Fatalf("by id: got %+v, %v, %v, want %+v", cur, ok, err, want)
 		}
-		if _, ok, err := s.Current(context.Background(), "other"); ok || err != nil {
+		if _, ok, err := s.Current(unhurried(t), "other"); ok || err != nil {
 			t.Fatalf("unknown id: found %v, %v", ok, err)
 		}
 	}},
 	{"Create_refusesATakenToken", func(t *testing.T, e *env) {
 		s := e.store(t)
 		mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "first", Data: []byte("data")})
-		err := s.Create(context.Background(), rqlitestore.Record{Token: "token", ID: "second", Expiry: inAnHour()})
+		err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: "second", Expiry: inAnHour()})
 		if !errors.Is(err, rqlitestore.ErrExists) {
 			t.Fatalf("got %v, want ErrExists", err)
 		}
@@ -55,7 +54,7 @@ var recordCases = []storeCase{
 	{"Touch_movesExpiryForwardsOnly", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		ctx := context.Background()
+		ctx := unhurried(t)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Minute)})
 		must(t, s.Touch(ctx, "id", c.In(time.Hour)))
 		must(t, s.Touch(ctx, "id", c.In(time.Second)))
@@ -81,7 +80,7 @@ var recordCases = []storeCase{
 				t.Fatalf("token %s of the session is not found", token)
 			}
 		}
-		must(t, s.Destroy(context.Background(), "id", "never there"))
+		must(t, s.Destroy(unhurried(t), "id", "never there"))
 		for _, token := range []string{"a", "b", "c"} {
 			if found(t, s, token) {
 				t.Errorf("token %s is found after destroy", token)
@@ -90,7 +89,7 @@ var recordCases = []storeCase{
 		if !found(t, s, "other") {
 			t.Error("another session was destroyed")
 		}
-		_, err := s.Update(context.Background(), rec, keep)
+		_, err := s.Update(unhurried(t), rec, keep)
 		if !errors.Is(err, rqlitestore.ErrGone) {
 			t.Errorf("update of a destroyed session: got %v, want ErrGone", err)
 		}
@@ -111,7 +110,7 @@ var recordCases = []storeCase{
 		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2500)
 INSERT INTO {t}(token,data,expiry,id,version,writes,principal)
 SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM {t} s, n WHERE s.token='kept'`)
-		must(t, s.DestroyPrincipals(context.Background(), []string{"alice", "nobody"}, "kept id"))
+		must(t, s.DestroyPrincipals(unhurried(t), []string{"alice", "nobody"}, "kept id"))
 		if n := e.number(t, "SELECT count(*) FROM {t}"); n != 2 || !found(t, s, "kept") || !found(t, s, "bob") {
 			t.Errorf("%d sessions are left, want that which was to be spared and somebody else's", n)
 		}
@@ -133,9 +132,9 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 		}
 		mustCreate(t, s, rqlitestore.Record{Token: "bob", ID: "bob id", Principal: "bob"})
 		mustCreate(t, s, rqlitestore.Record{Token: "nobody", ID: "nobody id"})
-		must(t, s.CommitCtx(context.Background(), "plain", []byte("x"), inAnHour()))
-		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", "kept id"))
-		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", "kept id"))
+		must(t, s.CommitCtx(unhurried(t), "plain", []byte("x"), inAnHour()))
+		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", "kept id"))
+		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", "kept id"))
 		for token, want := range map[string]bool{
 			"kept": true, "other": false, "renewed": false, "rotated": false, "renewed again": false,
 			"guest": true, "bob": true, "nobody": true, "plain": true,
@@ -144,11 +143,11 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 				t.Errorf("%s is found: %v, want %v", token, got, want)
 			}
 		}
-		must(t, s.DestroyPrincipal(context.Background(), "ali'ce", ""))
+		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", ""))
 		if found(t, s, "kept") {
 			t.Error("a session is left where none was to be spared")
 		}
-		if s.DestroyPrincipal(context.Background(), "", "kept id") == nil {
+		if s.DestroyPrincipal(unhurried(t), "", "kept id") == nil {
 			t.Error("all sessions of nobody were destroyed")
 		}
 	}},
@@ -171,11 +170,11 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 			t.Fatalf("the old token is good for %v more", left)
 		}
 		for _, from := range []rqlitestore.Record{old, got} {
-			if _, err := s.Update(context.Background(), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
+			if _, err := s.Update(unhurried(t), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
 				t.Fatalf("update under the old token: got %v, want ErrSuperseded", err)
 			}
 		}
-		must(t, s.Touch(context.Background(), "id", c.In(2*time.Hour)))
+		must(t, s.Touch(unhurried(t), "id", c.In(2*time.Hour)))
 		c.Add(rqlitestore.Grace)
 		if found(t, s, "old") {
 			t.Fatal("the old token is good after its grace")
@@ -197,7 +196,7 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 	{"Rotation_leavesOldTokensAsWaysIn", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		ctx := context.Background()
+		ctx := unhurried(t)
 		a := mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id", Data: []byte("1"), Expiry: c.In(time.Hour)})
 		if a.Aliased {
 			t.Fatal("a new session has older tokens")
@@ -258,7 +257,7 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 		mustUpdate(t, s, a, func(r *rqlitestore.Record) {
 			r.Token, r.Alias, r.AliasUntil = "b", true, c.In(time.Hour)
 		})
-		must(t, s.Touch(context.Background(), "id", c.In(3*time.Hour)))
+		must(t, s.Touch(unhurried(t), "id", c.In(3*time.Hour)))
 		c.Add(time.Hour - time.Second)
 		if !found(t, s, "a") {
 			t.Fatal("the old token ended too early")
@@ -281,7 +280,7 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 			}
 		}
 		for _, from := range []rqlitestore.Record{a, b} {
-			if _, err := s.Update(context.Background(), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
+			if _, err := s.Update(unhurried(t), from, keep); !errors.Is(err, rqlitestore.ErrSuperseded) {
 				t.Errorf("update from before the renewal: got %v, want ErrSuperseded", err)
 			}
 		}

@@ -1,10 +1,8 @@
 package rqlitestore_test
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,7 +11,6 @@ import (
 	"github.com/rqlite/gorqlite"
 
 	"github.com/caddy-session/caddy-session/rqlitestore"
-	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
 // What scs's rqlitestore tells its users to create.
@@ -37,9 +34,7 @@ func commitAsOld(t testing.TB, e *env, token, data string, expiry time.Time) {
 func migrated(t testing.TB, e *env) *rqlitestore.RqliteStore {
 	t.Helper()
 	s := e.store(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	must(t, s.Prepare(ctx))
+	must(t, s.Prepare(unhurried(t)))
 	return s
 }
 
@@ -98,7 +93,7 @@ var schemaCases = []storeCase{
 		for range 8 {
 			s := e.store(t)
 			wg.Go(func() {
-				if err := s.Prepare(context.Background()); err != nil {
+				if err := s.Prepare(unhurried(t)); err != nil {
 					t.Error(err)
 				}
 				if b, ok, err := s.Find("token"); string(b) != "A" || !ok || err != nil {
@@ -178,7 +173,7 @@ var schemaCases = []storeCase{
 	}},
 	{"Table_ofNotesIsNoTableOfSessions", func(t *testing.T, e *env) {
 		must(t, e.storeWith(t, rqlitestore.Options{Table: e.table + "_ended"}).Commit("token", []byte("data"), inAnHour()))
-		if err := e.store(t).Prepare(context.Background()); err == nil || !strings.Contains(err.Error(), "choose another name") {
+		if err := e.store(t).Prepare(unhurried(t)); err == nil || !strings.Contains(err.Error(), "choose another name") {
 			t.Errorf("got %v", err)
 		}
 	}},
@@ -199,7 +194,7 @@ func TestTable_nameIsChecked(t *testing.T) {
 	e := embeddedEnv(t)
 	for _, name := range []string{"a b", `a"b`, "1a", "a;b", "a-b", "ä", "a.b", "a\n"} {
 		s := e.storeWith(t, rqlitestore.Options{Table: name})
-		if err := s.Prepare(context.Background()); err == nil {
+		if err := s.Prepare(unhurried(t)); err == nil {
 			t.Errorf("table name %q is accepted", name)
 		}
 		if _, _, err := s.Find("token"); err == nil {
@@ -207,16 +202,8 @@ func TestTable_nameIsChecked(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"order", "_a1", "SELECT"} {
-		if err := e.storeWith(t, rqlitestore.Options{Table: name}).Prepare(context.Background()); err != nil {
+		if err := e.storeWith(t, rqlitestore.Options{Table: name}).Prepare(unhurried(t)); err != nil {
 			t.Errorf("table name %q: %v", name, err)
 		}
 	}
-}
-
-// embeddedEnv is for tests that need one backend only.
-func embeddedEnv(t *testing.T) *env {
-	t.Helper()
-	n := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
-	t.Cleanup(func() { must(t, n.Close()) })
-	return &env{url: "http://embedded.invalid", base: n, table: "sessions"}
 }

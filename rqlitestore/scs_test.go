@@ -107,7 +107,7 @@ var scsCases = []storeCase{
 		}
 		// The note lasts as long as the session would have.
 		c.Add(2 * time.Hour)
-		_, err := s.DeleteExpired(context.Background())
+		_, err := s.DeleteExpired(unhurried(t))
 		must(t, err)
 		must(t, s.Commit("token", []byte("later"), c.In(3*time.Hour)))
 		if _, ok, _ := s.Find("token"); ok {
@@ -160,7 +160,7 @@ var scsCases = []storeCase{
 	}},
 	{"All_pagesBySize", func(t *testing.T, e *env) {
 		s := e.store(t)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<10)
 INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`)
 		all, err := s.All()
@@ -223,7 +223,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 	}},
 	{"Cleanup_deletesWhatExpired", func(t *testing.T, e *env) {
 		var failed error
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		fill(t, e)
 		s := e.storeWith(t, rqlitestore.Options{CleanupInterval: 10 * time.Millisecond, OnCleanupError: func(err error) { failed = err }})
 		eventually(t, "expired rows are deleted", func() bool {
@@ -238,7 +238,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 		}
 	}},
 	{"Cleanup_goesOnHoweverOftenItIsStarted", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		fill(t, e)
 		const interval = time.Second
 		s := e.storeWith(t, rqlitestore.Options{CleanupInterval: interval})
@@ -256,7 +256,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			must(t, s.Delete(token))
 		}
 		c.Add(50 * time.Minute)
-		if _, err := s.DeleteExpired(context.Background()); err != nil {
+		if _, err := s.DeleteExpired(unhurried(t)); err != nil {
 			t.Fatal(err)
 		}
 		for _, token := range tokens {
@@ -267,7 +267,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 		}
 	}},
 	{"DeleteExpired_countsTheRowsItRemoved", func(t *testing.T, e *env) {
-		ctx := context.Background()
+		ctx := unhurried(t)
 		s := e.store(t)
 		must(t, s.Prepare(ctx))
 		fill(t, e)
@@ -296,7 +296,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 				return next.RoundTrip(r)
 			})
 		})
-		if n, err := s.DeleteExpired(context.Background()); n != 1 || err != nil {
+		if n, err := s.DeleteExpired(unhurried(t)); n != 1 || err != nil {
 			t.Errorf("removed %d rows, error %v", n, err)
 		}
 		if data, ok, err := other.Find("slow"); string(data) != "new" || !ok || err != nil {
@@ -304,14 +304,14 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 		}
 	}},
 	{"DeleteExpired_countsNoRowTwice", func(t *testing.T, e *env) {
-		must(t, e.store(t).Prepare(context.Background()))
+		must(t, e.store(t).Prepare(unhurried(t)))
 		fill(t, e)
 		var all sync.WaitGroup
 		var removed atomic.Int64
 		for range 4 { // as many Caddys on one store
 			s := e.store(t)
 			all.Go(func() {
-				n, err := s.DeleteExpired(context.Background())
+				n, err := s.DeleteExpired(unhurried(t))
 				if err != nil {
 					t.Error(err)
 				}

@@ -34,9 +34,9 @@ var updateCases = []storeCase{
 	{"Update_ofARecordThatWasNeverReadIsMadeOnWhatIsThere", func(t *testing.T, e *env) {
 		s := e.store(t)
 		rec := rqlitestore.Record{Token: "token", ID: "id", Data: []byte("1"), Expiry: inAnHour()}
-		must(t, s.Create(context.Background(), rec))
+		must(t, s.Create(unhurried(t), rec))
 		// The caller's copy does not know that it is at version 1 now.
-		got, err := s.Update(context.Background(), rec, increment)
+		got, err := s.Update(unhurried(t), rec, increment)
 		if err != nil || string(got.Data) != "2" || got.Version != 2 {
 			t.Errorf("%v, data %s, version %d", err, got.Data, got.Version)
 		}
@@ -60,7 +60,7 @@ var updateCases = []storeCase{
 		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t}")
 		rec = mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Token = "member" })
 		e.exec(t, "DELETE FROM {t}", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
-		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+		if _, err := s.Update(unhurried(t), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
 			t.Errorf("Update: %v", err)
 		}
 		if got := mustLoad(t, s, "guest"); string(got.Data) != "1" {
@@ -69,11 +69,11 @@ var updateCases = []storeCase{
 	}},
 	{"Update_toARecordWithoutATokenIsRefused", func(t *testing.T, e *env) {
 		s := e.store(t)
-		if err := s.Create(context.Background(), rqlitestore.Record{ID: "id", Expiry: inAnHour()}); err == nil {
+		if err := s.Create(unhurried(t), rqlitestore.Record{ID: "id", Expiry: inAnHour()}); err == nil {
 			t.Error("Create takes a record without a token")
 		}
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Data: []byte("old")})
-		_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+		_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 			return rqlitestore.Record{Data: []byte("new"), Expiry: cur.Expiry}, nil
 		})
 		if err == nil || !strings.Contains(err.Error(), "the one that it got") {
@@ -92,11 +92,11 @@ var updateCases = []storeCase{
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		s := e.store(t, n.wrap, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		var mu sync.Mutex
 		versions := map[int64]bool{}
 		together(writers, g, func(int) {
-			got, err := s.Update(context.Background(), rec, increment)
+			got, err := s.Update(unhurried(t), rec, increment)
 			if err != nil {
 				t.Error(err)
 			}
@@ -122,7 +122,7 @@ var updateCases = []storeCase{
 		s := e.store(t)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
 		e.exec(t, `CREATE TRIGGER {t}_refuses BEFORE UPDATE ON {t} BEGIN SELECT RAISE(ABORT,'refused here'); END`)
-		_, err := s.Update(context.Background(), rec, increment)
+		_, err := s.Update(unhurried(t), rec, increment)
 		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
@@ -142,11 +142,11 @@ var updateCases = []storeCase{
 		wg.Wait()
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, n.wrap, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		want := make([]rqlitestore.Record, sessions)
 		gather(t, s, sessions, g, func(i int) {
 			var err error
-			want[i], err = s.Update(context.Background(), recs[i], func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			want[i], err = s.Update(unhurried(t), recs[i], func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 				cur.Data = fmt.Append(nil, "new", i)
 				switch i % 4 {
 				case 1:
@@ -184,7 +184,7 @@ var updateCases = []storeCase{
 						return next.RoundTrip(r)
 					}
 					if strings.HasPrefix(r.URL.Path, "/db/execute") {
-						if _, err := other.Update(context.Background(), rec, increment); err != nil {
+						if _, err := other.Update(unhurried(t), rec, increment); err != nil {
 							t.Error(err)
 						}
 					}
@@ -199,7 +199,7 @@ var updateCases = []storeCase{
 			if !errors.Is(err, rqlitestore.ErrConflict) {
 				t.Errorf("got %v", err)
 			}
-			if _, err := s.Update(context.Background(), rec, increment); err != nil { // it comes after what was under way
+			if _, err := s.Update(unhurried(t), rec, increment); err != nil { // it comes after what was under way
 				t.Error(err)
 			}
 		}
@@ -213,7 +213,7 @@ var updateCases = []storeCase{
 				switch {
 				case !strings.HasPrefix(r.URL.Path, "/db/execute"):
 				case writes.Add(1) == 1:
-					if _, err := other.Update(context.Background(), rec, increment); err != nil {
+					if _, err := other.Update(unhurried(t), rec, increment); err != nil {
 						t.Error(err)
 					}
 				default:
@@ -223,7 +223,7 @@ var updateCases = []storeCase{
 				return next.RoundTrip(r)
 			})
 		})
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		writes.Store(0)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
@@ -239,14 +239,14 @@ var updateCases = []storeCase{
 					return next.RoundTrip(r)
 				}
 				for range 9 { // one more than a row knows
-					if _, err := e.store(t).Update(context.Background(), rec, increment); err != nil {
+					if _, err := e.store(t).Update(unhurried(t), rec, increment); err != nil {
 						t.Error(err)
 					}
 				}
 				return nil, errLost
 			})
 		})
-		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrConflict) {
+		if _, err := s.Update(unhurried(t), rec, increment); !errors.Is(err, rqlitestore.ErrConflict) {
 			t.Errorf("got %v", err)
 		}
 		if got := mustLoad(t, s, "token"); string(got.Data) != "9" {
@@ -282,7 +282,7 @@ var updateCases = []storeCase{
 			rotating, rotated := make(chan struct{}), make(chan error)
 			go func() {
 				var once sync.Once
-				_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 					once.Do(func() { close(rotating) })
 					rotate("b" + id)(&cur)
 					return cur, nil
@@ -304,7 +304,7 @@ var updateCases = []storeCase{
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
 		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Principal = "bob" })
 		for principal, want := range map[string]int{"alice": 0, "bob": 1} {
-			recs, _, err := s.List(context.Background(), rqlitestore.ListOptions{Principals: []string{principal}})
+			recs, _, err := s.List(unhurried(t), rqlitestore.ListOptions{Principals: []string{principal}})
 			if err != nil || len(recs) != want {
 				t.Errorf("%s has %d sessions, error %v", principal, len(recs), err)
 			}
@@ -314,7 +314,7 @@ var updateCases = []storeCase{
 		s := e.store(t)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
 		e.exec(t, "UPDATE {t} SET data='no hex',version=version+1")
-		if _, err := s.Update(context.Background(), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
+		if _, err := s.Update(unhurried(t), rec, increment); !errors.Is(err, rqlitestore.ErrGone) {
 			t.Errorf("got %v", err)
 		}
 		if n := e.number(t, "SELECT count(*) FROM {t} WHERE data='no hex'"); n != 1 {
@@ -329,7 +329,7 @@ var updateCases = []storeCase{
 			s := []*rqlitestore.RqliteStore{a, b}[i%2]
 			wg.Go(func() {
 				for range 4 {
-					if _, err := s.Update(context.Background(), rec, increment); err != nil {
+					if _, err := s.Update(unhurried(t), rec, increment); err != nil {
 						t.Error(err)
 					}
 				}
@@ -344,10 +344,10 @@ var updateCases = []storeCase{
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		mine := errors.New("too big")
 		together(20, g, func(i int) {
-			_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 				if i%4 == 1 {
 					cur.Data = []byte("999")
 					return cur, mine
@@ -371,7 +371,7 @@ var updateCases = []storeCase{
 					t.Errorf("recovered %v", p)
 				}
 			}()
-			_, _ = s.Update(context.Background(), rec, func(rqlitestore.Record) (rqlitestore.Record, error) { panic("boom") })
+			_, _ = s.Update(unhurried(t), rec, func(rqlitestore.Record) (rqlitestore.Record, error) { panic("boom") })
 			t.Error("no panic")
 		}()
 		if got := mustUpdate(t, s, rec, addOne); string(got.Data) != "1" {
@@ -383,7 +383,7 @@ var updateCases = []storeCase{
 		s := e.store(t)
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
 		for range 2 {
-			if _, err := s.Update(t.Context(), rec, func(rqlitestore.Record) (rqlitestore.Record, error) {
+			if _, err := s.Update(unhurried(t), rec, func(rqlitestore.Record) (rqlitestore.Record, error) {
 				runtime.Goexit()
 				return rqlitestore.Record{}, nil
 			}); err == nil || !strings.Contains(err.Error(), "return an error") {
@@ -396,10 +396,10 @@ var updateCases = []storeCase{
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		first := make(chan error)
 		go func() {
-			_, err := s.Update(context.Background(), rec, increment)
+			_, err := s.Update(unhurried(t), rec, increment)
 			first <- err
 		}()
 		<-g.held
@@ -431,10 +431,10 @@ var updateCases = []storeCase{
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "old", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		s := e.store(t, g.wrap)
-		must(t, s.Prepare(context.Background()))
+		must(t, s.Prepare(unhurried(t)))
 		var stored, superseded, newTokens atomic.Int64
 		together(30, g, func(i int) {
-			got, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			got, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 				if i == 15 {
 					cur.Token, cur.Principal = "new", "alice"
 				}
@@ -468,7 +468,7 @@ var updateCases = []storeCase{
 		for i := range 30 {
 			s := []*rqlitestore.RqliteStore{a, b}[i%2]
 			wg.Go(func() {
-				_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 					if i%10 == 1 {
 						cur.Token, cur.Alias = fmt.Sprint("t", i), true
 					}
@@ -480,7 +480,7 @@ var updateCases = []storeCase{
 			})
 		}
 		wg.Wait()
-		cur, ok, err := a.Current(context.Background(), "id")
+		cur, ok, err := a.Current(unhurried(t), "id")
 		if err != nil || !ok || string(cur.Data) != "30" || cur.Version != 31 {
 			t.Errorf("got %v, %v, data %s, version %d", ok, err, cur.Data, cur.Version)
 		}
@@ -492,10 +492,10 @@ var updateCases = []storeCase{
 	}},
 	{"Update_needsAnID", func(t *testing.T, e *env) {
 		s := e.store(t)
-		if _, err := s.Update(context.Background(), rqlitestore.Record{Token: "token"}, keep); err == nil || strings.Contains(err.Error(), "token") {
+		if _, err := s.Update(unhurried(t), rqlitestore.Record{Token: "token"}, keep); err == nil || strings.Contains(err.Error(), "token") {
 			t.Errorf("got %v", err)
 		}
-		if err := s.Create(context.Background(), rqlitestore.Record{Token: "token"}); err == nil {
+		if err := s.Create(unhurried(t), rqlitestore.Record{Token: "token"}); err == nil {
 			t.Error("created without an id")
 		}
 	}},
@@ -505,7 +505,7 @@ var updateCases = []storeCase{
 		rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Expiry: c.In(time.Second)})
 		c.Add(2 * time.Second)
 		for _, token := range []string{"token", "renewed"} {
-			_, err := s.Update(context.Background(), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
 				cur.Token, cur.Expiry = token, c.In(time.Hour)
 				return cur, nil
 			})
