@@ -101,9 +101,7 @@ func (l *lease) unnamed() bool { return len(l.owners) == 0 }
 // for the sessions of the same principal, or for all.
 var cursorSeal = func() cipher.AEAD {
 	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		panic(err) // crypto/rand does not fail
-	}
+	rand.Read(key)
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err) // the key has a length of AES

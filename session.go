@@ -545,9 +545,7 @@ func (s *Session) logID(id string) {
 func newID() string {
 	var raw [16]byte
 	for {
-		if _, err := rand.Read(raw[:]); err != nil {
-			panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
-		}
+		rand.Read(raw[:])
 		if id := base64.RawURLEncoding.EncodeToString(raw[:]); id[0] != '-' {
 			return id
 		}
