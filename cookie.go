@@ -63,10 +63,7 @@ var (
 
 func (c *CookieConfig) inherit(defaults *CookieConfig) *CookieConfig {
 	if c == nil || defaults == nil {
-		if c == nil {
-			return defaults
-		}
-		return c
+		return cmp.Or(c, defaults)
 	}
 	merged := *c
 	inherit(&merged.Name, defaults.Name)
@@ -151,17 +148,15 @@ func newCookieJar(c *CookieConfig) cookieJar {
 	}
 	jar := cookieJar{
 		plain:  c.Name,
-		secure: c.Secure,
+		secure: cmp.Or(c.Secure, "auto"),
 		template: http.Cookie{
 			Domain:      c.Domain,
-			Path:        c.Path,
+			Path:        cmp.Or(c.Path, "/"),
 			HttpOnly:    c.HTTPOnly == nil || *c.HTTPOnly,
 			SameSite:    sameSites[c.SameSite],
 			Partitioned: c.Partitioned != nil && *c.Partitioned,
 		},
 	}
-	inherit(&jar.template.Path, "/")
-	inherit(&jar.secure, "auto")
 	if jar.plain == "" {
 		jar.plain = plainName
 		if jar.template.Domain == "" && jar.template.Path == "/" && jar.secure != "off" {

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -150,10 +151,8 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if e.Redirect == "" {
 		return next.ServeHTTP(w, r)
 	}
-	status := e.StatusCode
-	inherit(&status, http.StatusSeeOther)
 	w.Header().Set("Location", repl.ReplaceAll(e.Redirect, ""))
-	w.WriteHeader(status)
+	w.WriteHeader(cmp.Or(e.StatusCode, http.StatusSeeOther))
 	return nil
 }
 

@@ -276,7 +276,7 @@ func sharesRequest(r *http.Request, h *Handler) bool {
 
 // is reports whether a handler's session is this one: the same cookie in the same store.
 func (s *Session) is(h *Handler) bool {
-	return s.h.backend == h.backend && s.h.name == h.name
+	return s.h.backend == h.backend && s.h.cookie.plain == h.cookie.plain
 }
 
 // sessions are those of one request. It lies in Caddy's vars, where error

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -105,8 +106,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if !asked || powerless {
 		return nil
 	}
-	owner := s.h.principal(ctx)
-	inherit(&owner, known)
+	owner := cmp.Or(s.h.principal(ctx), known)
 	if owner == "" {
 		return nil
 	}
