@@ -125,10 +125,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := h.unmarshal(d); err != nil {
 		return err
 	}
-	if err := h.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, h.check())
 }
 
 // Options by the block that has them, for errors.
@@ -239,10 +236,7 @@ func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if err := eachOption(d, d.Nesting(), c.option); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, c.check())
 }
 
 func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {

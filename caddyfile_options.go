@@ -20,8 +20,11 @@ func nextToken(d *caddyfile.Dispenser) caddyfile.Token {
 	return d.Token()
 }
 
-// at adds the place of a token to an error.
+// at adds the place of a token to an error, if there is one.
 func at(token caddyfile.Token, err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
 }
 
@@ -130,8 +133,7 @@ func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
 }
 
 func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if parseString(d, &value) != nil {
 		return d.Errf("%s takes one duration like 30m, 24h or 7d", option)
 	}
@@ -147,9 +149,8 @@ func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
 }
 
 func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
-	var option, value string
-	option = d.Val()
-	if err := parseString(d, &value); err != nil || value != "on" && value != "off" {
+	option, value := d.Val(), ""
+	if parseString(d, &value) != nil || value != "on" && value != "off" {
 		return d.Errf("%s takes on or off", option)
 	}
 	on := value == "on"
@@ -158,8 +159,7 @@ func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
 }
 
 func parseSize(d *caddyfile.Dispenser, to *int64) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if parseString(d, &value) != nil {
 		return d.Errf("%s takes one size like 64KiB", option)
 	}
@@ -173,8 +173,7 @@ func parseSize(d *caddyfile.Dispenser, to *int64) error {
 
 // parseTime reads a point in time: RFC 3339, or a day, which begins at midnight UTC.
 func parseTime(d *caddyfile.Dispenser, to **time.Time) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if err := parseString(d, &value); err != nil {
 		return err
 	}

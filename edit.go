@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -237,21 +236,6 @@ func checkNames(value any) error {
 		}
 	}
 	return nil
-}
-
-// parseStatus reads the status of a redirect as Caddy's redir does.
-func parseStatus(code string) (int, error) {
-	switch code {
-	case "temporary":
-		return http.StatusFound, nil
-	case "permanent":
-		return http.StatusMovedPermanently, nil
-	}
-	status, err := strconv.Atoi(code)
-	if err != nil || status < 301 || status > 308 {
-		return 0, fmt.Errorf("%q is no status of a redirect: use 301 to 308, temporary or permanent", code)
-	}
-	return status, nil
 }
 
 var (
