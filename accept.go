@@ -170,16 +170,15 @@ func (s *Session) act(action string) error {
 // replaces, an object is merged, null removes. A patch of which something has no form
 // in a session is an error.
 func (s *Session) MergePatch(patch map[string]any) error {
-	for key := range patch {
-		if strings.HasPrefix(key, reserved) {
-			return errReservedKey
-		}
+	keys := slices.Collect(maps.Keys(patch))
+	if slices.ContainsFunc(keys, isReserved) {
+		return errReservedKey
 	}
 	if _, err := codec.EncodeValue(patch); err != nil {
 		return err // a map within itself would be merged for ever
 	}
 	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
-	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)
+	return s.change(func(values map[string]any) { merge(values, patch) }, keys...)
 }
 
 // patch makes the changes of a Session-Set.
@@ -236,7 +235,6 @@ var (
 	errTooLarge       = errors.New("the session would grow beyond max_size")
 	errNoObject       = errors.New("it must be a JSON object")
 	errAsTrailer      = errors.New("it comes after the response's header, as a trailer: send it in the header")
-	errReservedKey    = errors.New("keys that begin with " + reserved + " are the session's own")
 	errTooManyChanges = fmt.Errorf("one response may ask for %d changes at most: the others are left out", maxChanges)
 )
 

@@ -2,7 +2,7 @@ package caddysession
 
 import (
 	"encoding/json"
-	"strings"
+	"maps"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -109,11 +109,7 @@ func writable(t time.Time) time.Time {
 
 // applicationValues is the JSON of what is not the session's own.
 func applicationValues(kept map[string]any) (json.RawMessage, error) {
-	shown := make(map[string]any, len(kept))
-	for key, value := range kept {
-		if !strings.HasPrefix(key, reserved) {
-			shown[key] = value
-		}
-	}
+	shown := maps.Clone(kept)
+	maps.DeleteFunc(shown, func(key string, _ any) bool { return isReserved(key) })
 	return codec.EncodeValue(shown)
 }

@@ -90,7 +90,7 @@ func checkLongForm(option, text string) error {
 // it would be one that no session ever has.
 func checkKey(key string) error {
 	switch {
-	case strings.HasPrefix(key, reserved):
+	case isReserved(key):
 		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
 	case hasPlaceholder(key):
 		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)

@@ -181,20 +181,22 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteAudience(ctx)
 	s.noteUse(ctx)
 	before := s.row().ID
-	err := s.commitValues(ctx, isNew)
-	if err == nil && s.isBeside(before) {
+	if err := s.commitValues(ctx, isNew); err != nil {
+		return err
+	}
+	if s.isBeside(before) {
 		principal, login = s.isOneMore()
 	}
-	if err == nil {
-		err = s.destroyOthersAgain(ctx)
+	if err := s.destroyOthersAgain(ctx); err != nil {
+		return err
 	}
-	if err == nil && login {
-		err = s.makeRoom(ctx, principal)
+	if login {
+		if err := s.makeRoom(ctx, principal); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		s.writeCookie(ctx)
-	}
-	return err
+	s.writeCookie(ctx)
+	return nil
 }
 
 // commitValues lets scs commit, a new session under another token if need be.
@@ -231,12 +233,6 @@ func (s *Session) commitThrough(ctx context.Context) error {
 	defer s.changing.Unlock()
 	_, _, err := s.h.manager.Commit(ctx)
 	return err
-}
-
-func (s *Session) isUnstored() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.ID == ""
 }
 
 // writeCookie makes the Set-Cookie if the commit gave the session a new token or another lifetime.

@@ -53,7 +53,6 @@ func (*CSRF) CaddyModule() caddy.ModuleInfo {
 // and none is going to be stored. It is another one each time, so that compressed
 // pages do not give it away (BREACH), and stays good until the session is renewed.
 func (s *Session) CSRFToken() string {
-	_ = s.Load()
 	s.settleSecret()
 	secret := s.csrfSecret()
 	if secret == "" {

@@ -186,12 +186,6 @@ func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlit
 	return len(destroyed), err
 }
 
-func (s *Session) row() rqlitestore.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec
-}
-
 // ownedRow is a session of a principal.
 type ownedRow struct {
 	rqlitestore.Record

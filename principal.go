@@ -77,9 +77,6 @@ func (s *Session) DestroyOthers() error {
 	if s.h.owner == "" {
 		return errNoPrincipal
 	}
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}

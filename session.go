@@ -107,12 +107,16 @@ const (
 	rememberKey = "__rememberMe"
 )
 
+// isReserved reports whether a key is the session's own.
+func isReserved(key string) bool { return strings.HasPrefix(key, reserved) }
+
 const (
 	loadTimeout   = 3 * time.Second
 	commitTimeout = 5 * time.Second
 )
 
 var (
+	errReservedKey = errors.New("keys that begin with " + reserved + " are the session's own")
 	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
 	errAnswered    = errors.New("what this request did to its session was refused or could not be stored: its error page changes nothing")
 	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
@@ -144,7 +148,7 @@ func (s *Session) Get(key string) any {
 // into nested objects. A key that itself has dots goes first.
 func (s *Session) Lookup(path string) (any, bool) {
 	_ = s.Load()
-	if strings.HasPrefix(path, reserved) {
+	if isReserved(path) {
 		return nil, false
 	}
 	if value := s.h.manager.Get(s.scs, path); value != nil || !strings.Contains(path, ".") {
@@ -206,15 +210,13 @@ func (s *Session) Exists(key string) bool {
 // Keys returns the application's keys, sorted.
 func (s *Session) Keys() []string {
 	_ = s.Load()
-	return slices.DeleteFunc(s.h.manager.Keys(s.scs), func(key string) bool {
-		return strings.HasPrefix(key, reserved)
-	})
+	return slices.DeleteFunc(s.h.manager.Keys(s.scs), isReserved)
 }
 
 // hasKeys reports whether any of the values is the application's.
 func hasKeys(values map[string]any) bool {
 	for key := range values {
-		if !strings.HasPrefix(key, reserved) {
+		if !isReserved(key) {
 			return true
 		}
 	}
@@ -225,7 +227,7 @@ func hasKeys(values map[string]any) bool {
 // the session's own. That the value has no form in a session, as a channel has
 // none, comes out when the session is stored: the response is a 500 then.
 func (s *Session) Put(key string, value any) error {
-	if strings.HasPrefix(key, reserved) {
+	if isReserved(key) {
 		return errReservedKey
 	}
 	value = codec.Clone(value)
@@ -234,10 +236,8 @@ func (s *Session) Put(key string, value any) error {
 
 // Remove deletes keys. Those that begin with __ are the session's own.
 func (s *Session) Remove(keys ...string) error {
-	for _, key := range keys {
-		if strings.HasPrefix(key, reserved) {
-			return errReservedKey
-		}
+	if slices.ContainsFunc(keys, isReserved) {
+		return errReservedKey
 	}
 	return s.change(func(values map[string]any) {
 		for _, key := range keys {
@@ -252,17 +252,13 @@ func (s *Session) Clear() error {
 }
 
 func clearValues(values map[string]any) {
-	for key := range values {
-		if !strings.HasPrefix(key, reserved) {
-			delete(values, key)
-		}
-	}
+	maps.DeleteFunc(values, func(key string, _ any) bool { return !isReserved(key) })
 }
 
 // Increment adds n to a number; a key that is absent, or no integer, counts as
 // 0. Parallel requests lose no step.
 func (s *Session) Increment(key string, n int) error {
-	if strings.HasPrefix(key, reserved) {
+	if isReserved(key) {
 		return errReservedKey
 	}
 	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
@@ -303,9 +299,6 @@ func integer(n int64) any {
 // change makes an edit on scs's values and remembers it for a lost race. It
 // concerns these keys, or all where none are given.
 func (s *Session) change(e edit, keys ...string) error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -323,8 +316,12 @@ func (s *Session) change(e edit, keys ...string) error {
 	return nil
 }
 
-// beginChange locks s.changing, unless nobody is left to store a change.
+// beginChange loads the session and locks s.changing, unless nobody is left to store
+// a change.
 func (s *Session) beginChange() error {
+	if err := s.Load(); err != nil {
+		return err
+	}
 	if s.isAnswered() {
 		return errAnswered
 	}
@@ -356,7 +353,7 @@ func (s *Session) nameFresh(changed []string) {
 	// To go through all keys after each change would take a new session of many keys
 	// the square of their number.
 	toStore := slices.ContainsFunc(changed, func(key string) bool {
-		return !strings.HasPrefix(key, reserved) && s.h.manager.Exists(s.scs, key)
+		return !isReserved(key) && s.h.manager.Exists(s.scs, key)
 	}) || len(s.Keys()) > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -374,15 +371,13 @@ func (s *Session) apply(e edit, keys ...string) {
 	before := s.values(keys...)
 	after := maps.Clone(before)
 	e(after)
-	for key, value := range before {
+	for key := range before {
 		if _, ok := after[key]; !ok {
 			s.h.manager.Remove(s.scs, key)
-		} else if !codec.Equal(value, after[key]) {
-			s.h.manager.Put(s.scs, key, after[key])
 		}
 	}
 	for key, value := range after {
-		if _, ok := before[key]; !ok {
+		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
 			s.h.manager.Put(s.scs, key, value)
 		}
 	}
@@ -410,9 +405,6 @@ func (h *Handler) values(ctx context.Context, keys ...string) map[string]any {
 // somebody knew before is good for what comes after. The session, its values
 // and its ID stay.
 func (s *Session) Renew() error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -442,9 +434,6 @@ func (s *Session) renew() error {
 // Destroy ends the session: all its tokens, and the cookie. What is stored
 // afterwards begins a new one.
 func (s *Session) Destroy() error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -497,6 +486,15 @@ func (s *Session) id() string {
 	}
 	return s.rec.ID
 }
+
+// row is the session's row as it was read or last written; without ID there is none.
+func (s *Session) row() rqlitestore.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec
+}
+
+func (s *Session) isUnstored() bool { return s.row().ID == "" }
 
 // IsNew reports whether the request came without a session that is still good.
 func (s *Session) IsNew() bool {

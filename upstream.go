@@ -244,7 +244,7 @@ func sentData(keys []string, values map[string]any) (string, error) {
 			continue
 		}
 		for key, value := range values {
-			if !strings.HasPrefix(key, reserved) {
+			if !isReserved(key) {
 				sent[key] = value
 			}
 		}
