@@ -79,11 +79,7 @@ func stripResponse(header http.Header) {
 	maps.DeleteFunc(header, func(name string, _ []string) bool {
 		return isOurs(strings.TrimPrefix(name, http.TrailerPrefix))
 	})
-	if announced := header["Trailer"]; len(announced) > 0 {
-		if header["Trailer"] = dropTokens(announced, isOurs); len(header["Trailer"]) == 0 {
-			delete(header, "Trailer")
-		}
-	}
+	dropTokens(header, "Trailer", isOurs)
 }
 
 func isOurs(name string) bool {

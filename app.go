@@ -156,7 +156,8 @@ func (a *App) Cleanup() error {
 	var errs []error
 	for identity, l := range a.backends {
 		l.backend.listeners.remove(a.events)
-		errs = append(errs, l.backend.release(l.key))
+		_, err := backends.Delete(l.key)
+		errs = append(errs, err)
 		delete(a.backends, identity)
 	}
 	if a.events != nil { // nil: provisioning failed before

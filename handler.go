@@ -25,14 +25,13 @@ const statusClientGone = 499
 // response's header goes out. It costs next to nothing while nobody asks for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	sessions := sessionsOf(r)
-	session := sessions.find(h)
+	session, outer := sessions.find(h), FromContext(r.Context())
 	header, cookies := r.Header, r.Header["Cookie"]
 	switch {
-	case session == nil && sharesRequest(r, h):
+	case session == nil && outer != nil && outer.is(h):
 		// A request within the request: its response is no response of its own, so
 		// the session is the outer one's to store. That of httpInclude is none: it
 		// has nothing of the outer one but its headers, and these have no cookie.
-		outer := FromContext(r.Context())
 		h.join(outer.h)
 		sessions.enter(outer)
 		return h.upstream.within(sessions, w, r, next)
@@ -266,12 +265,6 @@ func (c *requestContext) Value(key any) any {
 		return c.session.scs.Value(key)
 	}
 	return c.inner.Value(key)
-}
-
-// sharesRequest reports whether the request is part of another one that has this session.
-func sharesRequest(r *http.Request, h *Handler) bool {
-	outer := FromContext(r.Context())
-	return outer != nil && outer.is(h)
 }
 
 // is reports whether a handler's session is this one: the same cookie in the same store.

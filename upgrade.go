@@ -30,10 +30,7 @@ func keepBetween(header http.Header) {
 	if len(header["Upgrade"]) == 0 {
 		return
 	}
-	header["Upgrade"] = dropTokens(header["Upgrade"], carriesRequests)
-	if len(header["Upgrade"]) == 0 {
-		delete(header, "Upgrade")
-	}
+	dropTokens(header, "Upgrade", carriesRequests)
 	delete(header, "Http2-Settings")
 }
 

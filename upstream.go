@@ -166,12 +166,7 @@ func (u *upstream) stripRequest(r *http.Request) {
 		r.Body = &trailerGuard{ReadCloser: r.Body, upstream: u, trailer: r.Trailer}
 	}
 	for _, list := range []string{"Connection", "Trailer"} {
-		if lines := r.Header[list]; len(lines) > 0 {
-			r.Header[list] = dropTokens(lines, func(name string) bool { return u.owns(name, nil) })
-			if len(r.Header[list]) == 0 {
-				delete(r.Header, list)
-			}
-		}
+		dropTokens(r.Header, list, func(name string) bool { return u.owns(name, nil) })
 	}
 }
 
@@ -197,10 +192,10 @@ func (g *trailerGuard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dropTokens removes names from the comma-separated lists of a header.
-func dropTokens(lines []string, drop func(string) bool) []string {
+// dropTokens removes names from the comma-separated lists of a header's field.
+func dropTokens(header http.Header, field string, drop func(string) bool) {
 	var kept []string
-	for _, line := range lines {
+	for _, line := range header[field] {
 		var names []string
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name != "" && !drop(name) {
@@ -211,7 +206,12 @@ func dropTokens(lines []string, drop func(string) bool) []string {
 			kept = append(kept, strings.Join(names, ", "))
 		}
 	}
-	return kept
+	switch {
+	case len(kept) > 0:
+		header[field] = kept
+	case len(header[field]) > 0:
+		delete(header, field)
+	}
 }
 
 // errHeaderTooLong: an application that got nothing would take the visitor for a guest.
