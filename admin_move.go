@@ -52,7 +52,7 @@ func adminExport(w http.ResponseWriter, r *http.Request) error {
 	lines := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(lines)
 	err = s.backend.store.Export(r.Context(), asked.After, func(rows []rqlitestore.Row) error {
-		begun = begun || len(rows) > 0
+		begun = true
 		for i := range rows {
 			if err := encoder.Encode(&rows[i]); err != nil {
 				return err
@@ -134,14 +134,22 @@ func readRows(lines *lineReader) (rows []rqlitestore.Row, err error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		var row rqlitestore.Row
-		if json.Unmarshal(line, &row) != nil || row.Token == "" {
-			return rows, errLine // without what it says: that is a secret
+		row, err := rowIn(line)
+		if err != nil {
+			return rows, err
 		}
 		rows = append(rows, row)
 		size += len(line)
 	}
 	return rows, nil
+}
+
+// rowIn is the row of a line. The error is without what it says: that is a secret.
+func rowIn(line []byte) (row rqlitestore.Row, err error) {
+	if json.Unmarshal(line, &row) != nil || row.Token == "" {
+		return row, errLine
+	}
+	return row, nil
 }
 
 // lineReader reads lines that end with a newline, however long, up to a bound.

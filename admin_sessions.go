@@ -125,13 +125,14 @@ func openCursor(cursor, principal string) (after string, err error) {
 		return "", nil
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err == nil {
-		var opened []byte
-		if opened, err = cursorSeal.Open(nil, nil, sealed, []byte(principal)); err == nil {
-			return string(opened), nil
-		}
+	if err != nil {
+		return "", errCursor
 	}
-	return "", errCursor
+	opened, err := cursorSeal.Open(nil, nil, sealed, []byte(principal))
+	if err != nil {
+		return "", errCursor
+	}
+	return string(opened), nil
 }
 
 var errCursor = apiError(http.StatusBadRequest, "after is not from a page of this list, or not of this Caddy: begin again without it")

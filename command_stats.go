@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -217,7 +218,7 @@ func keyCounts(keys []KeyCount) string {
 		}
 		counts = append(counts, count)
 	}
-	return orDash(strings.Join(counts, ", "))
+	return cmp.Or(strings.Join(counts, ", "), "-")
 }
 
 func (c *client) printNodes(stats []StoreStats) error {
@@ -233,7 +234,7 @@ func (c *client) printNodes(stats []StoreStats) error {
 			if n.Leader {
 				role = "leader"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), orDash(printable(n.LastError, 80)))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), cmp.Or(printable(n.LastError, 80), "-"))
 		}
 	}
 	if err := table.Flush(); err != nil {

@@ -299,8 +299,11 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 		name  string
 		value *string
 	}{
-		{"username", &c.Username}, {"password", &c.Password},
-		{"tls_ca", &c.TLSCA}, {"tls_cert", &c.TLSCertificate}, {"tls_key", &c.TLSKey},
+		{"username", &c.Username},
+		{"password", &c.Password},
+		{"tls_ca", &c.TLSCA},
+		{"tls_cert", &c.TLSCertificate},
+		{"tls_key", &c.TLSKey},
 	} {
 		resolved, err := resolveOption(option.name, *option.value)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
@@ -295,17 +296,20 @@ func ascii(encoded []byte) string {
 	if !slices.ContainsFunc(encoded, func(c byte) bool { return c >= 0x7f }) {
 		return string(encoded)
 	}
+	return escape(encoded, func(c rune) bool { return c < 0x7f })
+}
+
+// escape writes characters of a JSON text as JSON's escapes, but for those to keep.
+func escape(encoded []byte, keep func(rune) bool) string {
 	var b strings.Builder
 	b.Grow(len(encoded))
 	for _, c := range string(encoded) {
-		switch {
-		case c > 0xffff:
-			c -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+c>>10, 0xdc00+c&0x3ff)
-		case c >= 0x7f:
-			fmt.Fprintf(&b, `\u%04x`, c)
-		default:
-			b.WriteByte(byte(c))
+		if keep(c) {
+			b.WriteRune(c)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, c) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.String()
