@@ -36,8 +36,8 @@ type ExportRequest struct {
 // adminExport streams the rows of a store, one a line, in the order of their
 // tokens. A GET begins at the first, a POST continues an export. A response
 // that is not complete breaks off: over HTTP/1.1 without its last chunk.
-func adminExport(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminExport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,8 @@ type ImportResult struct {
 // adminImport takes the rows of an export. Those that the store has already, in
 // the same version or a newer one, stay as they are: an import that broke off
 // can be sent again.
-func adminImport(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminImport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}

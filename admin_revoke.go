@@ -18,8 +18,8 @@ type RevokeResult struct {
 	Revoked int `json:"revoked"`
 }
 
-func adminRevoke(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func adminRevoke(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
 
-func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminRevokeMany(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -166,8 +166,8 @@ type PurgeResult struct {
 	Purged int64 `json:"purged"`
 }
 
-func adminPurge(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminPurge(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}

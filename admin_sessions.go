@@ -24,8 +24,8 @@ type ListResult struct {
 	Next string `json:"next,omitempty"`
 }
 
-func adminList(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -61,8 +61,8 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, result)
 }
 
-func adminShow(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminShow(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}

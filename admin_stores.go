@@ -83,10 +83,9 @@ type NodeStatus struct {
 	LastError string `json:"last_error,omitempty"`
 }
 
-func adminStores(w http.ResponseWriter, r *http.Request) error {
-	stores := storesOf(r)
+func adminStores(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
 	if r.URL.Query().Get("store") != "" {
-		one, err := storeFor(r)
+		one, err := storeFor(r, stores)
 		if err != nil {
 			return err
 		}
@@ -170,8 +169,8 @@ type KeyCount struct {
 	First bool `json:"first"`
 }
 
-func adminCount(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminCount(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
