@@ -239,13 +239,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.dropped = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
-	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
-	if err != nil {
+	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
+	h.backend = h.lease.backend
 	h.useCache()
 	h.owner = settings.Principal
-	h.lease = app.lease(h.backend, h.owner, h.idle > 0)
+	h.lease.note(h.owner, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
