@@ -20,13 +20,13 @@ func (s *Session) commit() (err error) {
 	if loaded == nil || s.isAnswered() {
 		return nil
 	}
-	pending, changes, err := s.pending()
+	pending, err := s.pending()
 	if !pending {
 		return err
 	}
 	defer func() {
-		if err == nil {
-			s.noteCommitted(changes)
+		if err != nil {
+			s.noteChange()
 		}
 	}()
 	s.noteEnd()
@@ -60,19 +60,17 @@ func (s *Session) commit() (err error) {
 	return nil
 }
 
-// pending reports whether anything may have changed since the last commit, and
-// how many changes there were. Without that each commit would encode the values
-// again, for scs calls them modified for as long as the request lasts.
-func (s *Session) pending() (pending bool, changes int, err error) {
+// pending reports whether anything may have changed since the last commit, and takes
+// it for committed: noteChange takes that back. Without that each commit would encode
+// the values again, for scs calls them modified for as long as the request lasts.
+func (s *Session) pending() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err == nil && (s.handedOut || s.committed <= s.changes), s.changes, s.err
-}
-
-func (s *Session) noteCommitted(changes int) {
-	s.mu.Lock()
-	s.committed = changes + 1
-	s.mu.Unlock()
+	if s.err != nil || s.settled && !s.handedOut {
+		return false, s.err
+	}
+	s.settled = true
+	return true, nil
 }
 
 func (s *Session) noteHandedOut() {
@@ -84,7 +82,7 @@ func (s *Session) noteHandedOut() {
 // noteChange has the next commit look for what changed. It comes after the change.
 func (s *Session) noteChange() {
 	s.mu.Lock()
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 }
 

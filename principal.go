@@ -86,7 +86,7 @@ func (s *Session) DestroyOthers() error {
 	}
 	s.mu.Lock()
 	s.endOthers = true
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 	return nil
 }

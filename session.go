@@ -62,7 +62,7 @@ type Session struct {
 	fresh      string             // the id that a session not stored yet will have
 	rec        rqlitestore.Record // the row as read or last written; without ID there is none
 	token      string             // the way in to that row
-	unnamed    bool               // it is none: another request replaced the older one first
+	unnamed    bool               // the token leads nowhere: another request had replaced the older one first
 	key        *key               // that the token was issued under
 	owner      string             // the principal's name as it was read or last written
 	base       []byte             // the values as read or last written, encoded
@@ -78,8 +78,7 @@ type Session struct {
 	late       bool               // its changes were dropped
 	untouched  []byte             // what scs held when its upkeep failed
 	handedOut  bool               // scs's data was: what is done to it is not seen here
-	changes    int                // how often it was changed by its own methods
-	committed  int                // changes when it was last committed, and one
+	settled    bool               // it was committed, and not changed by its own methods since
 	allowed    bool               // its client may begin it
 	rotating   string             // the token of a renewal that changes nothing else
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
@@ -443,7 +442,7 @@ func (s *Session) Destroy() error {
 	}
 	s.mu.Lock()
 	s.ended, s.edits, s.fresh = true, nil, ""
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 	return nil
 }
