@@ -130,10 +130,8 @@ func (c *StoreConfig) check() error {
 	if c.Embedded != nil && c.Rqlite != nil {
 		return errors.New("a session has one store: choose embedded or rqlite")
 	}
-	if c.Table != "" {
-		if err := checkTable(c.Table); err != nil {
-			return err
-		}
+	if c.Table != "" && (!tableName.MatchString(c.Table) || hasPrefixFold(c.Table, "sqlite_")) {
+		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", c.Table)
 	}
 	if c.CleanupInterval != nil {
 		if *c.CleanupInterval < 0 {
@@ -187,13 +185,6 @@ func (c *RqliteConfig) check() error {
 // hasTLS reports whether any option is about TLS.
 func (c *RqliteConfig) hasTLS() bool {
 	return c.TLSCA != "" || c.TLSCertificate != "" || c.TLSInsecureSkipVerify
-}
-
-func checkTable(name string) error {
-	if !tableName.MatchString(name) || hasPrefixFold(name, "sqlite_") {
-		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", name)
-	}
-	return nil
 }
 
 func checkChoice(option, value string, choices []string) error {
