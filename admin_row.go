@@ -73,8 +73,7 @@ func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) 
 		s.Unreadable = true
 		return s, nil
 	}
-	deadline = writable(deadline)
-	s.Deadline = &deadline
+	s.Deadline = new(writable(deadline))
 	s.Principal = principalName(l, kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
 	s.Audience, _ = kept[audienceKey].(string)
@@ -89,8 +88,7 @@ func unixTime(value any) *time.Time {
 	if !ok {
 		return nil
 	}
-	t := writable(time.Unix(int64(seconds), 0))
-	return &t
+	return new(writable(time.Unix(int64(seconds), 0)))
 }
 
 // writable is a time as RFC 3339 has it. One that has too many digits there, as

@@ -252,8 +252,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "http_only":
 		return parseSwitch(d, &c.HTTPOnly)
 	case "partitioned":
-		on := true
-		c.Partitioned = &on
+		c.Partitioned = new(true)
 		return noArgs(d)
 	}
 	return unknownOption(d, "cookie <name>", option, cookieOptions)

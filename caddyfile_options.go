@@ -153,8 +153,7 @@ func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
 	if parseString(d, &value) != nil || value != "on" && value != "off" {
 		return d.Errf("%s takes on or off", option)
 	}
-	on := value == "on"
-	*to = &on
+	*to = new(value == "on")
 	return nil
 }
 
@@ -179,8 +178,7 @@ func parseTime(d *caddyfile.Dispenser, to **time.Time) error {
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, value); err == nil {
-			t = t.UTC()
-			*to = &t
+			*to = new(t.UTC())
 			return nil
 		}
 	}
