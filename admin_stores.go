@@ -123,8 +123,7 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 		status.WritesFail = oneLine(f.why)
 	}
 	if s.keys != nil && s.keys.acceptsPlain() {
-		until := s.keys.plainUntil.UTC()
-		status.PlainUntil = &until
+		status.PlainUntil = new(s.keys.plainUntil.UTC())
 	}
 	if s.backend.cluster == nil {
 		return status
@@ -192,11 +191,9 @@ func adminCount(w http.ResponseWriter, r *http.Request, stores []namedStore) err
 // that are configured in their order, then no key, then those that are not.
 func (r *keyring) counts(byKey map[string]int64) []KeyCount {
 	var counts []KeyCount
-	if r != nil {
-		for i, k := range r.keys {
-			counts = append(counts, KeyCount{Key: k.name(), Sessions: byKey[k.name()], Configured: true, First: i == 0})
-			delete(byKey, k.name())
-		}
+	for i, k := range r.all() {
+		counts = append(counts, KeyCount{Key: k.name(), Sessions: byKey[k.name()], Configured: true, First: i == 0})
+		delete(byKey, k.name())
 	}
 	if plain := byKey[""]; plain > 0 || r == nil {
 		counts = append(counts, KeyCount{Key: "none", Sessions: plain, Configured: r.acceptsPlain(), First: r == nil})

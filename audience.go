@@ -29,7 +29,7 @@ func (h *Handler) audienceOf(ctx context.Context) string {
 	if h.audience == "" {
 		return ""
 	}
-	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl.ReplaceAll(h.audience, "")
 }
 

@@ -92,11 +92,16 @@ func (r *keyring) first() *key {
 	return r.keys[0]
 }
 
-func (r *keyring) find(id [keyIDSize]byte) *key {
+// all are the keys, none where there are none.
+func (r *keyring) all() []*key {
 	if r == nil {
 		return nil
 	}
-	for _, k := range r.keys {
+	return r.keys
+}
+
+func (r *keyring) find(id [keyIDSize]byte) *key {
+	for _, k := range r.all() {
 		if k.id == id {
 			return k
 		}
@@ -131,10 +136,8 @@ func tokenHash(k *key, token string) string {
 // tokenHashes are under what a token may stand in the table, whatever it was issued under.
 func (r *keyring) tokenHashes(token string) []string {
 	var hashes []string
-	if r != nil {
-		for _, k := range r.keys {
-			hashes = append(hashes, tokenHash(k, token))
-		}
+	for _, k := range r.all() {
+		hashes = append(hashes, tokenHash(k, token))
 	}
 	if r.acceptsPlain() {
 		hashes = append(hashes, tokenHash(nil, token))

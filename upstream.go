@@ -130,11 +130,10 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 		return next.ServeHTTP(w, r)
 	}
 	u.stripRequest(r)
-	outer := all.upstreams
-	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
-	all.shared = append(all.shared, sharing{u, all.current})
+	outer, session := all.upstreams, all.current
+	all.upstreams = append(slices.Clip(outer), sharing{u, session})
+	all.shared = append(all.shared, sharing{u, session})
 	defer func() { all.upstreams = outer }()
-	session := all.current
 	if err := all.upstreams.fill(r.Header); err != nil {
 		return session.httpError(err)
 	}
