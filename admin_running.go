@@ -70,23 +70,10 @@ func (r *resolvedStore) place() place {
 	}
 	hosts := make([]string, len(r.rqlite.Addresses))
 	for i, address := range r.rqlite.Addresses {
-		hosts[i] = hostOf(address)
+		u, _ := url.Parse(address) // it was checked
+		hosts[i] = u.Host
 	}
 	return place{r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ",")), r.table}
-}
-
-func hostOf(address string) string {
-	if u, err := url.Parse(address); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return address
-}
-
-func (r *resolvedStore) withTable(name string) string {
-	if r.table == defaultTable {
-		return name
-	}
-	return name + "/" + r.table
 }
 
 // namedStore is a store of a config with the name that the admin API and the

@@ -188,19 +188,13 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		for i := range h.Bind {
 			h.Bind[i] = longForm(h.Bind[i])
 		}
-		if err := h.checkBind(); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
+		return here(d, h.checkBind())
 	case "audience":
 		if err := parseString(d, &h.Audience); err != nil {
 			return err
 		}
 		h.Audience = longForm(h.Audience)
-		if err := h.checkAudience(); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
+		return here(d, h.checkAudience())
 	case "track":
 		return parseSwitch(d, &h.Track)
 	case "on_store_error":
@@ -264,10 +258,7 @@ func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
 		return d.Err("cross_origin takes deny or allow, and the origins that are trusted")
 	}
 	c.Policy, c.Origins = args[0], args[1:]
-	if err := c.check(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, c.check())
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -130,12 +130,9 @@ func (e *Edit) parseRedirect(d *caddyfile.Dispenser, args []string) error {
 	if len(args) == 1 {
 		return nil
 	}
-	status, err := parseStatus(args[1])
-	if err != nil {
-		return d.WrapErr(err)
-	}
-	e.StatusCode = status
-	return nil
+	var err error
+	e.StatusCode, err = parseStatus(args[1])
+	return here(d, err)
 }
 
 // parseStatus reads the status of a redirect as Caddy's redir does.

@@ -56,8 +56,5 @@ func (l *PrincipalLimit) unmarshal(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	l.Policy = args[1]
-	if err := checkChoice("policy of max_per_principal", l.Policy, limitPolicies); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, checkChoice("policy of max_per_principal", l.Policy, limitPolicies))
 }

@@ -28,6 +28,14 @@ func at(token caddyfile.Token, err error) error {
 	return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
 }
 
+// here is at for the token at hand.
+func here(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(err)
+}
+
 // eachOption reads the options of a block, each of which may stand there once,
 // but for those that are named as repeatable.
 func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Dispenser, option string) error, repeatable ...string) error {
@@ -126,10 +134,7 @@ func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
 	if parseString(d, to) != nil {
 		return d.Errf("%s takes one of %s", option, strings.Join(choices, ", "))
 	}
-	if err := checkChoice(option, *to, choices); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, checkChoice(option, *to, choices))
 }
 
 func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {

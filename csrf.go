@@ -229,10 +229,7 @@ func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextBlock(0) {
 		return d.Err("session_csrf takes no block")
 	}
-	if err := c.Validate(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, c.Validate())
 }
 
 var (

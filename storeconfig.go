@@ -401,6 +401,14 @@ func (r *resolvedStore) key() string {
 	return r.identity() + " " + hex.EncodeToString(digest.Sum(nil))
 }
 
+// withTable puts the table behind a name of the store, unless it is the usual one.
+func (r *resolvedStore) withTable(name string) string {
+	if r.table == defaultTable {
+		return name
+	}
+	return name + "/" + r.table
+}
+
 // name is how messages call the store.
 func (r *resolvedStore) name() string {
 	if r.file != "" {
