@@ -198,21 +198,22 @@ func takeHeader(header http.Header, fields []headerField) []headerField {
 	return fields
 }
 
-// httpError says what an error of the session is to the client: a store that is
-// down may be back soon, anything else is a mistake of whoever changed the session.
+// httpError says what an error of the session is to the client: a limit was
+// reached, or a store that is down may be back soon; anything else is a mistake of
+// whoever changed the session.
 func (s *Session) httpError(failure error) caddyhttp.HandlerError {
+	status := http.StatusInternalServerError
 	switch {
 	case s.request.Err() != nil:
-		return caddyhttp.Error(statusClientGone, failure)
+		status = statusClientGone
 	case errors.As(failure, &clientLimited{}):
-		return caddyhttp.Error(http.StatusTooManyRequests, failure)
+		status = http.StatusTooManyRequests
 	case errors.As(failure, &storeError{}):
-		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
+		status = http.StatusServiceUnavailable
+	case errors.Is(failure, errTooManySessions):
+		status = http.StatusForbidden
 	}
-	if refused := (statusError{}); errors.As(failure, &refused) {
-		return caddyhttp.Error(refused.status, failure)
-	}
-	return caddyhttp.Error(http.StatusInternalServerError, failure)
+	return caddyhttp.Error(status, failure)
 }
 
 // requestContext finds the session, and loads it when code written against scs
