@@ -279,7 +279,7 @@ func (j *cookieJar) take(header http.Header, secure bool, ring *keyring) (t take
 }
 
 // giveBack undoes what take did to a request, once it was served: a cache around
-// the session reads now whose the answer is. After an error our cookies stay away,
+// the session tells by the cookies whose answer it keeps. After an error our cookies stay away,
 // for an error route may lead to the application, and so they do when the client has
 // gone: a handler that did not wait for us may be answering.
 func (j *cookieJar) giveBack(r *http.Request, header http.Header, cookies []string, err error) {

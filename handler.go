@@ -225,8 +225,8 @@ type requestContext struct {
 }
 
 // enter makes c the context of the request itself, not of a copy: Caddy's
-// placeholders have this one, and what they make of its body, or a handler of its
-// method, is to be seen by all.
+// placeholders hold this request, and what they do to its body, or a handler to its
+// method, everybody has to see.
 func (c *requestContext) enter(r *http.Request, inner context.Context, s *Session) {
 	c.outer, c.inner, c.session = r.Context(), inner, s
 	*r = *r.WithContext(c)

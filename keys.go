@@ -92,7 +92,7 @@ func (r *keyring) first() *key {
 	return r.keys[0]
 }
 
-// all are the keys, none where there are none.
+// all are the keys; a nil keyring has none.
 func (r *keyring) all() []*key {
 	if r == nil {
 		return nil

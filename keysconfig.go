@@ -67,7 +67,7 @@ func isPlaceholder(option string) bool {
 }
 
 func checkSecret(secret string) error {
-	// Who appended the next one to the file would have one secret that nobody knew before. UTF-16 ends with a line end and a NUL.
+	// Two secrets in one file would be one that was never meant. A text in UTF-16 ends with a line end and a NUL.
 	if strings.ContainsAny(strings.TrimRight(secret, "\r\n\x00"), "\r\n") {
 		return errors.New("a secret of keys has several lines: give each secret a file or a variable of its own, and write one that is wrapped on one line")
 	}

@@ -374,8 +374,8 @@ func (h *Handler) checkDurations() error {
 	return nil
 }
 
-// leastDuration is what nobody means: a number in JSON is nanoseconds, and who takes
-// it for seconds would have sessions that end at once, and loops without a pause.
+// leastDuration is the shortest that anybody means: a number in JSON is nanoseconds, and
+// who takes it for seconds would have sessions that end at once, and loops without a pause.
 const leastDuration = time.Millisecond
 
 // checkDuration reports a duration that cannot be meant; 0 is one that is not set.
