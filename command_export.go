@@ -165,7 +165,8 @@ func (x *exporter) run(to io.Writer) error {
 	if x.bar.to != nil {
 		go x.count()
 	}
-	for patience := (patience{}); ; {
+	var trying patience
+	for {
 		before := x.done
 		err := x.request()
 		if written := x.to.Flush(); written != nil {
@@ -175,9 +176,9 @@ func (x *exporter) run(to io.Writer) error {
 			return nil
 		}
 		if x.done > before {
-			patience.renew()
+			trying.renew()
 		}
-		if !patience.pause(err) {
+		if !trying.pause(err) {
 			return err
 		}
 	}

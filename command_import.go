@@ -188,12 +188,13 @@ func nextChunk(lines *lineReader) (chunk []byte, end bool, err error) {
 // sendChunk sends a chunk until it is stored: it may be sent any number of times.
 func (m *importer) sendChunk(chunk []byte) error {
 	var result ImportResult
-	for patience := (patience{}); ; {
+	var trying patience
+	for {
 		err := m.call(http.MethodPost, "import", nil, bytes.NewReader(chunk), &result)
 		if err == nil {
 			break
 		}
-		if !patience.pause(err) {
+		if !trying.pause(err) {
 			return fmt.Errorf("%s%w%s", m.soFar(err), err, goOn(err))
 		}
 		m.state.Again = true
