@@ -354,7 +354,7 @@ func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
-		within(t, time.Minute, args[0]+" to begin", func() bool {
+		eventually(t, args[0]+" to begin", func() bool {
 			_, err := os.Stat(begun)
 			return err == nil
 		})

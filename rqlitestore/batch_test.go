@@ -31,7 +31,7 @@ var batchCases = []storeCase{
 		must(t, s.Prepare(unhurried(t)))
 		n.queries.Store(0)
 		gather(t, s, callers, writes, func(i int) {
-			if err := s.Commit(fmt.Sprint("token", i), fmt.Append(nil, "data", i), inAnHour()); err != nil {
+			if err := s.CommitCtx(unhurried(t), fmt.Sprint("token", i), fmt.Append(nil, "data", i), inAnHour()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -50,7 +50,7 @@ var batchCases = []storeCase{
 		reads.match = isQuery
 		n.queries.Store(0)
 		gather(t, r, callers, reads, func(i int) {
-			b, ok, err := r.Find(fmt.Sprint("token", i))
+			b, ok, err := r.FindCtx(unhurried(t), fmt.Sprint("token", i))
 			if string(b) != fmt.Sprint("data", i) || !ok || err != nil {
 				t.Errorf("find %d: got %q, %v, %v", i, b, ok, err)
 			}
