@@ -115,6 +115,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		observe:       o.Observe,
 		sql:           newStatements(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
+		chains:        chains{waiting: make(map[string][]*change)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
 	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)
@@ -129,7 +130,6 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.commits = newLane(s.sendCommits, writeTimeout, oneRowPerKey).asBlob()
 	s.deletes = newLane(s.sendDeletes, writeTimeout, oneRowPerKey)
 	s.lanes = []gauge{s.finds, s.loads, s.currents, s.creates, s.saves, s.saveAlls, s.renewals, s.touches, s.destroys, s.commits, s.deletes}
-	s.chains.byID = make(map[string]*chain)
 	s.StartCleanup(o.CleanupInterval)
 	return s
 }
