@@ -12,12 +12,9 @@ var errUnreadable = errors.New("a row holds data that cannot be read")
 // sessions that come or go meanwhile may be in it or not.
 func (s *RqliteStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	for from, more := "", true; more; {
-		var (
-			recs []Record
-			err  error
-		)
-		if recs, more, err = s.page(ctx, from, pageRows); err != nil {
+	for from := ""; ; {
+		recs, more, err := s.page(ctx, from, pageRows)
+		if err != nil {
 			return nil, fmt.Errorf("list sessions: %w", err)
 		}
 		for _, rec := range recs {
@@ -27,6 +24,8 @@ func (s *RqliteStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			all[rec.Token] = rec.Data
 			from = behind(rec.Token)
 		}
+		if !more {
+			return all, nil
+		}
 	}
-	return all, nil
 }

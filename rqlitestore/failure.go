@@ -88,8 +88,4 @@ type unprepared struct{ error }
 
 func (u unprepared) Unwrap() error { return u.error }
 
-// isUnprepared reports whether nothing was sent.
-func isUnprepared(err error) bool {
-	var u unprepared
-	return errors.As(err, &u)
-}
+func isUnprepared(err error) bool { return errors.As(err, new(unprepared)) }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // Import stores rows of an Export. It may be repeated as a whole or in part, in
@@ -53,7 +51,7 @@ func (s *RqliteStore) importSome(ctx context.Context, param, bare string, n int)
 	defer cancel()
 	now := julian(s.now())
 	for try := 0; ; try++ {
-		stored, err := s.execute(idempotent.With(ctx), work{kindImport, n},
+		stored, err := s.executeRepeatable(ctx, work{kindImport, n},
 			statement{Query: s.sql.imported[0], Arguments: []any{param, now}},
 			statement{Query: s.sql.imported[1], Arguments: []any{bare}},
 			statement{Query: s.sql.imported[2], Arguments: []any{bare}},

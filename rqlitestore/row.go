@@ -46,7 +46,7 @@ func appendPadded(b []byte, n int64, width int) []byte {
 	return append(b, digits...)
 }
 
-// nullableHex is appendQuotedHex, with null for the empty string.
+// appendNullableHex is appendQuotedHex, with null for the empty string.
 func appendNullableHex(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, "null"...)
@@ -197,16 +197,10 @@ func (p *fieldParser) time(s string) time.Time {
 }
 
 func touchRow(id string, expiry time.Time) []byte {
-	b := make([]byte, 0, 2*len(id)+32)
-	b = append(b, '[')
+	b := append(make([]byte, 0, 2*len(id)+32), '[')
 	b = appendQuotedHex(b, id)
-	b = append(b, ',')
-	b = appendJulian(b, expiry)
+	b = appendJulian(append(b, ','), expiry)
 	return append(b, ']')
-}
-
-func createRow(rec Record, writeID string) []byte {
-	return fullRow(Record{}, rec, writeID)
 }
 
 // fullRow is a row with every field, for what creates rows:
@@ -216,28 +210,17 @@ func createRow(rec Record, writeID string) []byte {
 //	10 when the old token ends as an alias, or null
 func fullRow(old, rec Record, writeID string) []byte {
 	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))+len(writeID)+128)
-	b = append(b, '[')
-	b = appendQuotedHex(b, old.Token)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, old.Version, 10)
-	b = append(b, ',')
-	b = appendQuotedHex(b, rec.Token)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, rec.Version, 10)
-	b = append(b, ',')
-	b = appendJulian(b, rec.Expiry)
-	b = append(b, ',')
-	b = appendQuotedHex(b, rec.ID)
-	b = append(b, ',')
-	b = appendNullableHex(b, rec.Principal)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, rec.Rights, 10)
-	b = append(b, `,"`...)
-	b = append(b, writeID...)
-	b = append(b, `",`...)
-	b = appendQuotedHex(b, rec.Data)
-	b = append(b, ',')
-	if rec.Alias {
+	b = appendQuotedHex(append(b, '['), old.Token)
+	b = strconv.AppendInt(append(b, ','), old.Version, 10)
+	b = appendQuotedHex(append(b, ','), rec.Token)
+	b = strconv.AppendInt(append(b, ','), rec.Version, 10)
+	b = appendJulian(append(b, ','), rec.Expiry)
+	b = appendQuotedHex(append(b, ','), rec.ID)
+	b = appendNullableHex(append(b, ','), rec.Principal)
+	b = strconv.AppendInt(append(b, ','), rec.Rights, 10)
+	b = append(append(append(b, `,"`...), writeID...), '"')
+	b = appendQuotedHex(append(b, ','), rec.Data)
+	if b = append(b, ','); rec.Alias {
 		b = appendJulian(b, rec.AliasUntil)
 	} else {
 		b = append(b, "null"...)

@@ -20,9 +20,9 @@ func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}])
 }
 
 func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) error {
-	st := statement{Query: s.sql.commit.one}
+	var st statement
 	if len(calls) == 1 {
-		st.Arguments = splitCommitRow(calls[0].row)
+		st = statement{Query: s.sql.commit.one, Arguments: splitCommitRow(calls[0].row)}
 	} else {
 		starts, rows := joinBlob(calls)
 		st = statement{Query: s.sql.commit.many, Arguments: []any{starts, rows}}
