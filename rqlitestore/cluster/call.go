@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -90,7 +91,7 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 		n, m := c.next(v)
 		switch {
 		case len(c.inFlight) == 0 && (n == nil || c.failed > 0 && c.t.inVain(v)) && c.hopeless(v):
-			return nil, c.failure(nil)
+			return nil, c.failure(errNoNode)
 		case n != nil:
 			c.launch(ctx, n, m)
 			hedgeAt = time.Now().Add(c.t.hedgeDelay())
@@ -157,12 +158,7 @@ func (c *call) usable(n *node) bool {
 }
 
 func (c *call) flying(n *node) bool {
-	for _, f := range c.inFlight {
-		if f.n == n {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.inFlight, func(f flight) bool { return f.n == n })
 }
 
 // another returns a node that this call may be sent to, one in the wanted role
@@ -230,12 +226,7 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	if o.verdict != answered && ctx.Err() != nil {
 		return nil, c.leave(ctx), true // it failed because of that
 	}
-	for i, f := range c.inFlight {
-		if f == o.flight {
-			c.inFlight = append(c.inFlight[:i], c.inFlight[i+1:]...)
-			break
-		}
-	}
+	c.inFlight = slices.DeleteFunc(c.inFlight, func(f flight) bool { return f == o.flight })
 	c.t.learn(o)
 	if o.verdict == answered {
 		return o.response, nil, true

@@ -28,7 +28,7 @@ type Transport struct {
 
 	latency latency
 	hedges  allowance
-	turn    atomic.Uint32
+	turn    atomic.Uint32 // the node, by its index, that is the first choice where any will do
 
 	lastUse  atomic.Int64 // when a request last came, as sinceEpoch tells it
 	answered atomic.Int64 // when the cluster last answered one
