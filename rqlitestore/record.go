@@ -135,13 +135,8 @@ func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
 		calls[i] = call[struct{}]{key: id, row: quotedHex(id)}
 	}
-	for try := 0; ; try++ {
-		err := s.destroys.doAll(ctx, calls)
-		if err == nil {
-			return nil
-		}
-		if isRefused(err) || !pause(ctx, try) {
-			return fmt.Errorf("destroy session: %w", err)
-		}
+	if err := retry(ctx, isRefused, func() error { return s.destroys.doAll(ctx, calls) }); err != nil {
+		return fmt.Errorf("destroy session: %w", err)
 	}
+	return nil
 }

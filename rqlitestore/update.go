@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -343,10 +342,3 @@ func leaveAll(changes []*change, err error) {
 }
 
 func failAll(changes []*change, err error) { finishAll(changes, Record{}, err) }
-
-// pause waits before another try, longer with each, at random so that those who
-// collided do not do so again. It returns false when ctx ends first.
-func pause(ctx context.Context, try int) bool {
-	d := min(time.Millisecond<<min(try, 10), 100*time.Millisecond)
-	return sleep(ctx, time.Duration(rand.Int64N(int64(d))))
-}
