@@ -60,7 +60,8 @@ func (s *RqliteStore) DeleteCtx(ctx context.Context, token string) error {
 	return nil
 }
 
-// All returns the data of every session that has not expired, by token.
+// All returns the data of every session that has not expired, by token. Data that
+// cannot be read is an error; [RqliteStore.List] goes on past it.
 func (s *RqliteStore) All() (map[string][]byte, error) {
 	return s.AllCtx(context.Background())
 }

@@ -14,7 +14,7 @@ const (
 	defaultCleanupInterval = 5 * time.Minute
 
 	// readTimeout and writeTimeout bound a call whose context has no deadline,
-	// and each request on its way.
+	// and each request in which calls travel together.
 	readTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
 
