@@ -100,7 +100,7 @@ func wholeSQL(column string) string {
 type packedRow struct {
 	Record
 	aliasOf string // the token that an older token leads to
-	text    bool   // data is a text, as the historical store wrote it
+	text    bool   // data is a text, as scs's own rqlitestore wrote it
 	data    string // in hex
 }
 
@@ -140,9 +140,9 @@ func parseRow(packed string) (row packedRow, err error) {
 const mostVersions = 1 << 53
 
 // parseRecord reads what recordSQL wrote. aliasOf is the token that an older
-// token leads to. readable is false when the data of a row of the historical
-// store is not the hex that it should be, and where no save can have left the
-// row as it is.
+// token leads to. readable is false when the data of a row of scs's own
+// rqlitestore is not the hex that it should be, and where no save can have left
+// the row as it is.
 func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
 	row, err := parseRow(packed)
 	if err != nil {
@@ -153,7 +153,7 @@ func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err 
 	return row.Record, row.aliasOf, readable, err
 }
 
-// parseData reads the data of a row. The historical store wrote it as text, in
+// parseData reads the data of a row. scs's own rqlitestore wrote it as text, in
 // hex once more; readable is false when it is not.
 func parseData(text bool, packed string) (data []byte, readable bool, err error) {
 	if data, err = hex.DecodeString(packed); err != nil {

@@ -43,9 +43,3 @@ func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) 
 	_, err := s.executeRepeatable(ctx, work{kindDelete, len(calls)}, note, remove)
 	return err
 }
-
-func (s *RqliteStore) endOlderTokens(ctx context.Context, id, token string) error {
-	args := []any{hexText(id), hexText(token), julian(s.now().Add(Grace))}
-	_, err := s.executeRepeatable(ctx, work{kindPresented, 1}, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
-	return err
-}
