@@ -106,13 +106,10 @@ type packedRow struct {
 
 // parseRow reads what recordSQL wrote, and leaves the data as it is.
 func parseRow(packed string) (row packedRow, err error) {
-	var f [10]string
-	rest := packed
-	for i := range f {
-		var more bool
-		if f[i], rest, more = strings.Cut(rest, ","); more != (i < len(f)-1) {
-			return packedRow{}, errReply
-		}
+	const fields = 10
+	f := strings.SplitN(packed, ",", fields+1)
+	if len(f) != fields {
+		return packedRow{}, errReply
 	}
 	var p fieldParser
 	row.Token = p.hex(f[0])

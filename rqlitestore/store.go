@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -101,9 +102,7 @@ func NewWithCleanupInterval(conn *gorqlite.Connection, interval time.Duration) *
 // a table name that is not valid is reported by every call and by
 // [RqliteStore.Prepare].
 func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
-	if o.Table == "" {
-		o.Table = defaultTable
-	}
+	o.Table = cmp.Or(o.Table, defaultTable)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
