@@ -12,11 +12,10 @@ import (
 // call is one request on its way through the cluster: the attempts at nodes
 // that it takes until one of them answers.
 type call struct {
-	t          *Transport
-	q          *question
-	repeatable bool
-	anyNode    bool // a read at level none: every node answers it alike
-	begun      time.Time
+	t       *Transport
+	q       *question
+	anyNode bool // a read at level none: every node answers it alike
+	begun   time.Time
 
 	outcomes chan outcome
 	inFlight []flight
@@ -131,7 +130,7 @@ func (c *call) bounded(ctx context.Context) (context.Context, context.CancelFunc
 func (c *call) next(v *view) (*node, mode) {
 	if len(c.inFlight) > 0 {
 		// What may be repeated follows a leader that turned up meanwhile.
-		if c.repeatable && !c.anyNode && c.usable(v.leader) && len(c.inFlight) < mostInFlight && !c.pausing() {
+		if !c.q.delicate && !c.anyNode && c.usable(v.leader) && len(c.inFlight) < mostInFlight && !c.pausing() {
 			return v.leader, direct
 		}
 		return nil, 0
@@ -206,7 +205,7 @@ func (c *call) hedge(ctx context.Context) {
 	for _, f := range c.inFlight {
 		c.t.check(f.n)
 	}
-	if !c.repeatable || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
+	if c.q.delicate || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
 		return
 	}
 	n, m := c.another(roleFollower), forward
@@ -239,7 +238,7 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	if o.verdict == garbled {
 		c.useless[o.n] = true
 	}
-	if o.verdict.unknown() && !c.repeatable {
+	if o.verdict.unknown() && c.q.delicate {
 		return nil, c.failure(errOutcomeUnknown), true
 	}
 	c.failed++
@@ -265,7 +264,7 @@ func (c *call) leave(ctx context.Context) error {
 // superseded reports whether waiting for an attempt has become pointless: a
 // write that must not be repeated hangs at a node, and another one leads now.
 func (c *call) superseded(v *view) bool {
-	return !c.repeatable && len(c.inFlight) > 0 && c.inFlight[0].mode == direct &&
+	return c.q.delicate && len(c.inFlight) > 0 && c.inFlight[0].mode == direct &&
 		v.leader != nil && v.leader != c.inFlight[0].n
 }
 
