@@ -196,6 +196,11 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 			if err := call(ctx); !errors.Is(err, errWhy) {
 				t.Errorf("given up for a reason: %v", err)
 			}
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errWhy)
+			defer cancel()
+			if err := call(ctx); !errors.Is(err, errWhy) {
+				t.Errorf("too little time, for a reason: %v", err)
+			}
 		})
 	}
 }

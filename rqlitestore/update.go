@@ -118,10 +118,13 @@ func (c *change) leave(err error) {
 }
 
 // note keeps what went wrong with a try, for a caller who leaves during the next.
-func (c *change) note(why error) {
+// The tries before say more than one that was cut short.
+func (c *change) note(ctx context.Context, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.why = why
+	if c.why == nil || ctx.Err() == nil {
+		c.why = why
+	}
 }
 
 // applyTo runs apply on cur. It returns false if the change is out: its caller
@@ -233,22 +236,21 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
-			noteAll(applied, errCutShort)
+			noteAll(ctx, applied, ErrConflict)
 			if pause(ctx, try) {
+				noteAll(ctx, applied, errCutShort)
 				continue // the same changes, on what is there now
 			}
-			failAll(applied, ErrConflict)
 		case stateGone:
 			failAll(applied, ErrGone)
 		case stateTooMany:
 			failAll(applied, errTooMany)
 		default:
-			if try > 0 && ctx.Err() != nil {
-				leaveAll(applied, context.Cause(ctx)) // the tries before say more than one that was cut short
+			if ctx.Err() == nil {
+				failAll(applied, out.err)
 			}
-			failAll(applied, out.err)
 		}
-		return Record{}, rest
+		return Record{}, rest // whose time is up leaves by itself
 	}
 }
 
@@ -313,11 +315,9 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*ch
 		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
-		if ctx.Err() == nil {
-			noteAll(changes, out.err)
-		}
+		noteAll(ctx, changes, out.err)
 		if !pause(ctx, try) {
-			return outcome{state: stateUnknown, err: ended{context.Cause(ctx), out.err}}
+			return outcome{state: stateUnknown}
 		}
 		c.again = true
 	}
@@ -329,15 +329,9 @@ func finishAll(changes []*change, stored Record, err error) {
 	}
 }
 
-func noteAll(changes []*change, why error) {
+func noteAll(ctx context.Context, changes []*change, why error) {
 	for _, c := range changes {
-		c.note(why)
-	}
-}
-
-func leaveAll(changes []*change, err error) {
-	for _, c := range changes {
-		c.leave(err)
+		c.note(ctx, why)
 	}
 }
 
