@@ -43,3 +43,12 @@ func carriesRequests(protocol string) bool {
 	protocol = strings.ToLower(protocol)
 	return protocol == "h2c" || protocol == "h2" || strings.HasPrefix(protocol, "http/") || strings.HasPrefix(protocol, "tls/")
 }
+
+// frameConnect has what follows a CONNECT sent on as its body, in chunks. By itself
+// Go's client writes it as it comes, and an application that opens no tunnel takes
+// that for further requests, which have come past Caddy, with any header.
+func frameConnect(r *http.Request) {
+	if r.Method == http.MethodConnect && r.ContentLength < 0 && !isWebsocketConnect(r) {
+		r.TransferEncoding = []string{"chunked"}
+	}
+}
