@@ -28,6 +28,7 @@ func TestCookie_hasTheConfiguredAttributes(t *testing.T) {
 		{"strict", "$SITE", "cookie {\nsame_site strict\n}", "", "session=; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict"},
 		{"none is Secure", "$SITE", "cookie sid {\nsame_site none\n}", "", "sid=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=None"},
 		{"__Host- over http", "$SITE", "cookie __Host-a", "", "__Host-a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"__Http- over http", "$SITE", "cookie __Http-a", "", "__Http-a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"__Secure- over http", "$SITE", "cookie __Secure-a", "", "__Secure-a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"partitioned over http", "$SITE", "cookie a {\npartitioned\n}", "", "a=; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax; Partitioned"},
 		{"for scripts", "$SITE", "cookie {\nhttp_only off\n}", "", "session=; Path=/; Max-Age=86400; SameSite=Lax"},
