@@ -131,6 +131,8 @@ $SITE {
 		"h2c":              "",
 		"H2C":              "",
 		"h2":               "",
+		"h2c-16":           "", // drafts, which some servers know still
+		"H2-14":            "",
 		"HTTP/2.0":         "",
 		"TLS/1.2, h2c":     "",
 		"websocket":        "websocket",
