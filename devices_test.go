@@ -43,6 +43,8 @@ $SITE {
 	}
 	handle_path /account/* {
 		session_devices /sessions
+		header /policy Content-Security-Policy "form-action 'self'"
+		session_devices /policy
 		respond "something else"
 	}
 	handle_errors {
@@ -161,6 +163,10 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		}
 		if vary := a.Header["Vary"]; !slices.Contains(vary, "Cookie") || !slices.Contains(vary, "Accept") {
 			t.Errorf("Vary is %q", vary)
+		}
+		// A site's own policy may say nothing of frames.
+		if a := laptop.get("/account/policy", "Accept", "text/html"); a.Header.Get("X-Frame-Options") != "DENY" || a.Header.Get("Content-Security-Policy") != "form-action 'self'" {
+			t.Errorf("another site can have the page in a frame: %v", a.Header)
 		}
 	})
 	t.Run("other paths go on", func(t *testing.T) {
