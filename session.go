@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -260,7 +261,8 @@ func clearValues(values map[string]any) {
 }
 
 // Increment adds n to a number; a key that is absent, or no integer, counts as
-// 0. Parallel requests lose no step.
+// 0. Parallel requests lose no step. The largest 64-bit number, and the smallest,
+// stay what they are.
 func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
@@ -278,13 +280,25 @@ func plus(value any, n int) any {
 	sum := reflect.New(number.Type()).Elem()
 	if number.CanUint() {
 		total := number.Uint() + uint64(n)
-		if n < 0 && number.Uint() < uint64(-n) || number.OverflowUint(total) {
+		switch {
+		case n > 0 && total < number.Uint():
+			total = math.MaxUint64
+		case n < 0 && number.Uint() < uint64(-n):
 			return integer(int64(number.Uint()) + int64(n))
+		}
+		if number.OverflowUint(total) {
+			return integer(int64(total))
 		}
 		sum.SetUint(total)
 		return sum.Interface()
 	}
 	total := number.Int() + int64(n)
+	switch {
+	case n > 0 && total < number.Int():
+		total = math.MaxInt64
+	case n < 0 && total > number.Int():
+		total = math.MinInt64
+	}
 	if number.OverflowInt(total) {
 		return integer(total)
 	}
