@@ -213,7 +213,15 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	if rotated.Unix() == 0 {
 		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
 	}
-	return time.Since(rotated).Abs() >= s.h.renew // it is yet to come where the clock was set back
+	return s.h.isOld(rotated, s.h.renew)
+}
+
+// isOld reports whether what was noted at a time is to be noted anew. What another
+// Caddy noted whose clock is ahead is not: the two would do that in turns, at every
+// request. Further ahead than a session lasts it is from before this clock was set back.
+func (h *Handler) isOld(noted time.Time, after time.Duration) bool {
+	age := time.Since(noted)
+	return age >= after || age <= -h.lifetime
 }
 
 // startRotation lets scs make a new token and keeps all else as it was.
