@@ -209,6 +209,14 @@ $SITE {
 		t.Errorf("with remember the cookie is %v", c)
 	}
 	lasts("with remember", 30*24*time.Hour)
+	changesNothing := func(path string) {
+		t.Helper()
+		before, a := s.table().only(), v.get(path)
+		if after := s.table().only(); after != before || len(a.Cookies()) > 0 {
+			t.Errorf("once more %s makes %+v of %+v, and sets %v", path, after, before, a.Cookies())
+		}
+	}
+	changesNothing("/remember")
 	if c := v.get("/renew").cookie(t); c.MaxAge < 29*86400 {
 		t.Errorf("renewed with remember the cookie is %v", c)
 	}
@@ -217,6 +225,7 @@ $SITE {
 		t.Errorf("when forgotten the cookie is %v", c)
 	}
 	lasts("when forgotten", 10*time.Minute)
+	changesNothing("/forget")
 }
 
 // That another request stored something first takes nothing of the time away.

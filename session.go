@@ -474,8 +474,13 @@ func (s *Session) Destroy() error {
 }
 
 // Remember gives the session the longer lifetime of remember_lifetime and a
-// cookie that outlives the browser, or takes both back.
+// cookie that outlives the browser, or takes both back. One that is as asked for
+// ends when it would have: Renew begins another lifetime.
 func (s *Session) Remember(on bool) error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	already := s.h.manager.GetBool(s.scs, rememberKey)
 	err := s.change(func(values map[string]any) {
 		if on {
 			values[rememberKey] = true
@@ -483,7 +488,7 @@ func (s *Session) Remember(on bool) error {
 			delete(values, rememberKey)
 		}
 	}, rememberKey)
-	if err != nil {
+	if err != nil || on == already {
 		return err
 	}
 	lifetime := s.h.lifetime
