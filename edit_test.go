@@ -233,7 +233,9 @@ func TestEdit_rememberHoldsAfterALostRace(t *testing.T) {
 	wait, waiting, goOn := newWait(t)
 	s := start(t, `
 $SITE {
-	session
+	session {
+		idle_timeout 1h
+	}
 	handle /put {
 		session_edit put user {query.user}
 	}

@@ -93,7 +93,7 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 	s.mu.Lock()
 	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
 	s.token, s.key, s.owner = cookie.token, cookie.key, owner
-	s.remembered = remembered
+	s.remembered, s.marked = remembered, remembered
 	s.mu.Unlock()
 	s.scs = loaded
 	s.logID(rec.ID)

@@ -143,11 +143,12 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 
 // nextExpiry is expiry for a row that is stored again. As with touch, what another
 // handler's idle_timeout has set is left as it is, unless a new lifetime begins.
-func (s *Session) nextExpiry(current rqlitestore.Record, deadline time.Time, renewal bool) time.Time {
-	expiry := s.expiry(deadline)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	begins := renewal && s.rotating == "" || s.remembered
+func (s *Session) nextExpiry(current rqlitestore.Record, next content, renewal bool) time.Time {
+	if next.remembered {
+		return next.deadline
+	}
+	expiry := s.h.expiry(next.deadline)
+	begins := renewal && !s.isRotation()
 	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
 		return current.Expiry
 	}
