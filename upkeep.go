@@ -114,7 +114,8 @@ func (s *Session) touchDue(deadline time.Time) bool {
 	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least
 }
 
-// retireAliases ends older tokens, now that the newest has been presented.
+// retireAliases ends older tokens, now that the newest has been presented: that the
+// request itself was given it, or found it in the row, says nothing of the client.
 func (s *Session) retireAliases() {
 	if !s.hasAliases() {
 		return
@@ -128,7 +129,7 @@ func (s *Session) retireAliases() {
 func (s *Session) hasAliases() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.grace && !s.rec.Alias && s.rec.Aliased
+	return s.rec.Aliased && !s.grace && s.rec.Token == tokenHash(s.presented.key, s.presented.token)
 }
 
 // expiry is when the session ends if it is not used again.
@@ -187,22 +188,25 @@ func (s *Session) endLater(rec rqlitestore.Record) {
 
 // rotationDue reports whether the token is old enough for a new one, or was
 // issued under another key than the first. An older token that is still in use
-// after the grace says that the response with the newer one got lost; it is
-// given one at a time, for there are clients that keep no cookie.
+// after the grace says that the response with the newer one got lost. It is given
+// one at a time, and each after twice as long: there are clients that keep no
+// cookie, and what they were given stays in the store. To give an older one out
+// again would take the newest from the browser.
 func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	s.mu.Lock()
 	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
-	needed := s.unnamed && s.issue
+	needed := s.issue && (s.unnamed || rec.Alias)
 	s.mu.Unlock()
 	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
 		return false
 	}
 	rotated := time.Unix(int64(s.h.manager.GetInt(ctx, rotatedKey)), 0)
-	if rec.Alias {
-		return time.Since(rec.AliasSince) > rqlitestore.Grace && time.Since(rotated) > rqlitestore.Grace
-	}
 	if needed {
 		return true
+	}
+	if rec.Alias {
+		age := time.Since(rec.AliasSince)
+		return age > rqlitestore.Grace && time.Since(rotated) > max(rqlitestore.Grace, age/2)
 	}
 	// What is plain is sealed at once, what another key sealed when it is stored anyway.
 	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
