@@ -18,16 +18,17 @@ type content struct {
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
 func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) (content, error) {
-	data, err := s.h.keys.open(current, read.Token)
-	if errors.Is(err, errAlias) {
-		return content{}, rqlitestore.ErrSuperseded // whatever the database says
+	_, err := s.h.keys.open(current, read.Token)
+	forgotten := errors.Is(err, errAlias) // the token, for it was replaced, or replaced so often
+	if err != nil && !forgotten {
+		return content{}, err
 	}
+	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
 		return content{}, err
 	}
-	until, theirs, err := codec.JSON{}.Decode(data)
-	if err != nil {
-		return content{}, err
+	if forgotten && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
+		return content{}, rqlitestore.ErrSuperseded // a renewal makes another secret, whatever the database says
 	}
 	s.mu.Lock()
 	owner, rotation := s.owner, s.rotating != ""

@@ -191,6 +191,12 @@ $SITE {
 	handle /slow {
 		in_go $READ
 	}
+	handle /slow-put {
+		route {
+			in_go $READ
+			session_edit put role late
+		}
+	}
 	handle /error {
 		route {
 			in_go $READ
@@ -325,6 +331,16 @@ func testRotationMeanwhile(t *testing.T, sites string) {
 		if c := a.cookie(t); c.MaxAge < 29*86400 {
 			t.Errorf("the cookie of a session that is to be remembered is %v", c)
 		}
+	})
+	t.Run("many times", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		newest := old
+		during(old, "/slow-put", func() {
+			for range 10 { // more than a sealed session knows of
+				newest = rotated(newest)
+			}
+		})
+		h.with(newest, "/").want(t, http.StatusOK, "alice late")
 	})
 	t.Run("of a renewal", func(t *testing.T) {
 		old := h.with("", "/login").cookie(t).Value
