@@ -28,9 +28,9 @@ import (
 //
 // What is changed after the header is stored when the handler returns, however
 // long it streams, and only the log is told if that fails. What needs the cookie
-// is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
-// of the request have returned, every change is an error, and so it is in the error
-// route of a request whose session was refused or could not be stored.
+// is an error then: beginning a session, Renew, Remember, DestroyOthers. Once the
+// handlers of the request have returned, every change is an error, and so it is in
+// the error route of a request whose session was refused or could not be stored.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -326,7 +326,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (s.rec.ID == "" || s.ended) {
+	if s.closed && (s.rec.ID == "" || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
