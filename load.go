@@ -96,6 +96,7 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 	s.remembered, s.marked = remembered, remembered
 	s.mu.Unlock()
 	s.scs = loaded
+	s.touch(s.h.manager.Deadline(loaded)) // its request may take longer than the session has
 	s.logID(rec.ID)
 	return nil
 }

@@ -85,6 +85,7 @@ type Session struct {
 	rotating   string             // the token of a renewal that changes nothing else
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
 	marked     bool               // so is what is stored, which another request may have marked
+	touched    time.Time          // until when a touch has it go on
 	issue      bool               // the cookie is to be written
 	cookie     string             // the Set-Cookie of the response
 	written    string             // the one that is in the response's header

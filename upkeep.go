@@ -94,6 +94,9 @@ func (s *Session) touch(deadline time.Time) {
 		return
 	}
 	rec, expiry := s.row(), s.expiry(deadline)
+	s.mu.Lock()
+	s.touched = expiry
+	s.mu.Unlock()
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -111,7 +114,7 @@ func (s *Session) touchDue(deadline time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least
+	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
 }
 
 // retireAliases ends older tokens, now that the newest has been presented: that the

@@ -243,6 +243,31 @@ func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
 	}
 }
 
+// A session is in use from when a request asks for it: it must not end before one that
+// takes long is answered.
+func TestUpkeep_aRequestIsUseBeforeItIsAnswered(t *testing.T) {
+	store := newStandIn(t)
+	wait, waiting, goOn := newWait(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		idle_timeout 1h
+	}
+	session_edit /login put user alice
+	in_go /slow $WAIT
+	respond "{http.session.data.user}"
+}`, "STORE", store.URL, "WAIT", wait)
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	store.executes("UPDATE sessions SET expiry=expiry-0.5/24") // as after half an hour
+	s.whileWaiting(v, "/slow", waiting, goOn, func() {
+		eventually(t, "the session to end an hour from now", func() bool {
+			return openTable(t, store.file).only().expiry > julian(time.Now().Add(55*time.Minute))
+		})
+	})
+}
+
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
 func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	const routes = "\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}\n"
