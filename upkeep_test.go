@@ -3,6 +3,7 @@ package caddysession_test
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -356,29 +357,32 @@ $SITE {
 		}
 		in_go $CHANGE
 	}
+	session_csrf /form
+	respond /token {http.session.csrf_token}
 	respond "{http.session.data.user} {http.session.data.late}"
 }`
 	withSecrets(t)
 	for name, c := range map[string]struct {
 		change   func(*caddysession.Session, *http.Request) error
 		new, old string // what is read with the new token, and with the one before
+		form     bool   // whether one from before is taken
 	}{
-		"Put": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("late", "yes") }, "alice yes", "alice yes"},
+		"Put": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("late", "yes") }, "alice yes", "alice yes", true},
 		"Put of scs": {func(s *caddysession.Session, r *http.Request) error {
 			s.Manager().Put(r.Context(), "late", "yes")
 			return nil
-		}, "alice yes", "alice yes"},
+		}, "alice yes", "alice yes", true},
 		"a renewal": {func(s *caddysession.Session, _ *http.Request) error {
 			return errors.Join(s.Renew(), s.Put("late", "yes"))
-		}, "alice yes", "alice "},
+		}, "alice yes", "alice ", false},
 		"a renewal of scs": {func(s *caddysession.Session, r *http.Request) error {
 			s.Manager().Put(r.Context(), "late", "yes")
 			return s.Manager().RenewToken(r.Context())
-		}, "alice yes", "alice "},
+		}, "alice yes", "alice ", false},
 		"a logout of scs": {func(s *caddysession.Session, r *http.Request) error {
 			return s.Manager().Destroy(r.Context())
-		}, " ", " "},
-		"a login": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("user", "bob") }, "bob ", " "},
+		}, " ", " ", true},
+		"a login": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("user", "bob") }, "bob ", " ", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStandIn(t)
@@ -392,12 +396,16 @@ $SITE {
 			}))
 			v := s.visitor()
 			old := v.get("/login").cookie(t)
+			form := url.Values{"csrf_token": {v.get("/token").body}}
 			s.names["OPTION"] = "keys {env.SESSION_TEST_FIRST} {\n plain_until " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + "\n}"
 			s.reload(site)
 			store.failsWrites()
 			v.get("/error").want(t, http.StatusOK, "")
 			s.logged("a session could not be given a new token")
 			v.get("/").want(t, http.StatusOK, c.new)
+			if body := v.submit("/form", form).body; (body == c.new) != c.form { // the error page is empty
+				t.Errorf("a form from before is answered %q, which is to be taken: %v", body, c.form)
+			}
 			v.withoutJar().get("/", "Cookie", "session="+old.Value).want(t, http.StatusOK, c.old)
 		})
 	}
