@@ -126,7 +126,7 @@ func (n *newSessions) take(ctx context.Context) error {
 
 func (n *newSessions) giveBack(ctx context.Context) {
 	if bucket, known := n.buckets.GetIfPresent(clientOf(ctx)); known {
-		bucket.AllowN(time.Now(), -1)
+		bucket.AllowN(time.Now(), -1) // a reservation that was let in at once can no longer be cancelled
 	}
 }
 
