@@ -268,6 +268,32 @@ func TestUpstream_mayNotOutgrowTheSessionByParallelAnswers(t *testing.T) {
 	v.get("/show").want(t, http.StatusOK, "bob ")
 }
 
+// What an application answers late is for the session that its request came with.
+func TestUpstream_beginsNothingAnewAfterALogout(t *testing.T) {
+	release := make(chan struct{})
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+		obedient(w, r)
+	})
+	s := start(t, smallSessions, "SHOWN", "user={http.session.data.user}", "APP", app.address())
+	v := s.visitor()
+	login := "?Session-Set=" + escape(`{"user":"alice"}`)
+	v.get("/"+login).want(t, http.StatusOK, "app")
+	asked := len(app.requests())
+	late := make(chan *answer)
+	go func() { late <- v.get("/slow" + login) }()
+	eventually(t, "the slow request", func() bool { return len(app.requests()) > asked })
+	v.get("/?Session-Action=destroy").want(t, http.StatusOK, "app")
+	close(release)
+	if a := <-late; a.StatusCode != http.StatusOK || a.Header["Set-Cookie"] != nil {
+		t.Errorf("the late answer is %d, with the cookies %q", a.StatusCode, a.Header["Set-Cookie"])
+	}
+	v.get("/show").want(t, http.StatusOK, "user=")
+	s.table().wantRows(0)
+}
+
 func TestUpstream_fillsNoLogWithOneAnswer(t *testing.T) {
 	app := newRawApplication(t)
 	s := start(t, `

@@ -206,6 +206,10 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 		}
 		err = s.commitUnderFreshToken(ctx)
 	}
+	// One that ran out of time may be stored yet: were it free, a flood could hold a slow store up for ever.
+	if errors.As(err, &storeError{}) && ctx.Err() == nil {
+		s.hasNotBegun()
+	}
 	return err
 }
 

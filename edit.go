@@ -79,6 +79,11 @@ func (e *Edit) Validate() error {
 	if len(e.Operations) == 0 {
 		return errors.New("session_edit does nothing: give it at least one operation")
 	}
+	for i := range e.Operations {
+		if err := e.Operations[i].checkUnused(); err != nil {
+			return err
+		}
+	}
 	if e.StatusCode != 0 && e.Redirect == "" {
 		return errors.New("session_edit has a status_code without a redirect")
 	}
@@ -125,6 +130,33 @@ func (o *Operation) parse() (err error) {
 		return fmt.Errorf("%s needs a key", o.Action)
 	}
 	return nil
+}
+
+// checkUnused reports what the operation takes no notice of: `remember` with the
+// value off would remember.
+func (o *Operation) checkUnused() error {
+	for _, field := range []struct {
+		name   string
+		unused bool
+	}{
+		{"key", o.Key != "" && !slices.Contains([]string{"put", "put_json", "increment"}, o.Action)},
+		{"keys", len(o.Keys) > 0 && o.Action != "remove"},
+		{"value", o.Value != "" && o.Action != "put" && o.Action != "put_json"},
+		{"by", o.By != nil && o.Action != "increment"},
+	} {
+		if field.unused {
+			what := o.Action + " takes no " + field.name
+			return fmt.Errorf("%s, which would do nothing%s", what, instead[what])
+		}
+	}
+	return nil
+}
+
+// instead says what does what was meant.
+var instead = map[string]string{
+	"remember takes no value":  "; remember off is the action forget",
+	"increment takes no value": "; what it adds is by",
+	"clear takes no keys":      "; remove takes some",
 }
 
 // ServeHTTP changes the session, then redirects or goes on.

@@ -49,6 +49,15 @@ $SITE {
 	handle /app {
 		reverse_proxy $APP
 	}
+	handle /accepted {
+		session {
+			rqlite $STORE
+			upstream {
+				accept
+			}
+		}
+		reverse_proxy $APP
+	}
 	handle {
 		respond "untouched"
 	}
@@ -75,6 +84,7 @@ $SITE {
 		{"/remove", "removed", true},
 		{"/destroy", "destroyed", true},
 		{"/renew", "renewed", true},
+		{"/accepted", "app", true},
 	} {
 		t.Run(strings.Trim(test.path, "/"), func(t *testing.T) {
 			before := store.calls.Load()

@@ -100,6 +100,17 @@ func (s *Session) mayBegin() error {
 	return nil
 }
 
+// hasNotBegun gives back what mayBegin took: a client that asks again and again
+// while the store is down begins nothing, and is to be let in when it is back.
+func (s *Session) hasNotBegun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.allowed {
+		s.allowed = false
+		s.h.newOnes.giveBack(s.request)
+	}
+}
+
 func (n *newSessions) take(ctx context.Context) error {
 	bucket, _ := n.buckets.ComputeIfAbsent(clientOf(ctx), func() (*rate.Limiter, bool) {
 		every := time.Duration(n.limit.Per) / time.Duration(n.limit.Sessions)
@@ -111,6 +122,12 @@ func (n *newSessions) take(ctx context.Context) error {
 	}
 	missing := 1 - bucket.TokensAt(now)
 	return clientLimited{time.Duration(missing / float64(bucket.Limit()) * float64(time.Second))}
+}
+
+func (n *newSessions) giveBack(ctx context.Context) {
+	if bucket, known := n.buckets.GetIfPresent(clientOf(ctx)); known {
+		bucket.AllowN(time.Now(), -1) // a reservation that was let in at once can no longer be cancelled
+	}
 }
 
 // clientOf is the network of the request's client: its address, or for IPv6 the

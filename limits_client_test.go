@@ -116,7 +116,13 @@ func TestLimits_ofNewSessionsHoldUpNobodyElse(t *testing.T) {
 func TestLimits_countASessionOnceHoweverOftenItIsTried(t *testing.T) {
 	store := newStandIn(t)
 	s := start(t, clientLimitSite, "PER", "1h", "STORE", "rqlite "+store.URL, "METRICS", "http://"+freeAddress(t))
-	for range 5 {
+	store.isFull()
+	for range 6 { // what was not stored is no session
+		s.visitor().get("/put").want(t, http.StatusServiceUnavailable, "sorry: 503")
+	}
+	store.works()
+	eventually(t, "the store is back", func() bool { return s.visitor().get("/put").StatusCode == http.StatusOK })
+	for range 4 {
 		store.losesReplies(1)
 		s.visitor().get("/put").want(t, http.StatusOK, "ok")
 	}

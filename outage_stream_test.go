@@ -44,25 +44,27 @@ $SITE, $TLS {
 	member.get("/login")
 	member.get("$TLS/login")
 
-	store.isFull()
 	guest := s.visitor().withoutJar()
-	for _, path := range []string{"/proxied", "/direct"} {
-		for protocol, of := range map[string]struct {
-			site string
-			by   func(*visitor) *visitor
-		}{
-			"HTTP1": {"$SITE", func(v *visitor) *visitor { return v }},
-			"HTTP2": {"$TLS", func(v *visitor) *visitor { return v }},
-			"HTTP3": {"$TLS", (*visitor).overHTTP3},
-		} {
-			t.Run(strings.Trim(path, "/")+"/"+protocol, func(t *testing.T) {
-				of.by(member).get(of.site+path).want(t, http.StatusServiceUnavailable, "")
-				// Whoever has begun as many as there may be gets another answer, as soon.
-				if a := of.by(guest).get(of.site + path); a.StatusCode != http.StatusServiceUnavailable && a.StatusCode != http.StatusTooManyRequests {
-					t.Errorf("a guest gets %d", a.StatusCode)
-				}
-			})
+	everywhere := func(t *testing.T, v *visitor, status int) {
+		for _, path := range []string{"/proxied", "/direct"} {
+			for protocol, of := range map[string]struct {
+				site string
+				by   func(*visitor) *visitor
+			}{
+				"HTTP1": {"$SITE", func(v *visitor) *visitor { return v }},
+				"HTTP2": {"$TLS", func(v *visitor) *visitor { return v }},
+				"HTTP3": {"$TLS", (*visitor).overHTTP3},
+			} {
+				t.Run(strings.Trim(path, "/")+"/"+protocol, func(t *testing.T) {
+					of.by(v).get(of.site+path).want(t, status, "")
+				})
+			}
 		}
 	}
-	guest.get("/direct").want(t, http.StatusTooManyRequests, "")
+	store.isFull()
+	t.Run("a member's", func(t *testing.T) { everywhere(t, member, http.StatusServiceUnavailable) })
+	t.Run("a guest's", func(t *testing.T) { everywhere(t, guest, http.StatusServiceUnavailable) })
+	store.works()
+	eventually(t, "a login beyond the limit", func() bool { return guest.get("/login").StatusCode == http.StatusTooManyRequests })
+	t.Run("one of a guest who has begun too many", func(t *testing.T) { everywhere(t, guest, http.StatusTooManyRequests) })
 }
