@@ -262,9 +262,12 @@ $SITE {
 	s := start(t, site, "OPTION", "lifetime 24h")
 	v := s.visitor()
 	v.get("/login").want(t, http.StatusOK, "user=alice")
+	began := created(t, s.table().only().data)
+	// Each began in a second of its own, and they were stored in another order.
 	s.alter(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?1)
 INSERT INTO sessions(token,data,expiry,id,version,writes,principal,rights)
-SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many)
+SELECT hex(randomblob(32)),CAST(json_set(CAST(data AS TEXT),'$.values.__created',?2-1-i*7919%?1) AS BLOB),
+expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many, began)
 
 	var shown shownDevices
 	eventually(t, "the sessions to be listed", func() bool {
@@ -280,11 +283,41 @@ SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,princip
 	s.visitor().get("/login").want(t, http.StatusForbidden, "")
 	s.names["OPTION"] = "max_per_principal 5"
 	s.reload(site)
-	table := s.table()
+	table, logins := s.table(), 0
 	within(t, time.Minute, "the limit to hold", func() bool { // on a slow machine it takes more than one login
 		newest := s.visitor()
 		newest.get("/login").want(t, http.StatusOK, "user=alice")
 		newest.get("/").want(t, http.StatusOK, "user=alice")
+		logins++
 		return table.count() == 5
 	})
+	var left, want []int
+	rows, err := table.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		left = append(left, min(began, created(t, row.data))-began)
+	}
+	slices.Sort(left)
+	for i := range 5 {
+		want = append(want, min(0, logins-4+i)) // 0 is the first login's, and that of those since
+	}
+	if !slices.Equal(left, want) {
+		t.Errorf("those are left that began %v s after the first login, want %v", left, want)
+	}
+}
+
+// created is when the session of a row began, in Unix time.
+func created(t *testing.T, data string) int {
+	t.Helper()
+	var session struct {
+		Values struct {
+			Created int `json:"__created"`
+		} `json:"values"`
+	}
+	if err := json.Unmarshal([]byte(data), &session); err != nil || session.Values.Created == 0 {
+		t.Fatalf("when did this session begin: %s (%v)", data, err)
+	}
+	return session.Values.Created
 }
