@@ -59,6 +59,9 @@ func (n *Node) readBody(b *bytes.Buffer, body io.ReadCloser, length int64) error
 	if length > n.maxBody {
 		return errTooLarge
 	}
+	if length > 0 {
+		b.Grow(int(length) + bytes.MinRead) // it would grow by doubling
+	}
 	_, err := b.ReadFrom(io.LimitReader(body, n.maxBody+1))
 	if int64(b.Len()) > n.maxBody {
 		return errTooLarge
