@@ -120,7 +120,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)
 	s.loads = newLane(s.sendReads(kindLoad, s.sql.load), readTimeout, shareRows)
 	s.currents = newLane(s.sendReads(kindCurrent, s.sql.current), readTimeout, shareRows)
-	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey)
+	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey).asBlob()
 	s.saves = newLane(s.sendSaves(s.sql.save), writeTimeout, oneRowPerKey).asBlob()
 	s.saveAlls = newLane(s.sendSaves(s.sql.saveAll), writeTimeout, oneRowPerKey).asBlob()
 	s.renewals = newLane(s.sendRenewals, writeTimeout, oneRowPerKey)
