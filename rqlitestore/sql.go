@@ -3,6 +3,7 @@ package rqlitestore
 import (
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // statements is the SQL of one table. Values are parameters, without exception;
@@ -40,7 +41,18 @@ type (
 	writing struct{ one, many string }
 )
 
-func newStatements(table string, reviveDeleted bool) statements {
+// statementsOf are the statements of a table. Those of the one that stores have by
+// default are made once: a program may have thousands of them, a file each.
+func statementsOf(table string, reviveDeleted bool) *statements {
+	if table == defaultTable && !reviveDeleted {
+		return ofDefaultTable()
+	}
+	return newStatements(table, reviveDeleted)
+}
+
+var ofDefaultTable = sync.OnceValue(func() *statements { return newStatements(defaultTable, false) })
+
+func newStatements(table string, reviveDeleted bool) *statements {
 	st := statements{
 		find:    readingSQL("typeof(p.data)='text',hex(p.data)", "p.token={key} AND p.superseded IS NULL"),
 		load:    readingSQL("',',"+recordSQLWithoutToken, "p.token={key}"),
@@ -128,7 +140,7 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		"{idlen}", strconv.Itoa(writeIDLen),
 		"{value}", textSQL("j.value"),
 	).Replace)
-	return st
+	return &st
 }
 
 // each replaces every statement by what f makes of it.

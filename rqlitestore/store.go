@@ -41,7 +41,7 @@ type RqliteStore struct {
 	writer        string // whose writes these are, see newWriteID
 	observe       func(Request)
 
-	sql    statements
+	sql    *statements
 	schema schema
 
 	finds    *lane[string]
@@ -113,7 +113,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		reviveDeleted: o.ReviveDeleted,
 		writer:        newWriter(),
 		observe:       o.Observe,
-		sql:           newStatements(o.Table, o.ReviveDeleted),
+		sql:           statementsOf(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
