@@ -218,6 +218,33 @@ func TestMaxPerPrincipal_aSecondPressThatFailedTakesNoRoom(t *testing.T) {
 	within(t, time.Minute, "a login", func() bool { return other.get("/login?user=alice").StatusCode == http.StatusOK })
 }
 
+// A login is stored before the oldest session ends: where that fails it goes on all
+// the same, and a later login makes up for it.
+func TestMaxPerPrincipal_aLaterLoginMakesUpForWhatFailed(t *testing.T) {
+	withSecrets(t)
+	store := newStandIn(t)
+	s := start(t, strings.Replace(limitSite("1"), "principal user", "principal user\n\t\trqlite "+store.URL, 1))
+	first, second := s.visitor(), s.visitor()
+	first.get("/login?user=alice").want(t, http.StatusOK, "in")
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path == "/db/request" { // which ends sessions
+			_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	second.get("/login?user=alice").want(t, http.StatusOK, "in")
+	s.logged("max_per_principal could not be enforced")
+	first.get("/").want(t, http.StatusOK, "user=alice")
+	second.get("/").want(t, http.StatusOK, "user=alice")
+	store.works()
+	eventually(t, "a login that leaves itself alone", func() bool {
+		third := s.visitor()
+		return third.get("/login?user=alice").StatusCode == http.StatusOK && third.get("/").body == "user=alice" &&
+			first.get("/").body == "user=" && second.get("/").body == "user="
+	})
+}
+
 // A limit that is new is one of logins: what is changed in a session ends none.
 func TestMaxPerPrincipal_leavesWhoIsSignedIn(t *testing.T) {
 	for _, policy := range []string{"oldest", "reject"} {
