@@ -161,7 +161,7 @@ func TestAdmin_showsManyStoresThatAreNew(t *testing.T) {
 		}
 		return !slices.ContainsFunc(all, func(one caddysession.StoreStatus) bool { return !one.Reachable })
 	}
-	within(t, time.Minute, "all stores to be reachable", reachable)
+	eventually(t, "all stores to be reachable", reachable)
 	if closed(tooMany) {
 		t.Errorf("more than %d stores were asked at once", atOnce)
 	}

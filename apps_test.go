@@ -255,7 +255,7 @@ func run(t *testing.T, cmd *exec.Cmd, address string) {
 			t.Logf("%s said:\n%s", cmd.Path, output.String())
 		}
 	})
-	within(t, time.Minute, cmd.Path+" to listen", func() bool {
+	eventually(t, cmd.Path+" to listen", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return false

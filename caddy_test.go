@@ -217,7 +217,7 @@ var givenAddresses sync.Map
 // eventually waits for a condition, and fails the test when it does not come.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	within(t, 20*time.Second, what, condition)
+	within(t, time.Minute, what, condition)
 }
 
 func within(t testing.TB, limit time.Duration, what string, condition func() bool) {

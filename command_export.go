@@ -110,7 +110,13 @@ func (x *exporter) openPartial(file string, restart bool) (*os.File, error) {
 	}
 	flags := os.O_RDWR | os.O_CREATE
 	if restart || err != nil {
-		flags |= os.O_TRUNC
+		// Not into what lies there: a link to another file, or one that others may read.
+		for _, suffix := range []string{partialSuffix, originSuffix} {
+			if err := os.Remove(file + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
+		flags |= os.O_EXCL
 	}
 	out, err := os.OpenFile(file+partialSuffix, flags, 0o600)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -315,6 +316,10 @@ $SITE {
 		t.Errorf("it leaves %v (%v)", left, err)
 	}
 
+	if runtime.GOOS != "windows" {
+		s.exportsIntoNothingThatLiesThere(t.TempDir())
+	}
+
 	// Notes of an import to a store that has lost it since.
 	info, err := os.Stat(file)
 	if err != nil {
@@ -336,6 +341,27 @@ $SITE {
 	}
 }
 
+// An export is a secret: it goes neither through a link to another file nor into
+// one that others may read.
+func (s *server) exportsIntoNothingThatLiesThere(dir string) {
+	s.t.Helper()
+	linked, open, other := filepath.Join(dir, "linked"), filepath.Join(dir, "open"), filepath.Join(dir, "other")
+	err := errors.Join(os.WriteFile(other, []byte("other"), 0o600), os.Symlink(other, linked+".partial"), os.Symlink(other, linked+".partial.of"),
+		os.WriteFile(open+".partial", nil, 0o600), os.Chmod(open+".partial", 0o644))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range []string{linked, open} {
+		s.run("export", file, "--store", "a.db", "--restart")
+		if info, err := os.Lstat(file); err != nil || info.Mode() != 0o600 {
+			s.t.Errorf("the export is %v (%v)", info.Mode(), err)
+		}
+	}
+	if content, err := os.ReadFile(other); err != nil || string(content) != "other" {
+		s.t.Errorf("the other file has %q (%v)", content, err)
+	}
+}
+
 func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 	d := newDeployment(t, nil)
 	p := d.add()
@@ -354,7 +380,7 @@ func TestCommand_exportSurvivesTheEndOfCaddy(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
-		within(t, time.Minute, args[0]+" to begin", func() bool {
+		eventually(t, args[0]+" to begin", func() bool {
 			_, err := os.Stat(begun)
 			return err == nil
 		})

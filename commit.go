@@ -123,7 +123,7 @@ func (s *Session) noteRemembered(ctx context.Context) {
 	remembered := s.h.manager.GetBool(ctx, rememberKey)
 	s.mu.Lock()
 	s.issue = s.issue || remembered != s.remembered
-	s.remembered = remembered
+	s.remembered, s.marked = remembered, remembered
 	s.mu.Unlock()
 }
 
@@ -244,7 +244,10 @@ func (s *Session) writeCookie(ctx context.Context) {
 	deadline := s.h.manager.Deadline(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.h.persist && !s.remembered {
+	switch {
+	case s.marked:
+		deadline = s.rec.Expiry
+	case !s.h.persist:
 		deadline = time.Time{}
 	}
 	if s.issue && s.token != "" {

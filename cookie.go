@@ -113,9 +113,11 @@ func (c *CookieConfig) check() error {
 			return fmt.Errorf("a cookie named %s must have the path / (browsers refuse any other)", c.Name)
 		}
 	}
-	prefixed := hasPrefixFold(c.Name, hostPrefix) || hasPrefixFold(c.Name, "__Secure-")
-	if prefixed && c.Secure == "off" {
+	if isNamedSecure(c.Name) && c.Secure == "off" {
 		return fmt.Errorf("a cookie named %s must be Secure (browsers refuse it otherwise): leave secure out, or set it on", c.Name)
+	}
+	if isNamedHTTPOnly(c.Name) && c.HTTPOnly != nil && !*c.HTTPOnly {
+		return fmt.Errorf("a cookie named %s must be HttpOnly (browsers refuse it otherwise): leave http_only out, or set it on", c.Name)
 	}
 	if c.SameSite == "none" && c.Secure == "off" {
 		return errors.New("same_site none needs a Secure cookie (browsers refuse it otherwise): leave secure out, or set it on")
@@ -131,6 +133,16 @@ func (c *CookieConfig) check() error {
 func canWrite(c http.Cookie) bool {
 	c.Name = plainName
 	return c.Valid() == nil
+}
+
+// isNamedSecure reports whether browsers take a cookie of this name only if it is Secure.
+func isNamedSecure(name string) bool {
+	return hasPrefixFold(name, hostPrefix) || hasPrefixFold(name, "__Secure-") || hasPrefixFold(name, "__Http-")
+}
+
+// isNamedHTTPOnly reports whether browsers take a cookie of this name only if it is HttpOnly.
+func isNamedHTTPOnly(name string) bool {
+	return hasPrefixFold(name, "__Http-") || hasPrefixFold(name, "__Host-Http-")
 }
 
 func hasPrefixFold(s, prefix string) bool {
@@ -169,8 +181,7 @@ func newCookieJar(c *CookieConfig) cookieJar {
 		}
 	}
 	// Browsers accept these only when Secure, whatever the scheme looks like from here.
-	jar.mustSecure = hasPrefixFold(jar.plain, hostPrefix) || hasPrefixFold(jar.plain, "__Secure-") ||
-		c.SameSite == "none" || jar.template.Partitioned
+	jar.mustSecure = isNamedSecure(jar.plain) || c.SameSite == "none" || jar.template.Partitioned
 	return jar
 }
 

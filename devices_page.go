@@ -43,6 +43,9 @@ func writeDevicesPage(w http.ResponseWriter, status int, result devicesResult) e
 	if header.Get("Content-Security-Policy") == "" {
 		header.Set("Content-Security-Policy", devicesPolicy)
 	}
+	if header.Get("X-Frame-Options") == "" {
+		header.Set("X-Frame-Options", "DENY") // where the site's own policy says nothing of frames: what it says comes first
+	}
 	w.WriteHeader(status)
 	return devicesPage.Execute(w, result)
 }

@@ -43,6 +43,8 @@ $SITE {
 	}
 	handle_path /account/* {
 		session_devices /sessions
+		header /policy Content-Security-Policy "form-action 'self'"
+		session_devices /policy
 		respond "something else"
 	}
 	handle_errors {
@@ -161,6 +163,10 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		}
 		if vary := a.Header["Vary"]; !slices.Contains(vary, "Cookie") || !slices.Contains(vary, "Accept") {
 			t.Errorf("Vary is %q", vary)
+		}
+		// A site's own policy may say nothing of frames.
+		if a := laptop.get("/account/policy", "Accept", "text/html"); a.Header.Get("X-Frame-Options") != "DENY" || a.Header.Get("Content-Security-Policy") != "form-action 'self'" {
+			t.Errorf("another site can have the page in a frame: %v", a.Header)
 		}
 	})
 	t.Run("other paths go on", func(t *testing.T) {
@@ -360,14 +366,14 @@ INSERT INTO sessions(token,data,expiry,id,version,writes,principal,rights)
 SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many)
 
 	var shown shownDevices
-	within(t, time.Minute, "the sessions to be listed", func() bool { // a page of rows takes a busy machine a while
+	eventually(t, "the sessions to be listed", func() bool { // a page of rows takes a busy machine a while
 		a := v.get("/account/sessions", "Accept", "application/json")
 		return a.StatusCode == http.StatusOK && json.Unmarshal([]byte(a.body), &shown) == nil
 	})
 	if got := shown.ids(); len(got) != 100 || got[0] != id || !shown.Sessions[0].Current || shown.More < 1 || shown.More > 10_000 {
 		t.Errorf("of %d sessions %d are shown and %d are more, want 100, the one at hand first, and no more than are read", many+1, len(got), shown.More)
 	}
-	within(t, time.Minute, "the page to say that there may be more than it counts", func() bool {
+	eventually(t, "the page to say that there may be more than it counts", func() bool {
 		return strings.Contains(v.get("/account/sessions", "Accept", "text/html").body, "not shown: at least ")
 	})
 	table := s.table()

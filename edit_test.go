@@ -72,6 +72,9 @@ $SITE {
 		"increment no number":   {`{"n":"x"}`, "/increment", "||1||"},
 		"increment a text":      {`{"n":"5"}`, "/increment", "||1||"},
 		"decrement":             {`{"n":1}`, "/decrement", "||-2||"},
+		"increment the largest": {`{"n":9223372036854775806}`, "/order", "||9223372036854775807||12"},
+		"decrement the least":   {`{"n":-9223372036854775807}`, "/decrement", "||-9223372036854775808||"},
+		"increment unsigned":    {`{"n":18446744073709551614}`, "/order", "||18446744073709551615||12"},
 		"remove":                {`{"user":"u","a":1,"b":2}`, "/remove", "u||||"},
 		"dots are of the key":   {`{"a":{"b":"in","n":4},"who":{"name":"x"}}`, "/dots", `|{"name":"x"}||{"b":"in","n":4}|`},
 		"clear":                 {`{"user":"u","a":1,"b":2}`, "/clear", "again||||"},
@@ -206,6 +209,14 @@ $SITE {
 		t.Errorf("with remember the cookie is %v", c)
 	}
 	lasts("with remember", 30*24*time.Hour)
+	changesNothing := func(path string) {
+		t.Helper()
+		before, a := s.table().only(), v.get(path)
+		if after := s.table().only(); after != before || len(a.Cookies()) > 0 {
+			t.Errorf("once more %s makes %+v of %+v, and sets %v", path, after, before, a.Cookies())
+		}
+	}
+	changesNothing("/remember")
 	if c := v.get("/renew").cookie(t); c.MaxAge < 29*86400 {
 		t.Errorf("renewed with remember the cookie is %v", c)
 	}
@@ -214,6 +225,7 @@ $SITE {
 		t.Errorf("when forgotten the cookie is %v", c)
 	}
 	lasts("when forgotten", 10*time.Minute)
+	changesNothing("/forget")
 }
 
 // That another request stored something first takes nothing of the time away.
@@ -221,7 +233,9 @@ func TestEdit_rememberHoldsAfterALostRace(t *testing.T) {
 	wait, waiting, goOn := newWait(t)
 	s := start(t, `
 $SITE {
-	session
+	session {
+		idle_timeout 1h
+	}
 	handle /put {
 		session_edit put user {query.user}
 	}

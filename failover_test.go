@@ -291,7 +291,7 @@ func TestFailover_goesToNoNodeOfAnotherCluster(t *testing.T) {
 	d := newDeployment(t, &rqlited.Cluster{Nodes: append(slices.Clone(three.Nodes), lone.Nodes...)})
 	p := d.add()
 	p.start()
-	within(t, time.Minute, "the log to tell of the node", func() bool {
+	eventually(t, "the log to tell of the node", func() bool {
 		log, err := os.ReadFile(p.logFile)
 		if err != nil {
 			t.Fatal(err)
@@ -301,7 +301,7 @@ func TestFailover_goesToNoNodeOfAnotherCluster(t *testing.T) {
 	cookie, id := d.login(t)
 	for _, node := range three.Nodes {
 		node.Kill()
-		within(t, time.Minute, "the next leader", func() bool { return p.get("/show", cookie).status == http.StatusOK })
+		eventually(t, "the next leader", func() bool { return p.get("/show", cookie).status == http.StatusOK })
 		if got, user, _ := shown(p.get("/show", cookie).want(t, http.StatusOK)); got != id || user != "alice" {
 			t.Errorf("the session of %s is now %q of %q", id, got, user)
 		}
@@ -363,7 +363,7 @@ func startWithoutStore(t *testing.T, d *deployment, heal func()) {
 	p.get("/plain", unknownCookie()).want(t, http.StatusOK)
 	heal()
 	begun := time.Now()
-	within(t, time.Minute, "a login", func() bool { return p.post("/login", "").status == http.StatusSeeOther })
+	eventually(t, "a login", func() bool { return p.post("/login", "").status == http.StatusSeeOther })
 	healed := time.Since(begun)
 	cookie, _ := d.login(t)
 	p.get("/show", cookie).want(t, http.StatusOK)

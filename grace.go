@@ -72,11 +72,11 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 		return s.droppedOr(err)
 	}
 	values := inCommon(before, now)
-	merged, _, err := s.replay(deadline, values, data)
+	merged, err := s.replay(deadline, values, data)
 	if err != nil {
 		return err
 	}
-	owner, err := s.h.principalOf(merged)
+	owner, err := s.h.principalOf(merged.values)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 		s.dropped(rqlitestore.ErrSuperseded)
 		return nil
 	}
-	err = s.create(ctx, token, merged, deadline, owner, func() error {
+	err = s.create(ctx, token, merged.values, deadline, owner, func() error {
 		now, err := s.valuesNow(ctx, read.ID)
 		if err == nil {
 			err = lasts(now)

@@ -134,6 +134,12 @@ $SITE {
 			put role admin
 		}
 	}
+	handle /signin {
+		session_edit {
+			put user {query.user}
+			destroy_others
+		}
+	}
 	handle /renew {
 		session_edit renew
 	}
@@ -281,6 +287,13 @@ func TestGrace_destroyOthersEndsTheOneThatWasRenewedBefore(t *testing.T) {
 			h.read(t, newer, "||")
 			h.read(t, got, "alice|admin|")
 			h.read(t, bob, "bob|admin|")
+		})
+		t.Run("by a login", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			first := h.with(old, "/signin?user=bob").cookie(t).Value
+			second := h.with(old, "/signin?user=bob").cookie(t).Value
+			h.read(t, first, "||")
+			h.read(t, second, "bob|admin|")
 		})
 	})
 }

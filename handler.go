@@ -51,6 +51,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	keepBetween(r.Header)
+	frameConnect(r)
 	v := new(visit)
 	v.session = &v.begun
 	h.begin(v.session, r)

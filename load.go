@@ -93,9 +93,10 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 	s.mu.Lock()
 	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
 	s.token, s.key, s.owner = cookie.token, cookie.key, owner
-	s.remembered = remembered
+	s.remembered, s.marked = remembered, remembered
 	s.mu.Unlock()
 	s.scs = loaded
+	s.touch(s.h.manager.Deadline(loaded)) // its request may take longer than the session has
 	s.logID(rec.ID)
 	return nil
 }

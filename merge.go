@@ -8,19 +8,27 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
+// content is what a row has of a session, but for whose it is.
+type content struct {
+	values     []byte // encoded
+	deadline   time.Time
+	remembered bool
+}
+
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
-func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) ([]byte, time.Time, error) {
-	data, err := s.h.keys.open(current, read.Token)
-	if errors.Is(err, errAlias) {
-		return nil, time.Time{}, rqlitestore.ErrSuperseded // whatever the database says
+func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) (content, error) {
+	_, err := s.h.keys.open(current, read.Token)
+	forgotten := errors.Is(err, errAlias) // the token, for it was replaced, or replaced so often
+	if err != nil && !forgotten {
+		return content{}, err
 	}
+	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
-		return nil, time.Time{}, err
+		return content{}, err
 	}
-	until, theirs, err := codec.JSON{}.Decode(data)
-	if err != nil {
-		return nil, until, err
+	if forgotten && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
+		return content{}, rqlitestore.ErrSuperseded // a renewal makes another secret, whatever the database says
 	}
 	s.mu.Lock()
 	owner, rotation := s.owner, s.rotating != ""
@@ -31,7 +39,7 @@ func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal b
 			read.Principal == "" && s.wasNamed(current.Principal, theirs)
 	}
 	if !same {
-		return nil, until, errDropped
+		return content{}, errDropped
 	}
 	switch {
 	case rotation:
@@ -46,31 +54,24 @@ func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal b
 // given one meanwhile that its values named already: by a handler with the option
 // principal, which came with a reload, or stands on another site.
 func (s *Session) wasNamed(principal string, theirs map[string]any) bool {
-	s.mu.Lock()
-	base := s.base
-	s.mu.Unlock()
-	_, before, err := codec.JSON{}.Decode(base)
-	if err != nil {
-		return false
-	}
-	named, fresh := s.h.keys.countNaming(principal, theirs, before)
+	named, fresh := s.h.keys.countNaming(principal, theirs, s.valuesRead(false))
 	return named > 0 && fresh == 0
 }
 
 // replay makes the request's edits on their values in order, then whatever else
 // differs, which is what was done through scs itself.
-func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) ([]byte, time.Time, error) {
+func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) (content, error) {
 	s.mu.Lock()
 	base, edits := s.base, s.edits
 	s.mu.Unlock()
 	var json codec.JSON
 	oldDeadline, before, err := json.Decode(base)
 	if err != nil {
-		return nil, until, err
+		return content{}, err
 	}
 	deadline, after, err := json.Decode(mine)
 	if err != nil {
-		return nil, until, err
+		return content{}, err
 	}
 	for _, e := range edits {
 		e(theirs)
@@ -90,5 +91,5 @@ func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) ([
 		until = deadline
 	}
 	merged, err := json.Encode(until, theirs)
-	return merged, until, err
+	return content{merged, until, theirs[rememberKey] == true}, err
 }

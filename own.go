@@ -37,15 +37,13 @@ func (s *Session) renewSecret(ctx context.Context) {
 	s.mu.Lock()
 	stored, token, rotation := s.rec.ID != "", s.token, s.rotating != ""
 	s.mu.Unlock()
-	if !stored || s.h.manager.Token(ctx) == token {
+	if !stored || rotation || s.h.manager.Token(ctx) == token {
 		return
 	}
 	if s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
 		s.h.manager.Put(ctx, csrfKey, newID())
 	}
-	if !rotation {
-		s.h.manager.Remove(ctx, beforeKey)
-	}
+	s.h.manager.Remove(ctx, beforeKey)
 }
 
 // ownBefore is what the session kept of its own when it was read. Whether it is

@@ -97,15 +97,16 @@ func (s *Session) DestroyOthers() error {
 // request itself stores: when it fails, nothing has happened yet, but that some of
 // very many may have ended, and all of it can be tried again.
 func (s *Session) destroyOthers(ctx context.Context) error {
+	owner := s.h.principal(ctx)
 	s.mu.Lock()
 	id, known, asked := s.rec.ID, s.owner, s.endOthers
-	powerless := s.grace && !s.deleted // an older token, and no login that renews it
+	login := s.deleted || owner != "" && owner != known
+	powerless := s.grace && !login // an older token, and nothing that renews it
 	s.endOthers = false
 	s.mu.Unlock()
 	if !asked || powerless {
 		return nil
 	}
-	owner := s.h.principal(ctx)
 	inherit(&owner, known)
 	if owner == "" {
 		return nil

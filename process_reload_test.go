@@ -113,7 +113,7 @@ func (p *caddyProcess) settled(t *testing.T) usage {
 	t.Helper()
 	least := usage{1 << 30, 1 << 30, 0}
 	last := time.Now()
-	within(t, time.Minute, "goroutines to end", func() bool {
+	eventually(t, "goroutines to end", func() bool {
 		if now := p.usage(t); now.goroutines < least.goroutines || now.files < least.files {
 			least = usage{min(now.goroutines, least.goroutines), min(now.files, least.files), now.connections}
 			last = time.Now()

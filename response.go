@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -235,9 +236,15 @@ func outranksCacheControl(name string) bool {
 	return strings.HasSuffix(name, "-cache-control")
 }
 
+// quoted is what stands in quotes: the value of a directive, be it a list.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
 // isPrivate reports whether the response itself already keeps shared caches out.
 func isPrivate(header http.Header) bool {
-	all := strings.ToLower(strings.Join(header.Values("Cache-Control"), ","))
+	all := strings.ToLower(quoted.ReplaceAllString(strings.Join(header.Values("Cache-Control"), ","), ""))
+	if strings.Contains(all, `"`) {
+		return false // a cache may take what follows for a value
+	}
 	for directive := range strings.SplitSeq(all, ",") {
 		switch strings.TrimSpace(directive) {
 		case "private", "no-store":

@@ -185,6 +185,18 @@ $SITE {
 			in_go $WAIT
 		}
 	}
+	handle /late {
+		in_go $LATE
+	}
+	handle /slow {
+		in_go $READ
+	}
+	handle /slow-put {
+		route {
+			in_go $READ
+			session_edit put role late
+		}
+	}
 	handle /error {
 		route {
 			in_go $READ
@@ -208,6 +220,7 @@ $SITE {
 $SITE2 {
 	session
 	session_edit /visit increment visits
+	session_edit /remember remember on
 	respond "{http.session.data.user} {http.session.data.role}"
 }`
 
@@ -229,7 +242,13 @@ func testRotationMeanwhile(t *testing.T, sites string) {
 		<-goOn
 		return next.ServeHTTP(w, r)
 	})
-	s := start(t, sites, "WAIT", wait, "READ", read)
+	late := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		session := caddysession.FromContext(r.Context())
+		session.Get("user")
+		w.WriteHeader(http.StatusOK)
+		return session.Put("role", "late")
+	})
+	s := start(t, sites, "WAIT", wait, "READ", read, "LATE", late)
 	h := holder{s.visitor().withoutJar(), "$SITE"}
 	rotated := func(token string) (newer string) {
 		eventually(t, "a new token", func() bool {
@@ -247,18 +266,22 @@ func testRotationMeanwhile(t *testing.T, sites string) {
 		return s.whileWaiting(v, path, waiting, goOn, do)
 	}
 
+	left := func() (seconds float64) { // of the older token
+		err := s.table().db.QueryRow("SELECT min(expiry-julianday('now'))*86400 FROM sessions WHERE alias<>''").Scan(&seconds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seconds
+	}
+	onlyOne := func(t *testing.T) (token string) {
+		token = h.with("", "/login").cookie(t).Value
+		s.alter("DELETE FROM sessions WHERE rowid < (SELECT max(rowid) FROM sessions)")
+		return token
+	}
 	for name, path := range map[string]string{"read": "$SITE2/", "stored": "$SITE2/visit", "replaced in turn": "$SITE/"} {
 		t.Run("of a response that got lost, and is "+name, func(t *testing.T) {
-			old := h.with("", "/login").cookie(t).Value
-			s.alter("DELETE FROM sessions WHERE rowid < (SELECT max(rowid) FROM sessions)")
+			old := onlyOne(t)
 			newer := rotated(old)
-			left := func() (seconds float64) { // of the older token
-				err := s.table().db.QueryRow("SELECT min(expiry-julianday('now'))*86400 FROM sessions WHERE alias IS NOT NULL").Scan(&seconds)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return seconds
-			}
 			for range 5 {
 				h.with(old, "/").want(t, http.StatusOK, "alice ")
 			}
@@ -269,6 +292,56 @@ func testRotationMeanwhile(t *testing.T, sites string) {
 			eventually(t, "the older token to end soon", func() bool { return left() < 60 })
 		})
 	}
+	t.Run("of a response that got lost, and whose request changes something late", func(t *testing.T) {
+		old := onlyOne(t)
+		h.with(old, "/late").cookie(t)
+		eventually(t, "what was changed late to be stored", func() bool { return h.with(old, "/").body == "alice late" })
+		if left() < 1800 {
+			t.Errorf("a token whose successor nobody has shown ends in %v seconds", left())
+		}
+	})
+	if !strings.Contains(sites, "keys") { // there it is sealed when a token was replaced
+		t.Run("of a client that keeps no cookie", func(t *testing.T) {
+			old := onlyOne(t)
+			rotated(old)
+			for range 16 { // a visit each minute
+				s.alter(`UPDATE sessions SET superseded=superseded-1.0/1440;
+					UPDATE sessions SET data=CAST(json_set(CAST(data AS TEXT),'$.values.__rotated',json_extract(CAST(data AS TEXT),'$.values.__rotated')-60) AS BLOB) WHERE alias=''`)
+				h.with(old, "/").want(t, http.StatusOK, "alice ")
+			}
+			var n int
+			err := s.table().db.QueryRow("SELECT count(*) FROM sessions WHERE alias<>''").Scan(&n)
+			if err != nil || n < 2 || n > 8 {
+				t.Errorf("a client that shows the same token for a quarter of an hour leaves %d older ones in the store (%v)", n, err)
+			}
+		})
+	}
+	t.Run("of a cookie that is given out anew", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		rotated(old) // the browser may have shown it by now, so that the older one ends
+		c := h.get("$SITE2/remember", "Cookie", "session="+old).cookie(t)
+		if c.Value == old {
+			t.Errorf("an older token takes the place of the newest in the browser: %v", c)
+		}
+		h.with(c.Value, "/").want(t, http.StatusOK, "alice ")
+	})
+	t.Run("of a session that another request marks", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		a := during(old, "/slow", func() { h.get("$SITE2/remember", "Cookie", "session="+old).cookie(t) })
+		if c := a.cookie(t); c.MaxAge < 29*86400 {
+			t.Errorf("the cookie of a session that is to be remembered is %v", c)
+		}
+	})
+	t.Run("many times", func(t *testing.T) {
+		old := h.with("", "/login").cookie(t).Value
+		newest := old
+		during(old, "/slow-put", func() {
+			for range 10 { // more than a sealed session knows of
+				newest = rotated(newest)
+			}
+		})
+		h.with(newest, "/").want(t, http.StatusOK, "alice late")
+	})
 	t.Run("of a renewal", func(t *testing.T) {
 		old := h.with("", "/login").cookie(t).Value
 		var newer string

@@ -158,11 +158,14 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	keys, began := s.h.keys, time.Now()
 	renewed, behind := renewal, s.isMerged()
-	var sealed, values []byte
+	s.mu.Lock()
+	mine := content{data, deadline, s.remembered}
+	s.mu.Unlock()
+	var stored content
+	var sealed []byte
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
-		values = data
-		next.Expiry = s.nextExpiry(current, deadline, renewal)
+		stored = mine
 		if s.h.owner != "" {
 			next.Principal = keys.principalHash(owner)
 		}
@@ -171,15 +174,14 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			behind = true
 		}
 		if behind {
-			merged, until, err := s.merge(read, current, data, renewal)
-			if err != nil {
+			if stored, err = s.merge(read, current, data, renewal); err != nil {
 				return current, err
 			}
-			if err := s.checkSize(merged); err != nil { // each may fit, and all together not
+			if err := s.checkSize(stored.values); err != nil { // each may fit, and all together not
 				return current, err
 			}
-			values, next.Expiry = merged, s.nextExpiry(current, until, renewal)
 		}
+		next.Expiry = s.nextExpiry(current, stored, renewal)
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
 		if renewed {
@@ -189,9 +191,9 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 				}
 			}
 			sealing = keys.first()
-			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), deadline
+			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), stored.deadline
 		}
-		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, values)
+		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, stored.values)
 		next.Data = sealed
 		return next, nil
 	})
@@ -200,18 +202,19 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	}
 	s.noteSaved(saved.ID, owner, renewed)
 	if !bytes.Equal(saved.Data, sealed) {
-		values = nil // another change of this process was stored with it
+		stored.values = nil // another change of this process was stored with it
 	}
-	s.stored(saved, token, data, owner, !bytes.Equal(values, data))
+	s.stored(saved, token, data, owner, !bytes.Equal(stored.values, data))
 	if saved.Version > read.Version {
-		s.h.backend.wrote(saved, values, began)
+		s.h.backend.wrote(saved, stored.values, began)
 	} else {
 		s.h.backend.ended(read.Token) // a backup was restored: what is known counts as newer
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marked = stored.remembered
 	if renewal && !renewed {
-		s.mu.Lock()
 		s.issue, s.unnamed = false, true
-		s.mu.Unlock()
 	}
 	return nil
 }

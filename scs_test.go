@@ -523,7 +523,7 @@ func TestManager_renewsNothingAfterTheHeader(t *testing.T) {
 			_ = caddysession.FromContext(r.Context()).Load()
 			w.WriteHeader(http.StatusOK)
 			session := caddysession.FromContext(r.Context())
-			if session.Renew() == nil || session.DestroyOthers() == nil {
+			if session.Renew() == nil || session.DestroyOthers() == nil || session.Remember(true) == nil {
 				t.Error("what needs the cookie is done without")
 			}
 			if err := session.Manager().RenewToken(r.Context()); err != nil {

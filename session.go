@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,9 +28,9 @@ import (
 //
 // What is changed after the header is stored when the handler returns, however
 // long it streams, and only the log is told if that fails. What needs the cookie
-// is an error then: beginning a session, Renew, DestroyOthers. Once the handlers
-// of the request have returned, every change is an error, and so it is in the error
-// route of a request whose session was refused or could not be stored.
+// is an error then: beginning a session, Renew, Remember, DestroyOthers. Once the
+// handlers of the request have returned, every change is an error, and so it is in
+// the error route of a request whose session was refused or could not be stored.
 //
 // Values are what JSON has (map[string]any, []any, string, int, float64, bool,
 // nil), and time.Time and []byte. Treat what Get returns as read-only; a changed
@@ -83,6 +84,8 @@ type Session struct {
 	allowed    bool               // its client may begin it
 	rotating   string             // the token of a renewal that changes nothing else
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
+	marked     bool               // so is what is stored, which another request may have marked
+	touched    time.Time          // until when a touch has it go on
 	issue      bool               // the cookie is to be written
 	cookie     string             // the Set-Cookie of the response
 	written    string             // the one that is in the response's header
@@ -260,7 +263,8 @@ func clearValues(values map[string]any) {
 }
 
 // Increment adds n to a number; a key that is absent, or no integer, counts as
-// 0. Parallel requests lose no step.
+// 0. Parallel requests lose no step. The largest 64-bit number, and the smallest,
+// stay what they are.
 func (s *Session) Increment(key string, n int) error {
 	if strings.HasPrefix(key, reserved) {
 		return errReservedKey
@@ -278,13 +282,25 @@ func plus(value any, n int) any {
 	sum := reflect.New(number.Type()).Elem()
 	if number.CanUint() {
 		total := number.Uint() + uint64(n)
-		if n < 0 && number.Uint() < uint64(-n) || number.OverflowUint(total) {
+		switch {
+		case n > 0 && total < number.Uint():
+			total = math.MaxUint64
+		case n < 0 && number.Uint() < uint64(-n):
 			return integer(int64(number.Uint()) + int64(n))
+		}
+		if number.OverflowUint(total) {
+			return integer(int64(total))
 		}
 		sum.SetUint(total)
 		return sum.Interface()
 	}
 	total := number.Int() + int64(n)
+	switch {
+	case n > 0 && total < number.Int():
+		total = math.MaxInt64
+	case n < 0 && total > number.Int():
+		total = math.MinInt64
+	}
 	if number.OverflowInt(total) {
 		return integer(total)
 	}
@@ -311,7 +327,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (s.rec.ID == "" || s.ended) {
+	if s.closed && (s.rec.ID == "" || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
@@ -460,8 +476,13 @@ func (s *Session) Destroy() error {
 }
 
 // Remember gives the session the longer lifetime of remember_lifetime and a
-// cookie that outlives the browser, or takes both back.
+// cookie that outlives the browser, or takes both back. One that is as asked for
+// ends when it would have: Renew begins another lifetime.
 func (s *Session) Remember(on bool) error {
+	if err := s.Load(); err != nil {
+		return err
+	}
+	already := s.h.manager.GetBool(s.scs, rememberKey)
 	err := s.change(func(values map[string]any) {
 		if on {
 			values[rememberKey] = true
@@ -469,7 +490,7 @@ func (s *Session) Remember(on bool) error {
 			delete(values, rememberKey)
 		}
 	}, rememberKey)
-	if err != nil {
+	if err != nil || on == already {
 		return err
 	}
 	lifetime := s.h.lifetime

@@ -10,10 +10,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
 )
 
 // attack is what a client sends to pass something off as the session.
@@ -128,6 +131,8 @@ $SITE {
 		"h2c":              "",
 		"H2C":              "",
 		"h2":               "",
+		"h2c-16":           "", // drafts, which some servers know still
+		"H2-14":            "",
 		"HTTP/2.0":         "",
 		"TLS/1.2, h2c":     "",
 		"websocket":        "websocket",
@@ -157,6 +162,57 @@ $SITE {
 				}
 				conn.Close()
 			}
+		}
+	}
+}
+
+// What follows a CONNECT would be further requests to an application that opens no
+// tunnel, and these have what header the client likes.
+func TestUpstream_noClientGetsPastCaddyByConnect(t *testing.T) {
+	bodies := make(chan string, 10)
+	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodConnect {
+			body, _ := io.ReadAll(r.Body)
+			bodies <- string(body)
+		}
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	})
+	s := start(t, `
+$TLS {
+	session {
+		upstream {
+			send user
+		}
+	}
+	reverse_proxy $APP
+}`, "APP", app.address())
+	const hidden = "GET /admin HTTP/1.1\r\nHost: app\r\nSession-Data: " + forged + "\r\n\r\n"
+	s.visitor().handshake("$TLS/")
+	site, err := url.Parse(s.url("$TLS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over3 := &http3.Transport{TLSClientConfig: onlyHere()}
+	t.Cleanup(func() { over3.Close() })
+	for name, transport := range map[string]http.RoundTripper{"HTTP2": overHTTP2(t), "HTTP3": over3} {
+		t.Run(name, func(t *testing.T) {
+			r := &http.Request{Method: http.MethodConnect, URL: site, Host: site.Host, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(strings.NewReader(hidden))}
+			res, err := transport.RoundTrip(r.WithContext(t.Context()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if res.StatusCode != http.StatusMethodNotAllowed {
+				t.Errorf("it is answered by %s", res.Status)
+			}
+			if body := <-bodies; body != hidden {
+				t.Errorf("the body of the CONNECT is %q, want %q", body, hidden)
+			}
+		})
+	}
+	for _, r := range app.requests() {
+		if r.Method == http.MethodGet {
+			t.Errorf("the application was asked for %s with %q", r.URL, r.Header["Session-Data"])
 		}
 	}
 }

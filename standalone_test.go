@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // startAlone runs Caddy as it is shipped, in a process of its own with an
@@ -43,7 +42,7 @@ func startAlone(t testing.TB, environment []string, config string, names ...stri
 			t.Logf("Caddy's log:\n%s", s.readLog())
 		}
 	})
-	within(t, time.Minute, "Caddy to answer", func() bool {
+	eventually(t, "Caddy to answer", func() bool {
 		log, _ := os.ReadFile(s.log) // it is not there at first
 		return bytes.Contains(log, []byte("serving initial configuration"))
 	})

@@ -74,8 +74,7 @@ func (s *Session) trackingDue(ctx context.Context) bool {
 		return false
 	}
 	last, now := s.h.lastUse(ctx), s.thisUse()
-	age := now.at.Sub(last.at).Abs() // it is yet to come where the clock was set back
-	return age >= trackInterval || age >= trackAtMost && (last.address != now.address || last.agent != now.agent)
+	return s.h.isOld(last.at, trackInterval) || s.h.isOld(last.at, trackAtMost) && (last.address != now.address || last.agent != now.agent)
 }
 
 // trackUse notes the use of a session that was only read, off the request's path.

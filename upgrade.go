@@ -38,8 +38,18 @@ func keepBetween(header http.Header) {
 }
 
 // carriesRequests reports whether a protocol that a client asks for is for further
-// requests: HTTP/2 (RFC 7540 section 3.2), or HTTP within TLS (RFC 2817).
+// requests: HTTP/2 (RFC 7540 section 3.2) or a draft of it (h2c-16), or HTTP within
+// TLS (RFC 2817).
 func carriesRequests(protocol string) bool {
 	protocol = strings.ToLower(protocol)
-	return protocol == "h2c" || protocol == "h2" || strings.HasPrefix(protocol, "http/") || strings.HasPrefix(protocol, "tls/")
+	return strings.HasPrefix(protocol, "h2") || strings.HasPrefix(protocol, "http/") || strings.HasPrefix(protocol, "tls/")
+}
+
+// frameConnect has what follows a CONNECT sent on as its body, in chunks. By itself
+// Go's client writes it as it comes, and an application that opens no tunnel takes
+// that for further requests, which have come past Caddy, with any header.
+func frameConnect(r *http.Request) {
+	if r.Method == http.MethodConnect && r.ContentLength < 0 && !isWebsocketConnect(r) {
+		r.TransferEncoding = []string{"chunked"}
+	}
 }

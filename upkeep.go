@@ -94,6 +94,9 @@ func (s *Session) touch(deadline time.Time) {
 		return
 	}
 	rec, expiry := s.row(), s.expiry(deadline)
+	s.mu.Lock()
+	s.touched = expiry
+	s.mu.Unlock()
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -111,10 +114,11 @@ func (s *Session) touchDue(deadline time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least
+	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
 }
 
-// retireAliases ends older tokens, now that the newest has been presented.
+// retireAliases ends older tokens, now that the newest has been presented: that the
+// request itself was given it, or found it in the row, says nothing of the client.
 func (s *Session) retireAliases() {
 	if !s.hasAliases() {
 		return
@@ -128,7 +132,7 @@ func (s *Session) retireAliases() {
 func (s *Session) hasAliases() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.grace && !s.rec.Alias && s.rec.Aliased
+	return s.rec.Aliased && !s.grace && s.rec.Token == tokenHash(s.presented.key, s.presented.token)
 }
 
 // expiry is when the session ends if it is not used again.
@@ -143,11 +147,12 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 
 // nextExpiry is expiry for a row that is stored again. As with touch, what another
 // handler's idle_timeout has set is left as it is, unless a new lifetime begins.
-func (s *Session) nextExpiry(current rqlitestore.Record, deadline time.Time, renewal bool) time.Time {
-	expiry := s.expiry(deadline)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	begins := renewal && s.rotating == "" || s.remembered
+func (s *Session) nextExpiry(current rqlitestore.Record, next content, renewal bool) time.Time {
+	if next.remembered {
+		return next.deadline
+	}
+	expiry := s.h.expiry(next.deadline)
+	begins := renewal && !s.isRotation()
 	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
 		return current.Expiry
 	}
@@ -186,22 +191,25 @@ func (s *Session) endLater(rec rqlitestore.Record) {
 
 // rotationDue reports whether the token is old enough for a new one, or was
 // issued under another key than the first. An older token that is still in use
-// after the grace says that the response with the newer one got lost; it is
-// given one at a time, for there are clients that keep no cookie.
+// after the grace says that the response with the newer one got lost. It is given
+// one at a time, and each after twice as long: there are clients that keep no
+// cookie, and what they were given stays in the store. To give an older one out
+// again would take the newest from the browser.
 func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	s.mu.Lock()
 	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
-	needed := s.unnamed && s.issue
+	needed := s.issue && (s.unnamed || rec.Alias)
 	s.mu.Unlock()
 	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
 		return false
 	}
 	rotated := time.Unix(int64(s.h.manager.GetInt(ctx, rotatedKey)), 0)
-	if rec.Alias {
-		return time.Since(rec.AliasSince) > rqlitestore.Grace && time.Since(rotated) > rqlitestore.Grace
-	}
 	if needed {
 		return true
+	}
+	if rec.Alias {
+		age := time.Since(rec.AliasSince)
+		return age > rqlitestore.Grace && time.Since(rotated) > max(rqlitestore.Grace, age/2)
 	}
 	// What is plain is sealed at once, what another key sealed when it is stored anyway.
 	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
@@ -213,7 +221,15 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	if rotated.Unix() == 0 {
 		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
 	}
-	return time.Since(rotated).Abs() >= s.h.renew // it is yet to come where the clock was set back
+	return s.h.isOld(rotated, s.h.renew)
+}
+
+// isOld reports whether what was noted at a time is to be noted anew. What another
+// Caddy noted whose clock is ahead is not: the two would do that in turns, at every
+// request. Further ahead than a session lasts it is from before this clock was set back.
+func (h *Handler) isOld(noted time.Time, after time.Duration) bool {
+	age := time.Since(noted)
+	return age >= after || age <= -h.lifetime
 }
 
 // startRotation lets scs make a new token and keeps all else as it was.

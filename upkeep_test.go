@@ -2,9 +2,8 @@ package caddysession_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"regexp"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -176,21 +175,49 @@ $SITE {
 	v.get("/put?text="+strings.Repeat("y", size), "User-Agent", agent).want(t, http.StatusOK, "")
 }
 
-// What was noted before the clock was set back lies in the future. It must not take
-// as long until a session gets a new token, and until its use is noted.
-func TestUpkeep_afterTheClockWasSetBack(t *testing.T) {
-	times := regexp.MustCompile(`("__created":|"__used":)\d+`)
-	for option, isDone := range map[string]func(s *server, a *answer) bool{
-		"renew_interval 1h": func(_ *server, a *answer) bool { return a.Header.Get("Set-Cookie") != "" },
-		"track on":          func(s *server, _ *answer) bool { return strings.Contains(s.table().only().data, "another browser") },
+// What another Caddy noted whose clock is ahead lies in the future, and so does what
+// was noted before the clock was set back, by days. Of these two it must not take as
+// long until a session gets a new token, and until its use is noted; of the first both
+// Caddys would do it in turns, at every request.
+func TestUpkeep_ofWhatLiesInTheFuture(t *testing.T) {
+	for option, isDone := range map[string]func(a *answer, data string) bool{
+		"renew_interval 1h": func(a *answer, _ string) bool { return a.Header.Get("Set-Cookie") != "" },
+		"track on":          func(_ *answer, data string) bool { return strings.Contains(data, "another browser") },
 	} {
 		t.Run(option, func(t *testing.T) {
-			s := start(t, "$SITE {\nsession {\n"+option+"\n}\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}")
-			v := s.visitor()
-			v.get("/put")
-			later := fmt.Sprint("${1}", time.Now().Add(2*time.Hour).Unix())
-			s.alter("UPDATE sessions SET data=CAST(? AS BLOB)", times.ReplaceAllString(s.table().only().data, later))
-			eventually(t, "upkeep", func() bool { return isDone(s, v.get("/", "User-Agent", "another browser")) })
+			s := start(t, "$SITE {\nsession {\n"+option+"\n}\nsession_edit /put put user {query.user}\nrespond {http.session.created}\n}")
+			table := s.table()
+			noted := func(user string, in time.Duration) string {
+				at := time.Now().Add(in)
+				s.alter(`UPDATE sessions SET data=CAST(json_replace(CAST(data AS TEXT),'$.values.__created',?1,'$.values.__used',?1) AS BLOB) WHERE instr(CAST(data AS TEXT),?2)`, at.Unix(), user)
+				return at.UTC().Format(time.RFC3339)
+			}
+			visit := func(v *visitor, user string) (body string, done bool) {
+				a := v.get("/", "User-Agent", "another browser")
+				var data string
+				if err := table.db.QueryRow("SELECT CAST(data AS TEXT) FROM sessions WHERE instr(CAST(data AS TEXT),?)", user).Scan(&data); err != nil {
+					t.Fatal(err)
+				}
+				return a.body, isDone(a, data)
+			}
+			far, near := s.visitor(), s.visitor()
+			far.get("/put?user=isFarAhead")
+			near.get("/put?user=isAhead")
+			noted("isFarAhead", 25*time.Hour)
+			ahead := noted("isAhead", 2*time.Hour)
+			eventually(t, "upkeep after the clock was set back", func() bool {
+				_, done := visit(far, "isFarAhead")
+				return done
+			})
+			for seen := 0; seen < 20; { // a use is noted in the background
+				body, done := visit(near, "isAhead")
+				if done {
+					t.Fatal("what is noted with a clock that is ahead is done again")
+				}
+				if body == ahead {
+					seen++
+				}
+			}
 		})
 	}
 }
@@ -215,6 +242,31 @@ func TestUpkeep_settingAValueToWhatItWasIsUse(t *testing.T) {
 			t.Errorf("%s: a value that is as it was is stored, as version %d", path, now.version)
 		}
 	}
+}
+
+// A session is in use from when a request asks for it: it must not end before one that
+// takes long is answered.
+func TestUpkeep_aRequestIsUseBeforeItIsAnswered(t *testing.T) {
+	store := newStandIn(t)
+	wait, waiting, goOn := newWait(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE
+		idle_timeout 1h
+	}
+	session_edit /login put user alice
+	in_go /slow $WAIT
+	respond "{http.session.data.user}"
+}`, "STORE", store.URL, "WAIT", wait)
+	v := s.visitor()
+	v.get("/login").cookie(t)
+	store.executes("UPDATE sessions SET expiry=expiry-0.5/24") // as after half an hour
+	s.whileWaiting(v, "/slow", waiting, goOn, func() {
+		eventually(t, "the session to end an hour from now", func() bool {
+			return openTable(t, store.file).only().expiry > julian(time.Now().Add(55*time.Minute))
+		})
+	})
 }
 
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
@@ -305,29 +357,32 @@ $SITE {
 		}
 		in_go $CHANGE
 	}
+	session_csrf /form
+	respond /token {http.session.csrf_token}
 	respond "{http.session.data.user} {http.session.data.late}"
 }`
 	withSecrets(t)
 	for name, c := range map[string]struct {
 		change   func(*caddysession.Session, *http.Request) error
 		new, old string // what is read with the new token, and with the one before
+		form     bool   // whether one from before is taken
 	}{
-		"Put": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("late", "yes") }, "alice yes", "alice yes"},
+		"Put": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("late", "yes") }, "alice yes", "alice yes", true},
 		"Put of scs": {func(s *caddysession.Session, r *http.Request) error {
 			s.Manager().Put(r.Context(), "late", "yes")
 			return nil
-		}, "alice yes", "alice yes"},
+		}, "alice yes", "alice yes", true},
 		"a renewal": {func(s *caddysession.Session, _ *http.Request) error {
 			return errors.Join(s.Renew(), s.Put("late", "yes"))
-		}, "alice yes", "alice "},
+		}, "alice yes", "alice ", false},
 		"a renewal of scs": {func(s *caddysession.Session, r *http.Request) error {
 			s.Manager().Put(r.Context(), "late", "yes")
 			return s.Manager().RenewToken(r.Context())
-		}, "alice yes", "alice "},
+		}, "alice yes", "alice ", false},
 		"a logout of scs": {func(s *caddysession.Session, r *http.Request) error {
 			return s.Manager().Destroy(r.Context())
-		}, " ", " "},
-		"a login": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("user", "bob") }, "bob ", " "},
+		}, " ", " ", true},
+		"a login": {func(s *caddysession.Session, _ *http.Request) error { return s.Put("user", "bob") }, "bob ", " ", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStandIn(t)
@@ -341,12 +396,16 @@ $SITE {
 			}))
 			v := s.visitor()
 			old := v.get("/login").cookie(t)
+			form := url.Values{"csrf_token": {v.get("/token").body}}
 			s.names["OPTION"] = "keys {env.SESSION_TEST_FIRST} {\n plain_until " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + "\n}"
 			s.reload(site)
 			store.failsWrites()
 			v.get("/error").want(t, http.StatusOK, "")
 			s.logged("a session could not be given a new token")
 			v.get("/").want(t, http.StatusOK, c.new)
+			if body := v.submit("/form", form).body; (body == c.new) != c.form { // the error page is empty
+				t.Errorf("a form from before is answered %q, which is to be taken: %v", body, c.form)
+			}
 			v.withoutJar().get("/", "Cookie", "session="+old.Value).want(t, http.StatusOK, c.old)
 		})
 	}

@@ -80,8 +80,12 @@ func (c *UpstreamConfig) check() error {
 	return nil
 }
 
-// takenNames are headers that mean something to the proxy itself.
-var takenNames = []string{"connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade"}
+// takenNames are headers that mean something to the proxy itself: it drops them, or
+// writes them anew.
+var takenNames = []string{
+	"alt-svc", "connection", "content-length", "cookie", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+	"te", "trailer", "transfer-encoding", "upgrade", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+}
 
 // upstream is what shares the session with one application.
 type upstream struct {

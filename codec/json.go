@@ -28,7 +28,9 @@
 //
 // Decoding is strict, because a row may have been damaged or tampered with:
 // duplicate keys, trailing bytes, invalid UTF-8, unknown fields and unknown
-// types are errors, and depth and size are bounded.
+// types are errors, and depth and size are bounded. So are sessions that another
+// codec has written, as scs's own: scs answers their visitors with an error. Where
+// there are any, change the name of the cookie or of the table with the codec.
 package codec
 
 import (

@@ -195,13 +195,13 @@ func TestJSON_jsonNumberIsTheNumberItIs(t *testing.T) {
 	}
 }
 
+// Set before anything else runs: the managers of scs read the clock for ever.
+func init() { time.Local = time.FixedZone("here", 3600) }
+
 // TestJSON_timeDoesNotBecomeLocal: an offset that is by chance that of this
 // machine is no reason to follow its changes to summer time.
 func TestJSON_timeDoesNotBecomeLocal(t *testing.T) {
-	here := time.Local
-	defer func() { time.Local = here }()
-	time.Local = time.FixedZone("here", 3600)
-
+	t.Parallel()
 	b := mustEncode(t, map[string]any{"v": deadline.In(time.FixedZone("there", 3600))})
 	if got := mustDecode(t, b)["v"].(time.Time); got.Location() == time.Local || !got.Equal(deadline) {
 		t.Errorf("came back as %v in %v", got, got.Location())

@@ -92,27 +92,25 @@ func (l *lane[A]) do(ctx context.Context, c call[A]) (A, error) {
 		// A read may be broken off, and this write cannot be given up.
 		return l.doHere(ctx, c)
 	}
-	p := &c
-	l.enqueue(p)
-	return l.wait(ctx, p)
+	l.enqueue(&c)
+	return l.wait(ctx, &c)
 }
 
 // doHere is do for a call whose request may end with ctx. If it is alone, it is
 // sent by this goroutine: to hand it over costs a tenth of what rqlite takes to
 // answer.
 func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
-	p := &c
 	if !l.board() {
-		l.enqueue(p)
-		return l.wait(ctx, p)
+		l.enqueue(&c)
+		return l.wait(ctx, &c)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	p.err = l.send(ctx, []*call[A]{p})
+	err := l.send(ctx, []*call[A]{&c})
 	if l.land() {
 		go l.run()
 	}
-	return p.answer, p.err
+	return c.answer, err
 }
 
 // board begins a flight with this call alone, if one may begin and nobody waits.
@@ -188,7 +186,7 @@ func (l *lane[A]) enqueue(calls ...*call[A]) {
 func (l *lane[A]) wait(ctx context.Context, c *call[A]) (A, error) {
 	var late <-chan struct{}
 	if _, has := ctx.Deadline(); !has {
-		late = l.late.from(time.Now())
+		late = l.late.begin()
 	}
 	select {
 	case <-c.done:

@@ -39,10 +39,10 @@ type cleanup struct {
 func (s *RqliteStore) StartCleanup(interval time.Duration) {
 	s.cleanup.mu.Lock()
 	defer s.cleanup.mu.Unlock()
-	if s.cleanup.stop != nil && s.cleanup.every == interval {
-		return // to begin anew each time would put it off for ever
-	}
 	if s.cleanup.stop != nil {
+		if s.cleanup.every == interval {
+			return // to begin anew each time would put it off for ever
+		}
 		s.cleanup.stop()
 		s.cleanup.stop = nil
 	}

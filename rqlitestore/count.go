@@ -25,13 +25,16 @@ func (s *RqliteStore) Count(ctx context.Context) (int64, error) {
 // be read as "".
 func (s *RqliteStore) CountByPrefix(ctx context.Context, n int) (map[string]int64, error) {
 	counts := make(map[string]int64)
-	for from, more := int64(math.MinInt64), true; more; {
-		var err error
-		if from, more, err = s.countSome(ctx, from, max(n, 0), counts); err != nil {
+	for from := int64(math.MinInt64); ; {
+		last, more, err := s.countSome(ctx, from, max(n, 0), counts)
+		if err != nil {
 			return nil, fmt.Errorf("count sessions: %w", err)
 		}
+		if !more {
+			return counts, nil
+		}
+		from = last
 	}
-	return counts, nil
 }
 
 // countSQL makes the statement of a count. It looks at the rows behind the rowid

@@ -17,9 +17,10 @@ type sharedTimer struct {
 	fired chan struct{}
 }
 
-// from returns a channel that is closed when the time is up for a call that
+// begin returns a channel that is closed when the time is up for a call that
 // begins now, or up to a twentieth of it later.
-func (d *deadline) from(now time.Time) <-chan struct{} {
+func (d *deadline) begin() <-chan struct{} {
+	now := time.Now()
 	if t := d.newest.Load(); t != nil && now.Before(t.until) {
 		return t.fired
 	}

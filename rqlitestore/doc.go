@@ -51,8 +51,9 @@
 // A call ends with its context, which errors.Is finds in its error:
 // [context.Canceled], [context.DeadlineExceeded] or the cause that it was given. One
 // without a deadline ends after 3 s where it reads and after 5 s where it writes;
-// calls that work in portions have as long for each. The requests of Find, Load,
-// Current and of all writes end then whatever the deadline. A commit, create or
+// calls that work in portions have as long for each. Calls that travel together,
+// those of Find, Load, Current, Commit, Create, Update, Touch, Delete and Destroy,
+// do so in requests that end then whatever their deadlines. A commit, create or
 // delete that was given up may be done all the same. While another program writes
 // to the file of the embedded node, a call may end up to 2 s late.
 //

@@ -28,12 +28,9 @@ func (s *RqliteStore) Export(ctx context.Context, after string, yield func(rows 
 	if after != "" {
 		from = behind(after)
 	}
-	for more := true; more; {
-		var (
-			rows []Row
-			err  error
-		)
-		if rows, more, err = s.pageOfRows(ctx, from); err != nil {
+	for {
+		rows, more, err := s.pageOfRows(ctx, from)
+		if err != nil {
 			return fmt.Errorf("export sessions: %w", err)
 		}
 		if len(rows) == 0 {
@@ -42,9 +39,11 @@ func (s *RqliteStore) Export(ctx context.Context, after string, yield func(rows 
 		if err := yield(rows); err != nil {
 			return err
 		}
+		if !more {
+			return nil
+		}
 		from = behind(rows[len(rows)-1].Token)
 	}
-	return nil
 }
 
 func (s *RqliteStore) pageOfRows(ctx context.Context, from string) (rows []Row, more bool, err error) {

@@ -44,15 +44,15 @@ type reworded struct {
 func (r reworded) Error() string { return r.text }
 func (r reworded) Unwrap() error { return r.error }
 
-// ended is the error of a call that failed when its context ended: cause says
-// that it did, and why, which is what it says, what the call was waiting for.
+// ended is the error of a call whose context ended. It reads as why, which says
+// what the call was waiting for; errors.Is finds cause, that of the context, too.
 type ended struct{ cause, why error }
 
 func (e ended) Error() string   { return e.why.Error() }
 func (e ended) Unwrap() []error { return []error{e.cause, e.why} }
 
-// inTime says of the error of a request whether it was its context that ended it:
-// gorqlite passes on the text only.
+// inTime marks the error of a request whose context has ended: gorqlite passes on
+// the text only.
 func inTime(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || isDefinite(err) {
 		return err
@@ -88,8 +88,4 @@ type unprepared struct{ error }
 
 func (u unprepared) Unwrap() error { return u.error }
 
-// isUnprepared reports whether nothing was sent.
-func isUnprepared(err error) bool {
-	var u unprepared
-	return errors.As(err, &u)
-}
+func isUnprepared(err error) bool { return errors.As(err, new(unprepared)) }

@@ -165,6 +165,46 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 	}
 }
 
+// So it is where it waits between two tries at that moment.
+func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	e := embeddedEnv(t)
+	s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if down.Load() {
+				return nil, errLost
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+	down.Store(true)
+	for name, call := range map[string]func(context.Context) error{
+		"update":    func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"import": func(ctx context.Context) error {
+			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, giveUpFor := context.WithCancelCause(t.Context())
+			time.AfterFunc(20*time.Millisecond, func() { giveUpFor(errWhy) })
+			if err := call(ctx); !errors.Is(err, errWhy) {
+				t.Errorf("given up for a reason: %v", err)
+			}
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errWhy)
+			defer cancel()
+			if err := call(ctx); !errors.Is(err, errWhy) {
+				t.Errorf("too little time, for a reason: %v", err)
+			}
+		})
+	}
+}
+
 func TestCreate_wasNotSentWithoutATable(t *testing.T) {
 	t.Parallel()
 	conn, err := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{}).Connection()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
 // Import stores rows of an Export. It may be repeated as a whole or in part, in
@@ -48,23 +46,22 @@ func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err 
 
 // importSome stores the rows of one request. It tries again until ctx ends: a
 // row that is there already stays as it is.
-func (s *RqliteStore) importSome(ctx context.Context, param, bare string, n int) (int64, error) {
+func (s *RqliteStore) importSome(ctx context.Context, param, bare string, n int) (stored int64, err error) {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
 	now := julian(s.now())
-	for try := 0; ; try++ {
-		stored, err := s.execute(idempotent.With(ctx), work{kindImport, n},
+	err = retry(ctx, isDefinite, func() error {
+		rows, err := s.executeRepeatable(ctx, work{kindImport, n},
 			statement{Query: s.sql.imported[0], Arguments: []any{param, now}},
 			statement{Query: s.sql.imported[1], Arguments: []any{bare}},
 			statement{Query: s.sql.imported[2], Arguments: []any{bare}},
 		)
 		if err == nil {
-			return stored[0], nil
+			stored = rows[0]
 		}
-		if isDefinite(err) || !pause(ctx, try) {
-			return 0, err
-		}
-	}
+		return err
+	})
+	return stored, err
 }
 
 // importParams makes the JSON of the first rows, as many as a request may have,

@@ -32,7 +32,7 @@ type ListOptions struct {
 }
 
 // List returns one page of the sessions that have not expired, each by its
-// current row: of principals those that were stored or renewed last come first,
+// current row: of principals those that were created or renewed last come first,
 // one principal after the other; all there are come in the order of their tokens.
 // A page may be shorter than the limit, because its size is limited as well. next
 // is what to go on with in [ListOptions.After], and "" at the end.

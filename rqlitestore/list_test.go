@@ -82,6 +82,7 @@ var listCases = []storeCase{
 		renewed := of["alice"][7]
 		mustUpdate(t, s, mustLoad(t, s, renewed), func(r *rqlitestore.Record) { r.Token = "renewed" })
 		of["alice"] = slices.Insert(slices.Delete(of["alice"], 7, 8), 0, "renewed")
+		mustUpdate(t, s, mustLoad(t, s, of["bob"][3]), func(r *rqlitestore.Record) { r.Data = []byte("saved") }) // which moves nothing
 		for _, principals := range [][]string{{"alice"}, {"nobody", "x'41'"}, {"x'41'", "alice", "x'41'"}, {"bob", "nobody", "alice", "nobody"}} {
 			var want []string
 			for i, principal := range principals {

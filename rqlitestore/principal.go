@@ -46,15 +46,14 @@ func (s *RqliteStore) destroySome(ctx context.Context, principals []string, exce
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
 	st := statement{Query: s.sql.destroyPrincipal, Arguments: []any{jsonOfHex(principals), hexText(exceptID), destroyedAtOnce}}
-	for try := 0; ; try++ {
+	err = retry(ctx, isRefused, func() error {
 		rows, err := s.executeRepeatable(ctx, work{kindDestroyPrincipal, 0}, st)
 		if err == nil {
-			return rows[0], nil
+			removed = rows[0]
 		}
-		if isRefused(err) || !pause(ctx, try) {
-			return 0, err
-		}
-	}
+		return err
+	})
+	return removed, err
 }
 
 // DestroyBeyond removes what these principals together have beyond max sessions:

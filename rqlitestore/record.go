@@ -119,7 +119,9 @@ func (s *RqliteStore) Touch(ctx context.Context, id string, expiry time.Time) er
 func (s *RqliteStore) Presented(ctx context.Context, id, token string) error {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := s.endOlderTokens(ctx, id, token); err != nil {
+	args := []any{hexText(id), hexText(token), julian(s.now().Add(Grace))}
+	_, err := s.executeRepeatable(ctx, work{kindPresented, 1}, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
+	if err != nil {
 		return fmt.Errorf("end older tokens of session: %w", err)
 	}
 	return nil
@@ -135,13 +137,8 @@ func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
 		calls[i] = call[struct{}]{key: id, row: quotedHex(id)}
 	}
-	for try := 0; ; try++ {
-		err := s.destroys.doAll(ctx, calls)
-		if err == nil {
-			return nil
-		}
-		if isRefused(err) || !pause(ctx, try) {
-			return fmt.Errorf("destroy session: %w", err)
-		}
+	if err := retry(ctx, isRefused, func() error { return s.destroys.doAll(ctx, calls) }); err != nil {
+		return fmt.Errorf("destroy session: %w", err)
 	}
+	return nil
 }

@@ -46,7 +46,7 @@ func appendPadded(b []byte, n int64, width int) []byte {
 	return append(b, digits...)
 }
 
-// nullableHex is appendQuotedHex, with null for the empty string.
+// appendNullableHex is appendQuotedHex, with null for the empty string.
 func appendNullableHex(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, "null"...)
@@ -100,19 +100,16 @@ func wholeSQL(column string) string {
 type packedRow struct {
 	Record
 	aliasOf string // the token that an older token leads to
-	text    bool   // data is a text, as the historical store wrote it
+	text    bool   // data is a text, as scs's own rqlitestore wrote it
 	data    string // in hex
 }
 
 // parseRow reads what recordSQL wrote, and leaves the data as it is.
 func parseRow(packed string) (row packedRow, err error) {
-	var f [10]string
-	rest := packed
-	for i := range f {
-		var more bool
-		if f[i], rest, more = strings.Cut(rest, ","); more != (i < len(f)-1) {
-			return packedRow{}, errReply
-		}
+	const fields = 10
+	f := strings.SplitN(packed, ",", fields+1)
+	if len(f) != fields {
+		return packedRow{}, errReply
 	}
 	var p fieldParser
 	row.Token = p.hex(f[0])
@@ -140,9 +137,9 @@ func parseRow(packed string) (row packedRow, err error) {
 const mostVersions = 1 << 53
 
 // parseRecord reads what recordSQL wrote. aliasOf is the token that an older
-// token leads to. readable is false when the data of a row of the historical
-// store is not the hex that it should be, and where no save can have left the
-// row as it is.
+// token leads to. readable is false when the data of a row of scs's own
+// rqlitestore is not the hex that it should be, and where no save can have left
+// the row as it is.
 func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err error) {
 	row, err := parseRow(packed)
 	if err != nil {
@@ -153,7 +150,7 @@ func parseRecord(packed string) (rec Record, aliasOf string, readable bool, err 
 	return row.Record, row.aliasOf, readable, err
 }
 
-// parseData reads the data of a row. The historical store wrote it as text, in
+// parseData reads the data of a row. scs's own rqlitestore wrote it as text, in
 // hex once more; readable is false when it is not.
 func parseData(text bool, packed string) (data []byte, readable bool, err error) {
 	if data, err = hex.DecodeString(packed); err != nil {
@@ -197,11 +194,9 @@ func (p *fieldParser) time(s string) time.Time {
 }
 
 func touchRow(id string, expiry time.Time) []byte {
-	b := make([]byte, 0, 2*len(id)+32)
-	b = append(b, '[')
+	b := append(make([]byte, 0, 2*len(id)+32), '[')
 	b = appendQuotedHex(b, id)
-	b = append(b, ',')
-	b = appendJulian(b, expiry)
+	b = appendJulian(append(b, ','), expiry)
 	return append(b, ']')
 }
 
@@ -212,28 +207,17 @@ func touchRow(id string, expiry time.Time) []byte {
 //	10 when the old token ends as an alias, or null
 func fullRow(old, rec Record, writeID string) []byte {
 	b := make([]byte, 0, 2*(len(old.Token)+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))+len(writeID)+128)
-	b = append(b, '[')
-	b = appendQuotedHex(b, old.Token)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, old.Version, 10)
-	b = append(b, ',')
-	b = appendQuotedHex(b, rec.Token)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, rec.Version, 10)
-	b = append(b, ',')
-	b = appendJulian(b, rec.Expiry)
-	b = append(b, ',')
-	b = appendQuotedHex(b, rec.ID)
-	b = append(b, ',')
-	b = appendNullableHex(b, rec.Principal)
-	b = append(b, ',')
-	b = strconv.AppendInt(b, rec.Rights, 10)
-	b = append(b, `,"`...)
-	b = append(b, writeID...)
-	b = append(b, `",`...)
-	b = appendQuotedHex(b, rec.Data)
-	b = append(b, ',')
-	if rec.Alias {
+	b = appendQuotedHex(append(b, '['), old.Token)
+	b = strconv.AppendInt(append(b, ','), old.Version, 10)
+	b = appendQuotedHex(append(b, ','), rec.Token)
+	b = strconv.AppendInt(append(b, ','), rec.Version, 10)
+	b = appendJulian(append(b, ','), rec.Expiry)
+	b = appendQuotedHex(append(b, ','), rec.ID)
+	b = appendNullableHex(append(b, ','), rec.Principal)
+	b = strconv.AppendInt(append(b, ','), rec.Rights, 10)
+	b = append(append(append(b, `,"`...), writeID...), '"')
+	b = appendQuotedHex(append(b, ','), rec.Data)
+	if b = append(b, ','); rec.Alias {
 		b = appendJulian(b, rec.AliasUntil)
 	} else {
 		b = append(b, "null"...)

@@ -64,9 +64,9 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 func (s *RqliteStore) sendSaves(sql writing) func(context.Context, []*call[outcome]) error {
 	return func(ctx context.Context, calls []*call[outcome]) error {
 		ctx = idempotent.With(ctx)
-		st := statement{Query: sql.one}
+		var st statement
 		if now := julian(s.now()); len(calls) == 1 {
-			st.Arguments = splitSaveRow(calls[0].row, now)
+			st = statement{Query: sql.one, Arguments: splitSaveRow(calls[0].row, now)}
 		} else {
 			starts, rows := joinBlob(calls)
 			st = statement{Query: sql.many, Arguments: []any{starts, rows, now}}
@@ -146,15 +146,11 @@ type resolved struct {
 
 // resolve reads the current rows of the calls' sessions through the Raft log.
 func (s *RqliteStore) resolve(ctx context.Context, calls []*call[outcome]) (map[string]resolved, error) {
-	var ids strings.Builder
-	sep := byte('[')
-	for _, c := range calls {
-		ids.WriteByte(sep)
-		ids.Write(quotedHex(c.id))
-		sep = ','
+	ids := make([]string, len(calls))
+	for i, c := range calls {
+		ids[i] = c.id
 	}
-	ids.WriteByte(']')
-	cells, err := s.returning(idempotent.With(ctx), work{kindResolve, len(calls)}, statement{Query: s.sql.resolve, Arguments: []any{ids.String(), julian(s.now())}})
+	cells, err := s.returning(idempotent.With(ctx), work{kindResolve, len(calls)}, statement{Query: s.sql.resolve, Arguments: []any{jsonOfHex(ids), julian(s.now())}})
 	if err != nil {
 		return nil, err
 	}

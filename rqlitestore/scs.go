@@ -2,6 +2,7 @@ package rqlitestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -60,7 +61,32 @@ func (s *RqliteStore) DeleteCtx(ctx context.Context, token string) error {
 	return nil
 }
 
-// All returns the data of every session that has not expired, by token.
+// All returns the data of every session that has not expired, by token. Data that
+// cannot be read is an error; [RqliteStore.List] goes on past it.
 func (s *RqliteStore) All() (map[string][]byte, error) {
 	return s.AllCtx(context.Background())
 }
+
+// AllCtx is All with a context. It reads page by page, so it is no snapshot:
+// sessions that come or go meanwhile may be in it or not.
+func (s *RqliteStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	for from := ""; ; {
+		recs, more, err := s.page(ctx, from, pageRows)
+		if err != nil {
+			return nil, fmt.Errorf("list sessions: %w", err)
+		}
+		for _, rec := range recs {
+			if rec.Data == nil {
+				return nil, fmt.Errorf("list sessions: %w", errUnreadable)
+			}
+			all[rec.Token] = rec.Data
+			from = behind(rec.Token)
+		}
+		if !more {
+			return all, nil
+		}
+	}
+}
+
+var errUnreadable = errors.New("a row holds data that cannot be read")

@@ -131,7 +131,7 @@ var scsCases = []storeCase{
 	{"All_hasEveryLiveSession", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
-		all, err := s.All()
+		all, err := s.AllCtx(unhurried(t))
 		if err != nil || len(all) != 0 {
 			t.Fatalf("empty table: %d sessions, %v", len(all), err)
 		}
@@ -147,7 +147,7 @@ var scsCases = []storeCase{
 		odd := string([]byte{0xff, 0x00, '\''})
 		want[odd] = "odd"
 		must(t, s.Commit(odd, []byte("odd"), c.In(time.Hour)))
-		all, err = s.All()
+		all, err = s.AllCtx(unhurried(t))
 		must(t, err)
 		if len(all) != len(want) {
 			t.Fatalf("%d sessions, want %d", len(all), len(want))

@@ -7,8 +7,8 @@ import (
 )
 
 // statements is the SQL of one table. Values are parameters, without exception;
-// ?1 is JSON with a row for each caller, so that a statement is the same for two
-// rows and for hundreds. No SQL function gives the time: on the nodes of a
+// ?1 is JSON with a row for each caller, or with where it begins (see blob.go), so
+// that a statement is the same for two rows and for hundreds. No SQL function gives the time: on the nodes of a
 // cluster it would not be the same.
 //
 // Statements that write choose their rows by key or in a fixed order, so that

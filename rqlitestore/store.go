@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -14,7 +15,7 @@ const (
 	defaultCleanupInterval = 5 * time.Minute
 
 	// readTimeout and writeTimeout bound a call whose context has no deadline,
-	// and each request on its way.
+	// and each request in which calls travel together.
 	readTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
 
@@ -101,9 +102,7 @@ func NewWithCleanupInterval(conn *gorqlite.Connection, interval time.Duration) *
 // a table name that is not valid is reported by every call and by
 // [RqliteStore.Prepare].
 func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
-	if o.Table == "" {
-		o.Table = defaultTable
-	}
+	o.Table = cmp.Or(o.Table, defaultTable)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -115,6 +114,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		observe:       o.Observe,
 		sql:           statementsOf(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
+		chains:        chains{waiting: make(map[string][]*change)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
 	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)
@@ -129,7 +129,6 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.commits = newLane(s.sendCommits, writeTimeout, oneRowPerKey).asBlob()
 	s.deletes = newLane(s.sendDeletes, writeTimeout, oneRowPerKey)
 	s.lanes = []gauge{s.finds, s.loads, s.currents, s.creates, s.saves, s.saveAlls, s.renewals, s.touches, s.destroys, s.commits, s.deletes}
-	s.chains.byID = make(map[string]*chain)
 	s.StartCleanup(o.CleanupInterval)
 	return s
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -65,26 +65,17 @@ func (s *RqliteStore) Update(ctx context.Context, rec Record, apply func(cur Rec
 	return c.result, nil
 }
 
-func withoutData(rec Record) Record {
-	rec.Data = nil
-	return rec
-}
-
 // plain is rec without what only a look-up tells.
 func plain(rec Record) Record {
 	rec.Alias, rec.AliasSince, rec.AliasUntil = false, time.Time{}, time.Time{}
 	return rec
 }
 
-// chains holds the updates that are under way, by session.
+// chains holds the updates that wait, by the id of their session, which has an
+// entry as long as runChain runs for it.
 type chains struct {
-	mu   sync.Mutex
-	byID map[string]*chain
-}
-
-// chain is the updates of one session that wait.
-type chain struct {
-	waiting []*change
+	mu      sync.Mutex
+	waiting map[string][]*change
 }
 
 // change is one call of Update.
@@ -127,10 +118,13 @@ func (c *change) leave(err error) {
 }
 
 // note keeps what went wrong with a try, for a caller who leaves during the next.
-func (c *change) note(why error) {
+// The tries before say more than one that was cut short.
+func (c *change) note(ctx context.Context, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.why = why
+	if c.why == nil || ctx.Err() == nil {
+		c.why = why
+	}
 }
 
 // applyTo runs apply on cur. It returns false if the change is out: its caller
@@ -143,12 +137,8 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 	}
 	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			// The caller's panic is for its own goroutine.
-			c.panicked = p
-			c.finishLocked(Record{}, errors.New("apply panicked"))
-			next, ok = Record{}, false
-		} else if !returned {
+		if !returned {
+			c.panicked = recover() // a panic is for the caller's own goroutine
 			c.finishLocked(Record{}, errExited)
 		}
 	}()
@@ -186,17 +176,15 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 func (s *RqliteStore) enchain(c *change) {
 	s.chains.mu.Lock()
 	defer s.chains.mu.Unlock()
-	ch := s.chains.byID[c.rec.ID]
-	if ch == nil {
-		ch = &chain{}
-		s.chains.byID[c.rec.ID] = ch
-		go s.runChain(c.rec.ID, ch)
+	waiting, runs := s.chains.waiting[c.rec.ID]
+	s.chains.waiting[c.rec.ID] = append(waiting, c)
+	if !runs {
+		go s.runChain(c.rec.ID)
 	}
-	ch.waiting = append(ch.waiting, c)
 }
 
 // runChain stores the changes of one session until none waits.
-func (s *RqliteStore) runChain(id string, ch *chain) {
+func (s *RqliteStore) runChain(id string) {
 	var (
 		cur   Record
 		queue []*change
@@ -205,17 +193,17 @@ func (s *RqliteStore) runChain(id string, ch *chain) {
 	defer func() {
 		if !ended { // an apply took this goroutine with it: the others go on in another
 			s.chains.mu.Lock()
-			ch.waiting = append(queue, ch.waiting...)
+			s.chains.waiting[id] = append(queue, s.chains.waiting[id]...)
 			s.chains.mu.Unlock()
-			go s.runChain(id, ch)
+			go s.runChain(id)
 		}
 	}()
 	for {
 		s.chains.mu.Lock()
-		queue = append(queue, ch.waiting...)
-		ch.waiting = nil
+		queue = append(queue, s.chains.waiting[id]...)
+		s.chains.waiting[id] = nil
 		if len(queue) == 0 {
-			delete(s.chains.byID, id)
+			delete(s.chains.waiting, id)
 			s.chains.mu.Unlock()
 			ended = true
 			return
@@ -233,36 +221,36 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 			cur = c.rec
 		}
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), latest(queue))
+	last := slices.MaxFunc(queue, func(a, b *change) int { return a.deadline.Compare(b.deadline) })
+	ctx, cancel := context.WithDeadline(context.Background(), last.deadline)
 	defer cancel()
 	for try := 0; ; try++ {
 		next, applied, rest := applyAll(cur, queue)
 		if len(applied) == 0 {
 			return cur, rest
 		}
-		out := s.store(ctx, cur, next, func(why error) { noteAll(applied, why) })
+		out := s.store(ctx, cur, next, applied)
 		switch out.state {
 		case stateDone:
 			finishAll(applied, plain(next), nil)
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
-			noteAll(applied, errCutShort)
+			noteAll(ctx, applied, ErrConflict)
 			if pause(ctx, try) {
+				noteAll(ctx, applied, errCutShort)
 				continue // the same changes, on what is there now
 			}
-			failAll(applied, ErrConflict)
 		case stateGone:
 			failAll(applied, ErrGone)
 		case stateTooMany:
 			failAll(applied, errTooMany)
 		default:
-			if try > 0 && ctx.Err() != nil {
-				leaveAll(applied, context.Cause(ctx)) // the tries before say more than one that was cut short
+			if ctx.Err() == nil {
+				failAll(applied, out.err)
 			}
-			failAll(applied, out.err)
 		}
-		return Record{}, rest
+		return Record{}, rest // whose time is up leaves by itself
 	}
 }
 
@@ -298,15 +286,17 @@ func applyAll(cur Record, queue []*change) (next Record, applied, rest []*change
 	return next, applied, nil
 }
 
-// store sends one write until it is known what became of it or ctx ends. failed
-// is told of each try before that after which it is not known.
-func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(why error)) outcome {
+// store sends one write of changes until it is known what became of it or ctx
+// ends.
+func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*change) outcome {
 	id := s.newWriteID()
 	c := call[outcome]{key: cur.ID, id: cur.ID, version: cur.Version, writeID: id}
 	var l *lane[outcome]
 	switch {
 	case next.Token != cur.Token:
-		l, c.row, c.bare = s.renewals, fullRow(cur, next, id), fullRow(cur, withoutData(next), id)
+		l, c.row = s.renewals, fullRow(cur, next, id)
+		next.Data = nil
+		c.bare = fullRow(cur, next, id)
 	case next.Expiry.Equal(cur.Expiry) && next.Principal == cur.Principal:
 		l, c.row = s.saves, saveRow(cur, next, id)
 	default:
@@ -325,11 +315,9 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, failed func(w
 		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
-		if ctx.Err() == nil {
-			failed(out.err)
-		}
+		noteAll(ctx, changes, out.err)
 		if !pause(ctx, try) {
-			return outcome{state: stateUnknown, err: ended{context.Cause(ctx), out.err}}
+			return outcome{state: stateUnknown}
 		}
 		c.again = true
 	}
@@ -341,34 +329,10 @@ func finishAll(changes []*change, stored Record, err error) {
 	}
 }
 
-func noteAll(changes []*change, why error) {
+func noteAll(ctx context.Context, changes []*change, why error) {
 	for _, c := range changes {
-		c.note(why)
-	}
-}
-
-func leaveAll(changes []*change, err error) {
-	for _, c := range changes {
-		c.leave(err)
+		c.note(ctx, why)
 	}
 }
 
 func failAll(changes []*change, err error) { finishAll(changes, Record{}, err) }
-
-// latest returns when the last of the callers gives up.
-func latest(queue []*change) time.Time {
-	var t time.Time
-	for _, c := range queue {
-		if c.deadline.After(t) {
-			t = c.deadline
-		}
-	}
-	return t
-}
-
-// pause waits before another try, longer with each, at random so that those who
-// collided do not do so again. It returns false when ctx ends first.
-func pause(ctx context.Context, try int) bool {
-	d := min(time.Millisecond<<min(try, 10), 100*time.Millisecond)
-	return sleep(ctx, time.Duration(rand.Int64N(int64(d))))
-}

@@ -204,6 +204,37 @@ var updateCases = []storeCase{
 			}
 		}
 	}},
+	{"Update_thatLosesEveryRaceUntilItsDeadlineSaysThatItsTimeIsUp", func(t *testing.T, e *env) {
+		var all sync.WaitGroup
+		for i := range 8 { // of which some lose the last race before their time is up, and some after it
+			all.Go(func() {
+				other := e.store(t)
+				rec := mustCreate(t, other, rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i)})
+				var returned atomic.Bool
+				s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(r *http.Request) (*http.Response, error) {
+						if strings.HasPrefix(r.URL.Path, "/db/execute") && !returned.Load() {
+							if _, err := other.Update(unhurried(t), rec, increment); err != nil {
+								t.Error(err)
+							}
+						}
+						return next.RoundTrip(r)
+					})
+				})
+				ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errWhy)
+				defer cancel()
+				_, err := s.Update(ctx, rec, increment)
+				returned.Store(true)
+				if !errors.Is(err, errWhy) {
+					t.Errorf("got %v", err)
+				}
+				if _, err := s.Update(unhurried(t), rec, increment); err != nil { // it comes after what was under way
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}},
 	{"Update_thatGetsNoAnswerAfterAConflictSaysSo", func(t *testing.T, e *env) {
 		other := e.store(t)
 		rec := mustCreate(t, other, rqlitestore.Record{Token: "token", ID: "id"})

@@ -20,9 +20,9 @@ func (s *RqliteStore) sendDestroys(ctx context.Context, calls []*call[struct{}])
 }
 
 func (s *RqliteStore) sendCommits(ctx context.Context, calls []*call[struct{}]) error {
-	st := statement{Query: s.sql.commit.one}
+	var st statement
 	if len(calls) == 1 {
-		st.Arguments = splitCommitRow(calls[0].row)
+		st = statement{Query: s.sql.commit.one, Arguments: splitCommitRow(calls[0].row)}
 	} else {
 		starts, rows := joinBlob(calls)
 		st = statement{Query: s.sql.commit.many, Arguments: []any{starts, rows}}
@@ -41,11 +41,5 @@ func (s *RqliteStore) sendDeletes(ctx context.Context, calls []*call[struct{}]) 
 	}
 	note := statement{Query: s.sql.note, Arguments: []any{rows, julian(s.now().Add(minNote))}}
 	_, err := s.executeRepeatable(ctx, work{kindDelete, len(calls)}, note, remove)
-	return err
-}
-
-func (s *RqliteStore) endOlderTokens(ctx context.Context, id, token string) error {
-	args := []any{hexText(id), hexText(token), julian(s.now().Add(Grace))}
-	_, err := s.executeRepeatable(ctx, work{kindPresented, 1}, statement{Query: s.sql.endOlder, Arguments: args}, statement{Query: s.sql.endAlias, Arguments: args[:2]})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/buffers"
@@ -163,5 +164,5 @@ func readReply(buffer *bytes.Buffer, res *http.Response, most int64) error {
 
 // isData reports whether the response is the result of a statement.
 func isData(res *http.Response) bool {
-	return res.StatusCode == http.StatusOK && res.Request != nil && len(res.Request.URL.Path) > 4 && res.Request.URL.Path[:4] == "/db/"
+	return res.StatusCode == http.StatusOK && strings.HasPrefix(res.Request.URL.Path, "/db/")
 }

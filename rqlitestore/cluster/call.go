@@ -5,17 +5,17 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 )
 
 // call is one request on its way through the cluster: the attempts at nodes
 // that it takes until one of them answers.
 type call struct {
-	t          *Transport
-	q          *question
-	repeatable bool
-	anyNode    bool // a read at level none: every node answers it alike
-	begun      time.Time
+	t       *Transport
+	q       *question
+	anyNode bool // a read at level none: every node answers it alike
+	begun   time.Time
 
 	outcomes chan outcome
 	inFlight []flight
@@ -90,7 +90,7 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 		n, m := c.next(v)
 		switch {
 		case len(c.inFlight) == 0 && (n == nil || c.failed > 0 && c.t.inVain(v)) && c.hopeless(v):
-			return nil, c.failure(nil)
+			return nil, c.failure(errNoNode)
 		case n != nil:
 			c.launch(ctx, n, m)
 			hedgeAt = time.Now().Add(c.t.hedgeDelay())
@@ -130,7 +130,7 @@ func (c *call) bounded(ctx context.Context) (context.Context, context.CancelFunc
 func (c *call) next(v *view) (*node, mode) {
 	if len(c.inFlight) > 0 {
 		// What may be repeated follows a leader that turned up meanwhile.
-		if c.repeatable && !c.anyNode && c.usable(v.leader) && len(c.inFlight) < mostInFlight && !c.pausing() {
+		if !c.q.delicate && !c.anyNode && c.usable(v.leader) && len(c.inFlight) < mostInFlight && !c.pausing() {
 			return v.leader, direct
 		}
 		return nil, 0
@@ -157,12 +157,7 @@ func (c *call) usable(n *node) bool {
 }
 
 func (c *call) flying(n *node) bool {
-	for _, f := range c.inFlight {
-		if f.n == n {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.inFlight, func(f flight) bool { return f.n == n })
 }
 
 // another returns a node that this call may be sent to, one in the wanted role
@@ -210,7 +205,7 @@ func (c *call) hedge(ctx context.Context) {
 	for _, f := range c.inFlight {
 		c.t.check(f.n)
 	}
-	if !c.repeatable || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
+	if c.q.delicate || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
 		return
 	}
 	n, m := c.another(roleFollower), forward
@@ -230,12 +225,7 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	if o.verdict != answered && ctx.Err() != nil {
 		return nil, c.leave(ctx), true // it failed because of that
 	}
-	for i, f := range c.inFlight {
-		if f == o.flight {
-			c.inFlight = append(c.inFlight[:i], c.inFlight[i+1:]...)
-			break
-		}
-	}
+	c.inFlight = slices.DeleteFunc(c.inFlight, func(f flight) bool { return f == o.flight })
 	c.t.learn(o)
 	if o.verdict == answered {
 		return o.response, nil, true
@@ -248,7 +238,7 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	if o.verdict == garbled {
 		c.useless[o.n] = true
 	}
-	if o.verdict.unknown() && !c.repeatable {
+	if o.verdict.unknown() && c.q.delicate {
 		return nil, c.failure(errOutcomeUnknown), true
 	}
 	c.failed++
@@ -274,7 +264,7 @@ func (c *call) leave(ctx context.Context) error {
 // superseded reports whether waiting for an attempt has become pointless: a
 // write that must not be repeated hangs at a node, and another one leads now.
 func (c *call) superseded(v *view) bool {
-	return !c.repeatable && len(c.inFlight) > 0 && c.inFlight[0].mode == direct &&
+	return c.q.delicate && len(c.inFlight) > 0 && c.inFlight[0].mode == direct &&
 		v.leader != nil && v.leader != c.inFlight[0].n
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -54,20 +55,14 @@ type Config struct {
 
 // withDefaults fills in what was left out and refuses what cannot work.
 func (c Config) withDefaults() (Config, error) {
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.Level = cmp.Or(c.Level, DefaultLevel)
+	c.MaxReply = cmp.Or(c.MaxReply, DefaultMaxReply)
 	if c.Timeout < 0 {
 		return c, errors.New("cluster: the timeout is negative")
 	}
-	if c.Level == "" {
-		c.Level = DefaultLevel
-	}
 	if _, err := gorqlite.ParseConsistencyLevel(c.Level); err != nil {
 		return c, fmt.Errorf("cluster: consistency level %q: want none, weak, linearizable or strong", c.Level)
-	}
-	if c.MaxReply == 0 {
-		c.MaxReply = DefaultMaxReply
 	}
 	if c.MaxReply < 0 {
 		return c, errors.New("cluster: the limit for replies is negative")

@@ -31,22 +31,19 @@ func (c *call) hopeless(v *view) bool {
 	return !c.pausing() && !time.Now().Before(c.givingUpAt(v))
 }
 
-var errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
+var (
+	errNoNode         = errors.New("no node can answer")
+	errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
+)
 
 // failure is the error that names each node and why it did not answer.
 func (c *call) failure(cause error) error {
-	var text strings.Builder
 	v := c.t.view.Load()
+	reasons := make([]string, len(c.t.nodes))
 	for i, n := range c.t.nodes {
-		if i > 0 {
-			text.WriteString("; ")
-		}
-		text.WriteString(n.name + ": " + c.reason(v, n))
+		reasons[i] = n.name + ": " + c.reason(v, n)
 	}
-	if cause == nil {
-		return fmt.Errorf("cluster: no node can answer (%s)", text.String())
-	}
-	return fmt.Errorf("cluster: %w (%s)", cause, text.String())
+	return fmt.Errorf("cluster: %w (%s)", cause, strings.Join(reasons, "; "))
 }
 
 func (c *call) reason(v *view, n *node) string {

@@ -22,10 +22,7 @@ func (l *latency) add(took time.Duration) {
 	}
 	diff := sample - mean
 	l.mean.Store(mean + diff/8)
-	if diff < 0 {
-		diff = -diff
-	}
-	l.deviation.Store(l.deviation.Load() + (diff-l.deviation.Load())/4)
+	l.deviation.Store(l.deviation.Load() + (max(diff, -diff)-l.deviation.Load())/4)
 }
 
 // unusual is how long an answer takes that is worth asking somebody else for.

@@ -115,9 +115,10 @@ func (n *node) fail(err error) {
 
 // open opens the breaker, or keeps it open for another, longer while. It
 // reports whether the breaker was closed before.
-func (n *node) open(err error, now time.Time) (changed bool) {
+func (n *node) open(err error) (changed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	now := time.Now()
 	changed = n.state == Closed
 	if changed {
 		n.since = now // a trial that fails does not begin another outage
@@ -125,9 +126,8 @@ func (n *node) open(err error, now time.Time) (changed bool) {
 	n.state = Open
 	n.closed.Store(false)
 	n.lastError = err
-	pause := min(firstTrial<<min(n.failures, 8), lastTrial)
+	n.nextTrial = now.Add(min(firstTrial<<min(n.failures, 8), lastTrial))
 	n.failures++
-	n.nextTrial = now.Add(pause)
 	return changed
 }
 
@@ -139,13 +139,13 @@ const (
 )
 
 // shut closes the breaker and reports whether it was open.
-func (n *node) shut(now time.Time) (changed bool) {
+func (n *node) shut() (changed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.state == Closed {
 		return false
 	}
-	n.state, n.since, n.failures = Closed, now, 0
+	n.state, n.since, n.failures = Closed, time.Now(), 0
 	n.closed.Store(true)
 	return true
 }

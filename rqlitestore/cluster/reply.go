@@ -24,7 +24,7 @@ const (
 	garbled                 // this is not how rqlite answers: outcome unknown
 )
 
-// applied reports whether the request may have been applied.
+// unknown reports whether the request may have been applied.
 func (v verdict) unknown() bool { return v == cut || v == lost || v == garbled }
 
 // mode is how a node is asked.
@@ -52,7 +52,7 @@ func judgeReply(q *question, m mode, res *http.Response, body []byte, whole bool
 	r := reply{response: res}
 	switch {
 	case res.StatusCode == http.StatusOK:
-		if strings.HasPrefix(q.request.URL.Path, "/db/") {
+		if isData(res) {
 			r.verdict, r.reason = judgeBody(m, body, whole, bytes.Equal(bytes.TrimSpace(q.body), []byte("[]")))
 		}
 	case res.StatusCode == http.StatusMovedPermanently && m == direct:
@@ -182,13 +182,11 @@ func excerpt(res *http.Response, body []byte) string {
 	if !strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") || len(body) == 0 {
 		return ""
 	}
-	if res.Request != nil {
-		_, password, _ := res.Request.BasicAuth()
-		_, encoded, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
-		for _, secret := range []string{password, encoded} {
-			if secret != "" && bytes.Contains(body, []byte(secret)) {
-				return ""
-			}
+	_, password, _ := res.Request.BasicAuth()
+	_, encoded, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
+	for _, secret := range []string{password, encoded} {
+		if secret != "" && bytes.Contains(body, []byte(secret)) {
+			return ""
 		}
 	}
 	return fmt.Sprintf(": %q", bytes.TrimSpace(body[:min(len(body), most)]))

@@ -25,9 +25,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.hedges.earn()
 	c := &call{
 		t: t, q: q, begun: now,
-		repeatable: !q.delicate,
-		anyNode:    read && (req.URL.Path != "/db/query" || strings.Contains(req.URL.RawQuery, "level=none")),
-		outcomes:   make(chan outcome, mostInFlight),
+		anyNode:  read && (req.URL.Path != "/db/query" || strings.Contains(req.URL.RawQuery, "level=none")),
+		outcomes: make(chan outcome, mostInFlight),
 	}
 	res, err := c.begin(req.Context())
 	if res != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ type Transport struct {
 
 	latency latency
 	hedges  allowance
-	turn    atomic.Uint32
+	turn    atomic.Uint32 // the node, by its index, that is the first choice where any will do
 
 	lastUse  atomic.Int64 // when a request last came, as sinceEpoch tells it
 	answered atomic.Int64 // when the cluster last answered one
@@ -57,16 +58,14 @@ func New(c Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.TLS != nil && !slices.ContainsFunc(urls, func(u *url.URL) bool { return u.Scheme == "https" }) {
+		return nil, errors.New("cluster: there are TLS settings, but no address begins with https://")
+	}
 	t := &Transport{cfg: c, look: make(chan struct{}, 1)}
 	t.leaderQuestion, t.aliveQuestion, t.strongQuestion = c.newProbe("linearizable"), c.newProbe("none"), c.newProbe("strong")
 	t.ctx, t.stop = context.WithCancel(context.Background())
-	secure := false
 	for _, u := range urls {
 		t.nodes = append(t.nodes, newNode(u, c.TLS))
-		secure = secure || u.Scheme == "https"
-	}
-	if c.TLS != nil && !secure {
-		return nil, errors.New("cluster: there are TLS settings, but no address begins with https://")
 	}
 	now := time.Now()
 	v := &view{since: now, outage: now, changed: make(chan struct{})}

@@ -18,11 +18,12 @@ func (t *Transport) replaceView(change func(v *view) bool) bool {
 	t.viewMu.Lock()
 	defer t.viewMu.Unlock()
 	old := t.view.Load()
-	next := &view{leader: old.leader, elsewhere: old.elsewhere, since: old.since, outage: old.outage, changed: make(chan struct{})}
-	if !change(next) {
+	next := *old
+	next.changed = make(chan struct{})
+	if !change(&next) {
 		return false
 	}
-	t.view.Store(next)
+	t.view.Store(&next)
 	close(old.changed)
 	return true
 }
@@ -131,7 +132,7 @@ func (t *Transport) nodeDown(n *node, err error) { t.shutOut(n, err, BreakerOpen
 
 // shutOut is nodeDown for a reason that is told as kind.
 func (t *Transport) shutOut(n *node, err error, kind EventKind) {
-	if !n.open(err, time.Now()) {
+	if !n.open(err) {
 		return
 	}
 	n.http.CloseIdleConnections()
@@ -143,7 +144,7 @@ func (t *Transport) shutOut(n *node, err error, kind EventKind) {
 
 // nodeUp closes the breaker of n.
 func (t *Transport) nodeUp(n *node) {
-	if n.shut(time.Now()) {
+	if n.shut() {
 		t.observe(BreakerClosed, n, nil)
 		t.wake()
 	}

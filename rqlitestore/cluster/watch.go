@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,12 +60,7 @@ func (t *Transport) learn(o outcome) {
 
 // prefer makes n the first choice where any node will do.
 func (t *Transport) prefer(n *node) {
-	for i := range t.nodes {
-		if t.nodes[i] == n {
-			t.turn.Store(uint32(i))
-			return
-		}
-	}
+	t.turn.Store(uint32(slices.Index(t.nodes, n)))
 }
 
 // unreachable is called when no connection to the node came about. One that
@@ -157,27 +153,27 @@ func (t *Transport) watch() {
 	defer timer.Stop()
 	for {
 		t.lookAround()
-		timer.Reset(t.interval(time.Now()))
+		timer.Reset(t.interval())
 		select {
 		case <-timer.C:
 		case <-t.look:
 		case <-t.ctx.Done():
 			return
 		}
-		if t.endWatch(time.Now()) {
+		if t.endWatch() {
 			return
 		}
 	}
 }
 
 // endWatch ends the watch if there is no reason for it.
-func (t *Transport) endWatch(now time.Time) bool {
+func (t *Transport) endWatch() bool {
 	t.watchMu.Lock()
 	defer t.watchMu.Unlock()
 	if t.started {
 		return false
 	}
-	idle := sinceEpoch(now)-t.lastUse.Load() > int64(idleTime)
+	idle := sinceEpoch(time.Now())-t.lastUse.Load() > int64(idleTime)
 	if !idle && (t.view.Load().leader == nil || t.anyOpen()) {
 		return false
 	}
@@ -185,9 +181,9 @@ func (t *Transport) endWatch(now time.Time) bool {
 	return true
 }
 
-func (t *Transport) interval(now time.Time) time.Duration {
+func (t *Transport) interval() time.Duration {
 	v := t.view.Load()
-	switch searching := now.Sub(v.since); {
+	switch searching := time.Since(v.since); {
 	case v.leader == nil && !v.elsewhere && searching < longSearch:
 		return searchInterval
 	case v.elsewhere && searching < 2*time.Second:
@@ -199,12 +195,7 @@ func (t *Transport) interval(now time.Time) time.Duration {
 }
 
 func (t *Transport) anyOpen() bool {
-	for _, n := range t.nodes {
-		if !n.closed.Load() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.nodes, func(n *node) bool { return !n.closed.Load() })
 }
 
 // lookAround asks every node that it is time to ask, all at once.

@@ -16,6 +16,13 @@ type reply struct {
 	body   []byte
 }
 
+func (a reply) contentType() string {
+	if a.text {
+		return "text/plain; charset=utf-8"
+	}
+	return "application/json; charset=utf-8"
+}
+
 func plainText(status int, text string) reply {
 	return reply{status: status, text: true, body: []byte(text)}
 }

@@ -46,6 +46,13 @@ func TestRoundTrip_boundsBodies(t *testing.T) {
 		if status, answer := post(t, n, "/db/query", body, c.length); status != c.want {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
+		body = io.MultiReader(strings.NewReader(request), io.LimitReader(spaces{}, c.size-int64(len(request))))
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/db/query", body)
+		req.ContentLength = c.length
+		rec := httptest.NewRecorder()
+		if n.ServeHTTP(rec, req); rec.Code != c.want {
+			t.Errorf("%s, over HTTP: %d %s", name, rec.Code, rec.Body)
+		}
 	}
 }
 

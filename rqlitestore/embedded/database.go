@@ -184,32 +184,44 @@ func (db *database) takeReader(ctx context.Context) (*sqlite.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	db.mu.Lock()
-	if n := len(db.idle); n > 0 {
-		conn := db.idle[n-1]
-		db.idle = db.idle[:n-1]
-		db.mu.Unlock()
+	if conn := db.takeIdle(); conn != nil {
 		return conn, nil
 	}
-	db.mu.Unlock()
-
-	if db.isReplaced() { // this would read another file than the writer writes
-		<-db.reading
-		return nil, errReplaced
-	}
-	conn, err := sqlite.Open(db.file, true, busyTimeout)
-	if err == nil {
-		if err = conn.Exec("PRAGMA query_only=1"); err != nil {
-			conn.Close()
-		}
-	}
+	conn, err := db.openReader()
 	if err != nil {
 		<-db.reading
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (db *database) takeIdle() *sqlite.Conn {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	n := len(db.idle)
+	if n == 0 {
+		return nil
+	}
+	conn := db.idle[n-1]
+	db.idle = db.idle[:n-1]
+	return conn
+}
+
+func (db *database) openReader() (*sqlite.Conn, error) {
+	if db.isReplaced() {
+		return nil, errReplaced // it would read another file than the writer writes
+	}
+	conn, err := sqlite.Open(db.file, true, busyTimeout)
+	if err != nil {
+		return nil, openError(db.file, err)
+	}
+	if err := conn.Exec("PRAGMA query_only=1"); err != nil {
+		conn.Close()
 		return nil, openError(db.file, err)
 	}
 	db.mu.Lock()
+	defer db.mu.Unlock()
 	db.all[conn] = true
-	db.mu.Unlock()
 	return conn, nil
 }
 

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"net/http"
 	"strings"
 )
@@ -16,34 +17,27 @@ func (e endpoint) allows(method string) bool {
 }
 
 var endpoints = map[string]endpoint{
-	"/db/execute": {post: true, answer: func(n *Node, req *http.Request, p params, body []byte) (reply, error) {
-		list, err := parseRequest(body)
-		if err != nil {
-			return badRequest(err), nil
-		}
-		return n.execute(req.Context(), p, list)
-	}},
-	"/db/query": {get: true, post: true, answer: func(n *Node, req *http.Request, p params, body []byte) (reply, error) {
+	"/db/execute": {post: true, answer: withStatements((*Node).execute)},
+	"/db/query":   {get: true, post: true, answer: withStatements((*Node).query)},
+	"/db/request": {post: true, answer: withStatements((*Node).request)},
+	"/status":     {get: true, answer: (*Node).status},
+	"/nodes":      {get: true, answer: (*Node).nodes},
+	"/leader":     {get: true, answer: (*Node).leader},
+	"/readyz":     {get: true, answer: (*Node).ready},
+}
+
+// withStatements has the statements of a request answered: those in its body, or the one in the URL of a GET.
+func withStatements(answer func(*Node, context.Context, params, []statement) (reply, error)) func(*Node, *http.Request, params, []byte) (reply, error) {
+	return func(n *Node, req *http.Request, p params, body []byte) (reply, error) {
 		if req.Method == http.MethodGet {
-			return n.query(req.Context(), p, []statement{{sql: p.query}})
+			return answer(n, req.Context(), p, []statement{{sql: p.query}})
 		}
 		list, err := parseRequest(body)
 		if err != nil {
 			return badRequest(err), nil
 		}
-		return n.query(req.Context(), p, list)
-	}},
-	"/db/request": {post: true, answer: func(n *Node, req *http.Request, p params, body []byte) (reply, error) {
-		list, err := parseRequest(body)
-		if err != nil {
-			return badRequest(err), nil
-		}
-		return n.request(req.Context(), p, list)
-	}},
-	"/status": {get: true, answer: (*Node).status},
-	"/nodes":  {get: true, answer: (*Node).nodes},
-	"/leader": {get: true, answer: (*Node).leader},
-	"/readyz": {get: true, answer: (*Node).ready},
+		return answer(n, req.Context(), p, list)
+	}
 }
 
 // endpointName finds the endpoint of a path. As in rqlite, all but /leader are prefixes.

@@ -11,13 +11,6 @@ import (
 // Version is what the node gives as rqlite's version to clients that ask. It is the version whose answers it follows.
 const Version = "v10.0.0-embedded"
 
-func (a reply) contentType() string {
-	if a.text {
-		return "text/plain; charset=utf-8"
-	}
-	return "application/json; charset=utf-8"
-}
-
 // ServeHTTP serves the API over HTTP, for debugging with rqlite's shell or curl.
 //
 // There is no authentication: whoever reaches it reads and writes every session. Bind it to a loopback
@@ -35,11 +28,10 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	a, err := n.readAndAnswer(req, http.MaxBytesReader(w, req.Body, n.maxBody))
-	_, large := errors.AsType[*http.MaxBytesError](err)
+	a, err := n.readAndAnswer(req)
 	_, unread := errors.AsType[bodyError](err)
 	switch {
-	case large, errors.Is(err, errTooLarge):
+	case errors.Is(err, errTooLarge):
 		http.Error(w, errTooLarge.Error(), http.StatusRequestEntityTooLarge)
 		return
 	case unread:

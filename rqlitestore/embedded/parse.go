@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -23,16 +24,8 @@ const maxDepth = 10000
 // FuzzRequest compares the two. Like there, what follows the closing bracket is not looked at.
 func parseRequest(body []byte) ([]statement, error) {
 	p := parser{in: body}
-	switch c := p.peek(); {
-	case c == '[':
-		p.pos++
-	case c == '{':
-		return nil, errInvalidRequest
-	default:
-		if err := p.skip(0); err != nil {
-			return nil, errInvalidJSON
-		}
-		return nil, errInvalidRequest
+	if !p.take('[') {
+		return nil, p.unexpected()
 	}
 	var list []statement
 	for p.peek() != ']' {
@@ -60,14 +53,19 @@ func (p *parser) statement() (statement, error) {
 	case '[':
 		p.pos++
 		return p.parameterized()
-	case '{':
-		return statement{}, errInvalidRequest
 	default:
-		if err := p.skip(0); err != nil {
-			return statement{}, errInvalidJSON
-		}
-		return statement{}, errInvalidRequest
+		return statement{}, p.unexpected()
 	}
+}
+
+// unexpected is the error for a value that stands where it makes no sense, or is broken.
+func (p *parser) unexpected() error {
+	if p.peek() != '{' { // which rqlite does not look into
+		if err := p.skip(0); err != nil {
+			return err
+		}
+	}
+	return errInvalidRequest
 }
 
 // parameterized reads what follows the bracket of a statement with arguments. Broken JSON anywhere in
@@ -91,9 +89,7 @@ func (p *parser) parameterized() (s statement, err error) {
 		if err != nil {
 			return s, err
 		}
-		if wrong == nil {
-			wrong = e
-		}
+		wrong = cmp.Or(wrong, e)
 	}
 	p.pos++
 	if n == 0 {
@@ -123,9 +119,7 @@ func (p *parser) argument(s *statement) (wrong, broken error) {
 		if err != nil {
 			return nil, err
 		}
-		if wrong == nil {
-			wrong = e
-		}
+		wrong = cmp.Or(wrong, e)
 		a.name = name
 		s.args = append(s.args, a) // of a name that comes twice the last is bound last and stays
 	}
@@ -171,9 +165,7 @@ func (p *parser) bytes(depth int) (a argument, wrong, broken error) {
 		if err != nil {
 			return a, nil, err
 		}
-		if wrong == nil {
-			wrong = e
-		}
+		wrong = cmp.Or(wrong, e)
 		b = append(b, v)
 	}
 	p.pos++

@@ -89,7 +89,7 @@ func (r *runner) rows(stmt *sqlite.Stmt) error {
 	for i, c := range columns {
 		types[i], shown[i] = c.Declared, c.Declared
 		if row && c.Declared == "" {
-			types[i] = valueType(stmt.Type(i), true)
+			types[i] = valueType(stmt.Type(i))
 		}
 	}
 	if len(columns) == 0 {

@@ -14,7 +14,7 @@ var errTooLarge = errors.New("request body is too large")
 
 // RoundTrip answers one request, whatever host it is addressed to.
 func (n *Node) RoundTrip(req *http.Request) (*http.Response, error) {
-	a, err := n.readAndAnswer(req, req.Body)
+	a, err := n.readAndAnswer(req)
 	if errors.Is(err, errTooLarge) {
 		a, err = plainText(http.StatusRequestEntityTooLarge, err.Error()+"\n"), nil
 	}
@@ -42,27 +42,27 @@ type bodyError struct{ error }
 
 func (e bodyError) Unwrap() error { return e.error }
 
-func (n *Node) readAndAnswer(req *http.Request, body io.ReadCloser) (reply, error) {
+func (n *Node) readAndAnswer(req *http.Request) (reply, error) {
 	b := bodies.Get()
 	defer bodies.Put(b)
-	if err := n.readBody(b, body, req.ContentLength); err != nil {
+	if err := n.readBody(b, req); err != nil {
 		return reply{}, bodyError{err}
 	}
 	return n.answer(req, b.Bytes())
 }
 
-func (n *Node) readBody(b *bytes.Buffer, body io.ReadCloser, length int64) error {
-	if body == nil {
+func (n *Node) readBody(b *bytes.Buffer, req *http.Request) error {
+	if req.Body == nil {
 		return nil
 	}
-	defer body.Close()
-	if length > n.maxBody {
+	defer req.Body.Close()
+	if req.ContentLength > n.maxBody {
 		return errTooLarge
 	}
-	if length > 0 {
-		b.Grow(int(length) + bytes.MinRead) // it would grow by doubling
+	if req.ContentLength > 0 {
+		b.Grow(int(req.ContentLength) + bytes.MinRead) // it would grow by doubling
 	}
-	_, err := b.ReadFrom(io.LimitReader(body, n.maxBody+1))
+	_, err := b.ReadFrom(io.LimitReader(req.Body, n.maxBody+1))
 	if int64(b.Len()) > n.maxBody {
 		return errTooLarge
 	}

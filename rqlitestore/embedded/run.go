@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
@@ -38,7 +39,12 @@ func (r *runner) reset(conn *sqlite.Conn) {
 // query runs a statement and appends its rows, or its error, which it also returns.
 func (r *runner) query(s statement) error {
 	start := r.begin()
-	err := r.last(s, r.rows)
+	err := r.each(s, func(stmt *sqlite.Stmt, last bool) error {
+		if !last {
+			return nil // as in the query of rqlite's driver, those before are compiled and not run
+		}
+		return r.rows(stmt)
+	})
 	switch {
 	case r.reading && sqlite.ReadOnly(err):
 		err = errQueryWrites
@@ -62,7 +68,7 @@ func (r *runner) execute(s statement) error {
 	}
 	start := r.begin()
 	ids, changes := int64(0), int64(0)
-	err := r.each(s, func(stmt *sqlite.Stmt) error {
+	err := r.each(s, func(stmt *sqlite.Stmt, _ bool) error {
 		if stmt == nil {
 			ids, changes = 0, 0
 			return nil
@@ -95,43 +101,21 @@ func returnsRows(sql string) bool {
 	return false
 }
 
-// each prepares the statements in s one after the other, binds their arguments and calls run.
+// each prepares the statements in s one after the other, binds their arguments and calls run, the last time with last.
 // A statement that is nothing but a comment is nil.
-func (r *runner) each(s statement, run func(*sqlite.Stmt) error) error {
+func (r *runner) each(s statement, run func(stmt *sqlite.Stmt, last bool) error) error {
 	args := s.args
 	for sql := s.sql; ; {
 		stmt, rest, err := r.prepare(sql, &args, len(s.args))
 		if err != nil {
 			return err
 		}
-		err = run(stmt)
+		err = run(stmt, rest == "")
 		if stmt != nil {
 			stmt.Close()
 		}
 		if err != nil || rest == "" {
 			return err
-		}
-		sql = rest
-	}
-}
-
-// last does the same for the last of the statements only, as the query of rqlite's driver does: the ones before are
-// compiled and not run.
-func (r *runner) last(s statement, run func(*sqlite.Stmt) error) error {
-	args := s.args
-	for sql := s.sql; ; {
-		stmt, rest, err := r.prepare(sql, &args, len(s.args))
-		if err != nil {
-			return err
-		}
-		if rest == "" {
-			if stmt != nil {
-				defer stmt.Close()
-			}
-			return run(stmt)
-		}
-		if stmt != nil {
-			stmt.Close()
 		}
 		sql = rest
 	}
@@ -161,11 +145,7 @@ func (r *runner) prepare(sql string, args *[]argument, all int) (*sqlite.Stmt, s
 
 // bind binds the first n arguments by position or name, and the named ones among the rest by name.
 func bind(stmt *sqlite.Stmt, args []argument, n int) error {
-	named := false
-	for _, a := range args {
-		named = named || a.name != ""
-	}
-	if named {
+	if slices.ContainsFunc(args, func(a argument) bool { return a.name != "" }) {
 		for i := 1; i <= n; i++ { // a parameter that nothing names is NULL, whatever it was the last time
 			if err := stmt.BindNull(i); err != nil {
 				return err

@@ -8,19 +8,14 @@ import (
 )
 
 // valueType is the type that rqlite reports for an expression: that of its value in the first row.
-func valueType(t sqlite.Type, asText bool) string {
+func valueType(t sqlite.Type) string {
 	switch t {
 	case sqlite.Integer:
 		return "integer"
 	case sqlite.Float:
 		return "real"
-	case sqlite.Text:
+	case sqlite.Text, sqlite.Blob:
 		return "text"
-	case sqlite.Blob:
-		if asText {
-			return "text"
-		}
-		return "blob"
 	default:
 		return ""
 	}

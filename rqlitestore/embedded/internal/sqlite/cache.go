@@ -11,7 +11,6 @@ const (
 
 // cache keeps prepared statements by their text, the least recently used gives way.
 type cache struct {
-	max    int
 	order  *list.List // of *cached, most recently used first
 	byText map[string]*list.Element
 }
@@ -21,8 +20,8 @@ type cached struct {
 	stmt *Stmt
 }
 
-func newCache(size int) cache {
-	return cache{max: size, order: list.New(), byText: make(map[string]*list.Element, size)}
+func newCache() cache {
+	return cache{order: list.New(), byText: make(map[string]*list.Element, maxStatements)}
 }
 
 func (c *cache) get(text string) *Stmt {
@@ -38,7 +37,7 @@ func (c *cache) put(text string, s *Stmt) {
 	if len(text) > maxKeptText || c.byText[text] != nil {
 		return
 	}
-	if c.order.Len() >= c.max {
+	if c.order.Len() >= maxStatements {
 		oldest := c.order.Remove(c.order.Back()).(*cached)
 		delete(c.byText, oldest.text)
 		oldest.stmt.finalize()

@@ -55,7 +55,7 @@ type Conn struct {
 // A statement waits up to busy for a lock that another process holds.
 func Open(path string, readOnly bool, busy time.Duration) (*Conn, error) {
 	setup()
-	c := &Conn{tls: libc.NewTLS(), cache: newCache(maxStatements)}
+	c := &Conn{tls: libc.NewTLS(), cache: newCache()}
 	if c.out = libc.Xmalloc(c.tls, types.Size_t(2*pointerSize)); c.out == 0 {
 		return nil, errNoMemory
 	}

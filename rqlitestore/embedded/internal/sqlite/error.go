@@ -49,13 +49,13 @@ func Busy(err error) bool { return is(err, sqlite3.SQLITE_BUSY) }
 
 // CannotShare says whether the file system cannot map a file into memory, which the index of the log has to be.
 func CannotShare(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Code == sqlite3.SQLITE_IOERR_SHMMAP
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == sqlite3.SQLITE_IOERR_SHMMAP
 }
 
 func is(err error, code int) bool {
-	var e *Error
-	return errors.As(err, &e) && e.primary() == code
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.primary() == code
 }
 
 // failure is the error for a call on this connection that answered rc.

@@ -12,12 +12,10 @@ import (
 // framesSize is the size of what countFrames writes.
 const framesSize = 4
 
-// CountWAL makes the connection count the pages in the write-ahead log, and ends SQLite's own checkpoints on it.
+// CountWAL, called once, makes the connection count the pages in the write-ahead log, and ends SQLite's own checkpoints on it.
 func (c *Conn) CountWAL() error {
-	if c.frames == 0 {
-		if c.frames = libc.Xcalloc(c.tls, 1, types.Size_t(framesSize)); c.frames == 0 {
-			return errNoMemory
-		}
+	if c.frames = libc.Xcalloc(c.tls, 1, types.Size_t(framesSize)); c.frames == 0 {
+		return errNoMemory
 	}
 	sqlite3.Xsqlite3_wal_hook(c.tls, c.db, hook(countFrames), c.frames)
 	return nil
