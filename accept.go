@@ -79,11 +79,7 @@ func stripResponse(header http.Header) {
 	maps.DeleteFunc(header, func(name string, _ []string) bool {
 		return isOurs(strings.TrimPrefix(name, http.TrailerPrefix))
 	})
-	if announced := header["Trailer"]; len(announced) > 0 {
-		if header["Trailer"] = dropTokens(announced, isOurs); len(header["Trailer"]) == 0 {
-			delete(header, "Trailer")
-		}
-	}
+	dropTokens(header, "Trailer", isOurs)
 }
 
 func isOurs(name string) bool {
@@ -170,16 +166,15 @@ func (s *Session) act(action string) error {
 // replaces, an object is merged, null removes. A patch of which something has no form
 // in a session is an error.
 func (s *Session) MergePatch(patch map[string]any) error {
-	for key := range patch {
-		if strings.HasPrefix(key, reserved) {
-			return errReservedKey
-		}
+	keys := slices.Collect(maps.Keys(patch))
+	if slices.ContainsFunc(keys, isReserved) {
+		return errReservedKey
 	}
 	if _, err := codec.EncodeValue(patch); err != nil {
 		return err // a map within itself would be merged for ever
 	}
 	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
-	return s.change(func(values map[string]any) { merge(values, patch) }, slices.Collect(maps.Keys(patch))...)
+	return s.change(func(values map[string]any) { merge(values, patch) }, keys...)
 }
 
 // patch makes the changes of a Session-Set.
@@ -236,7 +231,6 @@ var (
 	errTooLarge       = errors.New("the session would grow beyond max_size")
 	errNoObject       = errors.New("it must be a JSON object")
 	errAsTrailer      = errors.New("it comes after the response's header, as a trailer: send it in the header")
-	errReservedKey    = errors.New("keys that begin with " + reserved + " are the session's own")
 	errTooManyChanges = fmt.Errorf("one response may ask for %d changes at most: the others are left out", maxChanges)
 )
 

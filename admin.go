@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -45,8 +44,9 @@ func (AdminAPI) Routes() []caddy.AdminRoute {
 	}
 }
 
-// byMethod chooses the handler by the method of the request.
-type byMethod map[string]func(w http.ResponseWriter, r *http.Request) error
+// byMethod chooses the handler by the method of the request. It is given the stores
+// of the config that is running.
+type byMethod map[string]func(w http.ResponseWriter, r *http.Request, stores []namedStore) error
 
 func (m byMethod) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	handle, ok := m[r.Method]
@@ -58,7 +58,7 @@ func (m byMethod) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	stores, letGo := holdStores()
 	defer letGo()
-	return handle(w, r.WithContext(context.WithValue(r.Context(), heldStores{}, stores)))
+	return handle(w, r, stores)
 }
 
 func apiError(status int, format string, args ...any) error {

@@ -36,8 +36,8 @@ type ExportRequest struct {
 // adminExport streams the rows of a store, one a line, in the order of their
 // tokens. A GET begins at the first, a POST continues an export. A response
 // that is not complete breaks off: over HTTP/1.1 without its last chunk.
-func adminExport(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminExport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func adminExport(w http.ResponseWriter, r *http.Request) error {
 	lines := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(lines)
 	err = s.backend.store.Export(r.Context(), asked.After, func(rows []rqlitestore.Row) error {
-		begun = begun || len(rows) > 0
+		begun = true
 		for i := range rows {
 			if err := encoder.Encode(&rows[i]); err != nil {
 				return err
@@ -91,8 +91,8 @@ type ImportResult struct {
 // adminImport takes the rows of an export. Those that the store has already, in
 // the same version or a newer one, stay as they are: an import that broke off
 // can be sent again.
-func adminImport(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminImport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -134,14 +134,22 @@ func readRows(lines *lineReader) (rows []rqlitestore.Row, err error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		var row rqlitestore.Row
-		if json.Unmarshal(line, &row) != nil || row.Token == "" {
-			return rows, errLine // without what it says: that is a secret
+		row, err := rowIn(line)
+		if err != nil {
+			return rows, err
 		}
 		rows = append(rows, row)
 		size += len(line)
 	}
 	return rows, nil
+}
+
+// rowIn is the row of a line. The error is without what it says: that is a secret.
+func rowIn(line []byte) (row rqlitestore.Row, err error) {
+	if json.Unmarshal(line, &row) != nil || row.Token == "" {
+		return row, errLine
+	}
+	return row, nil
 }
 
 // lineReader reads lines that end with a newline, however long, up to a bound.

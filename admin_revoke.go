@@ -18,8 +18,8 @@ type RevokeResult struct {
 	Revoked int `json:"revoked"`
 }
 
-func adminRevoke(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func adminRevoke(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
 
-func adminRevokeMany(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminRevokeMany(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -139,25 +139,20 @@ func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) 
 // so it looks until it has found no old one twice.
 func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 	begun := time.Now()
-	for clean := 0; clean < 2; clean++ {
-		n, err := l.revokeOlder(ctx, begun)
-		revoked += n
-		if err != nil {
+	old := func(rec rqlitestore.Record) bool {
+		status, _ := describe(l, rec)
+		return status.Created == nil || !status.Created.After(begun)
+	}
+	for clean := 0; clean < 2; {
+		n, err := l.revokeWhere(ctx, old)
+		if revoked += n; err != nil {
 			return revoked, err
 		}
-		if n > 0 {
-			clean = -1
+		if clean++; n > 0 {
+			clean = 0
 		}
 	}
 	return revoked, nil
-}
-
-// revokeOlder ends the sessions that were created before a time.
-func (l *lease) revokeOlder(ctx context.Context, begun time.Time) (revoked int, err error) {
-	return l.revokeWhere(ctx, func(rec rqlitestore.Record) bool {
-		status, _ := describe(l, rec)
-		return status.Created == nil || !status.Created.After(begun)
-	})
 }
 
 // PurgeResult says how many rows of expired sessions were removed.
@@ -171,8 +166,8 @@ type PurgeResult struct {
 	Purged int64 `json:"purged"`
 }
 
-func adminPurge(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminPurge(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}

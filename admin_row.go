@@ -2,7 +2,7 @@ package caddysession
 
 import (
 	"encoding/json"
-	"strings"
+	"maps"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -73,8 +73,7 @@ func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) 
 		s.Unreadable = true
 		return s, nil
 	}
-	deadline = writable(deadline)
-	s.Deadline = &deadline
+	s.Deadline = new(writable(deadline))
 	s.Principal = principalName(l, kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
 	s.Audience, _ = kept[audienceKey].(string)
@@ -89,8 +88,7 @@ func unixTime(value any) *time.Time {
 	if !ok {
 		return nil
 	}
-	t := writable(time.Unix(int64(seconds), 0))
-	return &t
+	return new(writable(time.Unix(int64(seconds), 0)))
 }
 
 // writable is a time as RFC 3339 has it. One that has too many digits there, as
@@ -109,11 +107,7 @@ func writable(t time.Time) time.Time {
 
 // applicationValues is the JSON of what is not the session's own.
 func applicationValues(kept map[string]any) (json.RawMessage, error) {
-	shown := make(map[string]any, len(kept))
-	for key, value := range kept {
-		if !strings.HasPrefix(key, reserved) {
-			shown[key] = value
-		}
-	}
+	shown := maps.Clone(kept)
+	maps.DeleteFunc(shown, func(key string, _ any) bool { return isReserved(key) })
 	return codec.EncodeValue(shown)
 }

@@ -59,45 +59,21 @@ func holdStores() (stores []namedStore, letGo func()) {
 	}
 }
 
-// heldStores is the context key of what holdStores returned for a request.
-type heldStores struct{}
-
-func storesOf(r *http.Request) []namedStore {
-	stores, _ := r.Context().Value(heldStores{}).([]namedStore)
-	return stores
-}
-
-// place is where a store is, as people write it.
-type place struct {
-	short, long string // the file or the nodes
-	table       string
-}
+// place is where a store is, as people write it: the file or the nodes, and the
+// table behind them unless it is the usual one.
+type place struct{ short, long, table string }
 
 // place tells people which store this is.
 func (r *resolvedStore) place() place {
 	if r.file != "" {
-		return place{short: filepath.Base(r.file), long: r.file, table: r.table}
+		return place{r.withTable(filepath.Base(r.file)), r.withTable(r.file), r.table}
 	}
 	hosts := make([]string, len(r.rqlite.Addresses))
 	for i, address := range r.rqlite.Addresses {
-		hosts[i] = hostOf(address)
+		u, _ := url.Parse(address) // it was checked
+		hosts[i] = u.Host
 	}
-	return place{short: hosts[0], long: strings.Join(hosts, ","), table: r.table}
-}
-
-func hostOf(address string) string {
-	if u, err := url.Parse(address); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return address
-}
-
-// named returns the name for the short or the long form of where a store is.
-func (p place) named(where string) string {
-	if p.table == defaultTable {
-		return where
-	}
-	return where + "/" + p.table
+	return place{r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ",")), r.table}
 }
 
 // namedStore is a store of a config with the name that the admin API and the
@@ -112,13 +88,13 @@ type namedStore struct {
 func nameStores(leases map[string]*lease) []namedStore {
 	uses := make(map[string]int)
 	for _, l := range leases {
-		uses[l.place.named(l.place.short)]++
+		uses[l.place.short]++
 	}
 	var stores []namedStore
 	for _, l := range leases {
-		name := l.place.named(l.place.short)
+		name := l.place.short
 		if uses[name] > 1 {
-			name = l.place.named(l.place.long)
+			name = l.place.long
 		}
 		stores = append(stores, namedStore{name, l})
 	}
@@ -130,8 +106,8 @@ var errNoStore = errors.New("the config that is running has no session")
 
 // storeFor returns the store that a request names with ?store=. Where there is
 // only one it needs no name.
-func storeFor(r *http.Request) (namedStore, error) {
-	stores, name := storesOf(r), r.URL.Query().Get("store")
+func storeFor(r *http.Request, stores []namedStore) (namedStore, error) {
+	name := r.URL.Query().Get("store")
 	if len(stores) == 0 {
 		return namedStore{}, apiError(http.StatusNotFound, "%w", errNoStore)
 	}
@@ -140,7 +116,7 @@ func storeFor(r *http.Request) (namedStore, error) {
 	}
 	names := make([]string, len(stores))
 	for i, s := range stores {
-		if name == s.name || name == s.place.named(s.place.long) || name == s.backend.metrics.store {
+		if name == s.name || name == s.place.long || name == s.backend.metrics.store {
 			return s, nil
 		}
 		names[i] = s.name

@@ -24,8 +24,8 @@ type ListResult struct {
 	Next string `json:"next,omitempty"`
 }
 
-func adminList(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -61,8 +61,8 @@ func adminList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, result)
 }
 
-func adminShow(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminShow(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -101,9 +101,7 @@ func (l *lease) unnamed() bool { return len(l.owners) == 0 }
 // for the sessions of the same principal, or for all.
 var cursorSeal = func() cipher.AEAD {
 	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		panic(err) // crypto/rand does not fail
-	}
+	rand.Read(key)
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err) // the key has a length of AES
@@ -127,13 +125,14 @@ func openCursor(cursor, principal string) (after string, err error) {
 		return "", nil
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err == nil {
-		var opened []byte
-		if opened, err = cursorSeal.Open(nil, nil, sealed, []byte(principal)); err == nil {
-			return string(opened), nil
-		}
+	if err != nil {
+		return "", errCursor
 	}
-	return "", errCursor
+	opened, err := cursorSeal.Open(nil, nil, sealed, []byte(principal))
+	if err != nil {
+		return "", errCursor
+	}
+	return string(opened), nil
 }
 
 var errCursor = apiError(http.StatusBadRequest, "after is not from a page of this list, or not of this Caddy: begin again without it")

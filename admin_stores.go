@@ -83,10 +83,9 @@ type NodeStatus struct {
 	LastError string `json:"last_error,omitempty"`
 }
 
-func adminStores(w http.ResponseWriter, r *http.Request) error {
-	stores := storesOf(r)
+func adminStores(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
 	if r.URL.Query().Get("store") != "" {
-		one, err := storeFor(r)
+		one, err := storeFor(r, stores)
 		if err != nil {
 			return err
 		}
@@ -124,8 +123,7 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 		status.WritesFail = oneLine(f.why)
 	}
 	if s.keys != nil && s.keys.acceptsPlain() {
-		until := s.keys.plainUntil.UTC()
-		status.PlainUntil = &until
+		status.PlainUntil = new(s.keys.plainUntil.UTC())
 	}
 	if s.backend.cluster == nil {
 		return status
@@ -170,8 +168,8 @@ type KeyCount struct {
 	First bool `json:"first"`
 }
 
-func adminCount(w http.ResponseWriter, r *http.Request) error {
-	s, err := storeFor(r)
+func adminCount(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+	s, err := storeFor(r, stores)
 	if err != nil {
 		return err
 	}
@@ -193,11 +191,9 @@ func adminCount(w http.ResponseWriter, r *http.Request) error {
 // that are configured in their order, then no key, then those that are not.
 func (r *keyring) counts(byKey map[string]int64) []KeyCount {
 	var counts []KeyCount
-	if r != nil {
-		for i, k := range r.keys {
-			counts = append(counts, KeyCount{Key: k.name(), Sessions: byKey[k.name()], Configured: true, First: i == 0})
-			delete(byKey, k.name())
-		}
+	for i, k := range r.all() {
+		counts = append(counts, KeyCount{Key: k.name(), Sessions: byKey[k.name()], Configured: true, First: i == 0})
+		delete(byKey, k.name())
 	}
 	if plain := byKey[""]; plain > 0 || r == nil {
 		counts = append(counts, KeyCount{Key: "none", Sessions: plain, Configured: r.acceptsPlain(), First: r == nil})

@@ -56,9 +56,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
-// backend returns the store for a handler's configuration, shared with every
+// lease returns the store for a handler's configuration, shared with every
 // other handler, of this config or of the one before it, that has the same.
-func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*backend, error) {
+func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*lease, error) {
 	resolved, err := config.resolve(logger)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 		if have.key != resolved.key() || have.settings != resolved.live {
 			return nil, fmt.Errorf("%s is configured twice with different settings: give every session on it the same ones, best in the global session option", resolved.name())
 		}
-		return have.backend, nil
+		return have, nil
 	}
 	if err := a.checkFile(resolved); err != nil {
 		return nil, err
@@ -79,8 +79,9 @@ func (a *App) backend(config *StoreConfig, keys *keyring, logger *zap.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	a.backends[resolved.identity()] = &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
-	return b, nil
+	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
+	a.backends[resolved.identity()] = l
+	return l, nil
 }
 
 // checkFile reports a file that tables are to be kept in with different values of
@@ -125,20 +126,13 @@ func (a *App) applySettings() {
 	}
 }
 
-// lease returns what this config has of a store, and notes of a handler on it by
-// which value it names the user, and whether it has an idle_timeout.
-func (a *App) lease(b *backend, owner string, idle bool) *lease {
-	for _, l := range a.backends {
-		if l.backend != b {
-			continue
-		}
-		if owner != "" && !slices.Contains(l.owners, owner) {
-			l.owners = append(l.owners, owner)
-		}
-		l.idle = l.idle || idle
-		return l
+// note notes of a handler on the store by which value it names the user, and
+// whether it has an idle_timeout.
+func (l *lease) note(owner string, idle bool) {
+	if owner != "" && !slices.Contains(l.owners, owner) {
+		l.owners = append(l.owners, owner)
 	}
-	return nil
+	l.idle = l.idle || idle
 }
 
 // Stop hands on what events are left. The stores may be in use by the config
@@ -156,7 +150,8 @@ func (a *App) Cleanup() error {
 	var errs []error
 	for identity, l := range a.backends {
 		l.backend.listeners.remove(a.events)
-		errs = append(errs, l.backend.release(l.key))
+		_, err := backends.Delete(l.key)
+		errs = append(errs, err)
 		delete(a.backends, identity)
 	}
 	if a.events != nil { // nil: provisioning failed before

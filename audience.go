@@ -29,7 +29,7 @@ func (h *Handler) audienceOf(ctx context.Context) string {
 	if h.audience == "" {
 		return ""
 	}
-	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl.ReplaceAll(h.audience, "")
 }
 
@@ -49,10 +49,10 @@ func askedHost(r *http.Request) string {
 // as HTTP/1.0 allows: it must not be taken for none, which is good anywhere.
 const noHost = "(no host)"
 
-// canonicalHost is a host in lower case, without its port. Two that Caddy, or a
-// browser with its cookies, tells apart stay two, as one with a dot at the end:
-// whatever site answers to any host would begin sessions of another one else. And
-// none looks like a domain.
+// canonicalHost is a host in lower case, without its port. Two hosts that Caddy, or a
+// browser with its cookies, tells apart stay two, like example.com with a dot at the
+// end and without: a site that answers to any host could begin sessions of another one
+// otherwise. And none begins with a dot, for that is how a cookie's domain is noted.
 func canonicalHost(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -64,10 +64,10 @@ func canonicalHost(host string) string {
 	return strings.ToLower(name)
 }
 
-// isMeantFor reports whether a session that was begun for an audience is good
-// for this request. Those from before there were audiences are, and those from
-// before one was configured, where their cookie is; from before its name was
-// noted that is any.
+// isMeantFor reports whether a session that was begun for an audience, and under a
+// cookie's name, is good for this request: where the audience is the one configured, or
+// both are where the request came. A session from before audiences were noted is good
+// for any, one from before names were is good under any.
 func (s *Session) isMeantFor(audience, cookie string) bool {
 	if audience == "" || audience == s.audience {
 		return true

@@ -37,7 +37,7 @@ func (h *Handler) binding(ctx context.Context) string {
 	if len(h.bind) == 0 {
 		return ""
 	}
-	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	values := make([]string, len(h.bind))
 	for i, placeholder := range h.bind {
 		values[i] = repl.ReplaceAll(placeholder, "")
@@ -77,10 +77,7 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 
 // noteBinding binds a session that is being stored.
 func (s *Session) noteBinding(ctx context.Context) {
-	if len(s.h.bind) == 0 {
-		return
-	}
-	if s.h.manager.GetString(ctx, boundKey) != s.binding {
+	if len(s.h.bind) > 0 && s.h.manager.GetString(ctx, boundKey) != s.binding {
 		s.h.manager.Put(ctx, boundKey, s.binding)
 	}
 }

@@ -71,8 +71,7 @@ func (c *readCache) allow(age time.Duration) {
 
 // clear forgets all that was read so far.
 func (c *readCache) clear() {
-	now := time.Now()
-	c.cleared.Store(&now)
+	c.cleared.Store(new(time.Now()))
 }
 
 // isEnd reports whether an entry only says that something has ended.
@@ -182,8 +181,7 @@ func (row *foundRow) openOnce(keys *keyring, token string, opened *atomic.Pointe
 	}
 	err := row.open(keys, token)
 	if err == nil {
-		values := row.values
-		opened.Store(&values)
+		opened.Store(new(row.values))
 	}
 	return err
 }

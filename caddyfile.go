@@ -125,10 +125,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := h.unmarshal(d); err != nil {
 		return err
 	}
-	if err := h.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, h.check())
 }
 
 // Options by the block that has them, for errors.
@@ -191,19 +188,13 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		for i := range h.Bind {
 			h.Bind[i] = longForm(h.Bind[i])
 		}
-		if err := h.checkBind(); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
+		return here(d, h.checkBind())
 	case "audience":
 		if err := parseString(d, &h.Audience); err != nil {
 			return err
 		}
 		h.Audience = longForm(h.Audience)
-		if err := h.checkAudience(); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
+		return here(d, h.checkAudience())
 	case "track":
 		return parseSwitch(d, &h.Track)
 	case "on_store_error":
@@ -239,10 +230,7 @@ func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if err := eachOption(d, d.Nesting(), c.option); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, c.check())
 }
 
 func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
@@ -258,8 +246,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "http_only":
 		return parseSwitch(d, &c.HTTPOnly)
 	case "partitioned":
-		on := true
-		c.Partitioned = &on
+		c.Partitioned = new(true)
 		return noArgs(d)
 	}
 	return unknownOption(d, "cookie <name>", option, cookieOptions)
@@ -271,10 +258,7 @@ func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
 		return d.Err("cross_origin takes deny or allow, and the origins that are trusted")
 	}
 	c.Policy, c.Origins = args[0], args[1:]
-	if err := c.check(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, c.check())
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

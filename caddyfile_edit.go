@@ -1,6 +1,8 @@
 package caddysession
 
 import (
+	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -47,10 +49,7 @@ func (e *Edit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if err := e.Validate(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, e.Validate())
 }
 
 // editOperations are what session_edit does, for errors.
@@ -131,12 +130,24 @@ func (e *Edit) parseRedirect(d *caddyfile.Dispenser, args []string) error {
 	if len(args) == 1 {
 		return nil
 	}
-	status, err := parseStatus(args[1])
-	if err != nil {
-		return d.WrapErr(err)
+	var err error
+	e.StatusCode, err = parseStatus(args[1])
+	return here(d, err)
+}
+
+// parseStatus reads the status of a redirect as Caddy's redir does.
+func parseStatus(code string) (int, error) {
+	switch code {
+	case "temporary":
+		return http.StatusFound, nil
+	case "permanent":
+		return http.StatusMovedPermanently, nil
 	}
-	e.StatusCode = status
-	return nil
+	status, err := strconv.Atoi(code)
+	if err != nil || status < 301 || status > 308 {
+		return 0, fmt.Errorf("%q is no status of a redirect: use 301 to 308, temporary or permanent", code)
+	}
+	return status, nil
 }
 
 var _ caddyfile.Unmarshaler = (*Edit)(nil)

@@ -10,8 +10,7 @@ import (
 
 // parseCount reads a positive number.
 func parseCount(d *caddyfile.Dispenser, to *int) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if err := parseString(d, &value); err != nil {
 		return err
 	}
@@ -25,8 +24,7 @@ func parseCount(d *caddyfile.Dispenser, to *int) error {
 
 // parseClientLimit reads how many sessions a client may begin in how long.
 func parseClientLimit(d *caddyfile.Dispenser, to **ClientLimit) error {
-	var option, sessions, per string
-	option = d.Val()
+	option, sessions, per := d.Val(), "", ""
 	if !d.AllArgs(&sessions, &per) {
 		return d.Errf("%s takes a number of sessions and a duration: %s 20 1h", option, option)
 	}
@@ -58,8 +56,5 @@ func (l *PrincipalLimit) unmarshal(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	l.Policy = args[1]
-	if err := checkChoice("policy of max_per_principal", l.Policy, limitPolicies); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, checkChoice("policy of max_per_principal", l.Policy, limitPolicies))
 }

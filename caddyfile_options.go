@@ -20,9 +20,20 @@ func nextToken(d *caddyfile.Dispenser) caddyfile.Token {
 	return d.Token()
 }
 
-// at adds the place of a token to an error.
+// at adds the place of a token to an error, if there is one.
 func at(token caddyfile.Token, err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("%w, at %s:%d", err, token.File, token.Line)
+}
+
+// here is at for the token at hand.
+func here(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(err)
 }
 
 // eachOption reads the options of a block, each of which may stand there once,
@@ -87,7 +98,7 @@ func checkLongForm(option, text string) error {
 // it would be one that no session ever has.
 func checkKey(key string) error {
 	switch {
-	case strings.HasPrefix(key, reserved):
+	case isReserved(key):
 		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
 	case hasPlaceholder(key):
 		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)
@@ -123,15 +134,11 @@ func parseChoice(d *caddyfile.Dispenser, to *string, choices []string) error {
 	if parseString(d, to) != nil {
 		return d.Errf("%s takes one of %s", option, strings.Join(choices, ", "))
 	}
-	if err := checkChoice(option, *to, choices); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, checkChoice(option, *to, choices))
 }
 
 func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if parseString(d, &value) != nil {
 		return d.Errf("%s takes one duration like 30m, 24h or 7d", option)
 	}
@@ -147,19 +154,16 @@ func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
 }
 
 func parseSwitch(d *caddyfile.Dispenser, to **bool) error {
-	var option, value string
-	option = d.Val()
-	if err := parseString(d, &value); err != nil || value != "on" && value != "off" {
+	option, value := d.Val(), ""
+	if parseString(d, &value) != nil || value != "on" && value != "off" {
 		return d.Errf("%s takes on or off", option)
 	}
-	on := value == "on"
-	*to = &on
+	*to = new(value == "on")
 	return nil
 }
 
 func parseSize(d *caddyfile.Dispenser, to *int64) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if parseString(d, &value) != nil {
 		return d.Errf("%s takes one size like 64KiB", option)
 	}
@@ -173,15 +177,13 @@ func parseSize(d *caddyfile.Dispenser, to *int64) error {
 
 // parseTime reads a point in time: RFC 3339, or a day, which begins at midnight UTC.
 func parseTime(d *caddyfile.Dispenser, to **time.Time) error {
-	var option, value string
-	option = d.Val()
+	option, value := d.Val(), ""
 	if err := parseString(d, &value); err != nil {
 		return err
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, value); err == nil {
-			t = t.UTC()
-			*to = &t
+			*to = new(t.UTC())
 			return nil
 		}
 	}

@@ -25,10 +25,7 @@ func (c *StoreConfig) option(d *caddyfile.Dispenser, option string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, c.check())
 }
 
 // parseCleanup is the one duration that may be 0.
@@ -107,8 +104,5 @@ func (c *KeysConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, c.check())
 }

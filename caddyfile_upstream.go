@@ -14,10 +14,7 @@ func (c *UpstreamConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if err := eachOption(d, d.Nesting(), c.option, "header"); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
-		return at(start, err)
-	}
-	return nil
+	return at(start, c.check())
 }
 
 func (c *UpstreamConfig) option(d *caddyfile.Dispenser, option string) error {

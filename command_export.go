@@ -14,8 +14,6 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-
-	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 const (
@@ -144,23 +142,17 @@ func resume(file *os.File) (rows int64, last string, err error) {
 		newest = append(newest[:0], line...)
 	}
 	if rows > 0 {
-		if last, err = tokenOf(newest); err != nil {
+		row, err := rowIn(newest)
+		if err != nil {
 			return 0, "", err
 		}
+		last = row.Token
 	}
 	if err := file.Truncate(end); err != nil {
 		return 0, "", err
 	}
 	_, err = file.Seek(end, io.SeekStart)
 	return rows, last, err
-}
-
-func tokenOf(line []byte) (string, error) {
-	var row rqlitestore.Row
-	if json.Unmarshal(line, &row) != nil || row.Token == "" {
-		return "", errLine
-	}
-	return row.Token, nil
 }
 
 // exporter writes rows as they come, and asks again where an answer breaks off.
@@ -179,7 +171,8 @@ func (x *exporter) run(to io.Writer) error {
 	if x.bar.to != nil {
 		go x.count()
 	}
-	for patience := (patience{}); ; {
+	var trying patience
+	for {
 		before := x.done
 		err := x.request()
 		if written := x.to.Flush(); written != nil {
@@ -189,9 +182,9 @@ func (x *exporter) run(to io.Writer) error {
 			return nil
 		}
 		if x.done > before {
-			patience.renew()
+			trying.renew()
 		}
-		if !patience.pause(err) {
+		if !trying.pause(err) {
 			return err
 		}
 	}
@@ -239,11 +232,11 @@ func (x *exporter) request() error {
 // ended notes how far an answer came.
 func (x *exporter) ended(newest []byte, why error) error {
 	if len(newest) > 0 {
-		token, err := tokenOf(newest)
+		row, err := rowIn(newest)
 		if err != nil {
 			return lastingError{err} // no export: asking again does not help
 		}
-		x.last = token
+		x.last = row.Token
 	}
 	if errors.Is(why, io.EOF) {
 		return nil

@@ -97,10 +97,10 @@ func importSessions(c *client, fl caddycmd.Flags) error {
 // importer sends a file in chunks.
 type importer struct {
 	*client
-	from  io.Reader
-	notes string // the file that says how far it has come; "" = none
-	state imported
-	empty bool // the store has no sessions
+	from      io.Reader
+	stateFile string // says how far it has come; "" = none
+	state     imported
+	empty     bool // the store has no sessions
 }
 
 // open prepares to read a file from where the last import of it was interrupted.
@@ -109,9 +109,9 @@ func (m *importer) open(file *os.File, restart bool) error {
 	if err != nil {
 		return err
 	}
-	m.from, m.notes = file, file.Name()+importedSuffix
+	m.from, m.stateFile = file, file.Name()+importedSuffix
 	m.state = imported{Address: m.address, Store: m.store, Size: info.Size(), Modified: info.ModTime()}
-	noted, err := os.ReadFile(m.notes)
+	noted, err := os.ReadFile(m.stateFile)
 	if err != nil || restart {
 		return nil //nolint:nilerr // without notes it begins at the beginning
 	}
@@ -132,12 +132,12 @@ func (m *importer) open(file *os.File, restart bool) error {
 	}
 	m.state = before
 	m.state.Again = true
-	fmt.Fprintf(m.client.notes, "going on after %s\n", counted(before.Received, "row"))
+	fmt.Fprintf(m.notes, "going on after %s\n", counted(before.Received, "row"))
 	return nil
 }
 
 func (m *importer) run() error {
-	bar := newProgress(m.client.notes, "importing", "", m.state.Offset)
+	bar := newProgress(m.notes, "importing", "", m.state.Offset)
 	bar.number = func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 	bar.total.Store(m.state.Size)
 	defer bar.done()
@@ -151,7 +151,7 @@ func (m *importer) run() error {
 			return errors.New("the file begins with a byte order mark: a program has changed it on its way, as > of Windows PowerShell does; let export write to a file, not to -")
 		}
 		if len(chunk) > 0 {
-			if err := m.send(chunk); err != nil {
+			if err := m.sendChunk(chunk); err != nil {
 				return err
 			}
 			bar.at(m.state.Offset)
@@ -185,15 +185,16 @@ func nextChunk(lines *lineReader) (chunk []byte, end bool, err error) {
 	return b.Bytes(), false, nil
 }
 
-// send sends a chunk until it is stored: it may be sent any number of times.
-func (m *importer) send(chunk []byte) error {
+// sendChunk sends a chunk until it is stored: it may be sent any number of times.
+func (m *importer) sendChunk(chunk []byte) error {
 	var result ImportResult
-	for patience := (patience{}); ; {
+	var trying patience
+	for {
 		err := m.call(http.MethodPost, "import", nil, bytes.NewReader(chunk), &result)
 		if err == nil {
 			break
 		}
-		if !patience.pause(err) {
+		if !trying.pause(err) {
 			return fmt.Errorf("%s%w%s", m.soFar(err), err, goOn(err))
 		}
 		m.state.Again = true
@@ -228,29 +229,29 @@ func goOn(err error) string {
 // note writes down how far it has come. Where it cannot, in a folder that is
 // read-only or on a full disk, the import goes on without: rows may come twice.
 func (m *importer) note() {
-	if m.notes == "" {
+	if m.stateFile == "" {
 		return
 	}
 	noted, err := json.Marshal(m.state)
 	if err == nil {
-		err = os.WriteFile(m.notes+".new", noted, 0o600)
+		err = os.WriteFile(m.stateFile+".new", noted, 0o600)
 	}
 	if err == nil {
-		err = os.Rename(m.notes+".new", m.notes)
+		err = os.Rename(m.stateFile+".new", m.stateFile)
 	}
 	if err != nil {
-		fmt.Fprintf(m.client.notes, "how far the import has come cannot be noted, so one that is interrupted begins anew: %v\n", err)
-		_, _ = os.Remove(m.notes), os.Remove(m.notes+".new")
-		m.notes = ""
+		fmt.Fprintf(m.notes, "how far the import has come cannot be noted, so one that is interrupted begins anew: %v\n", err)
+		_, _ = os.Remove(m.stateFile), os.Remove(m.stateFile+".new")
+		m.stateFile = ""
 	}
 }
 
 // forget removes the notes of an import that is done.
 func (m *importer) forget() error {
-	if m.notes == "" {
+	if m.stateFile == "" {
 		return nil
 	}
-	if err := os.Remove(m.notes); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(m.stateFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

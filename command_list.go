@@ -1,16 +1,17 @@
 package caddysession
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
-	"unicode/utf16"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/dustin/go-humanize"
@@ -37,19 +38,18 @@ address where the option track is on.`,
 
 func listSessions(c *client, fl caddycmd.Flags) error {
 	query, left := url.Values{}, fl.Int("limit")
-	if left < 0 {
+	switch {
+	case left < 0:
 		return fmt.Errorf("--limit is a number of sessions, or 0 for all, not %d", left)
+	case left == 0:
+		left = math.MaxInt
 	}
 	if name := fl.String("principal"); name != "" {
 		query.Set("principal", name)
 	}
 	table := newSessionTable(c.out)
-	for unbounded := left == 0; unbounded || left > 0; {
-		limit := listPage
-		if !unbounded {
-			limit = min(left, listPage)
-		}
-		query.Set("limit", strconv.Itoa(limit))
+	for left > 0 {
+		query.Set("limit", strconv.Itoa(min(left, listPage)))
 		var page ListResult
 		if err := c.get("sessions", query, &page); err != nil {
 			return err
@@ -88,19 +88,12 @@ func newSessionTable(w io.Writer) sessionTable {
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 2, ' ', 0) }
 
 func (t sessionTable) add(s SessionStatus) {
-	principal := orDash(printable(s.Principal, 40))
+	principal := cmp.Or(printable(s.Principal, 40), "-")
 	if s.Unreadable {
 		principal = "(unreadable)"
 	}
 	fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(s.ID, 64), principal, localTime(s.Created), localTime(s.Used),
-		localTime(&s.Expires), orDash(printable(s.Address, 45)), humanize.IBytes(uint64(max(s.Size, 0))))
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+		localTime(&s.Expires), cmp.Or(printable(s.Address, 45), "-"), humanize.IBytes(uint64(max(s.Size, 0))))
 }
 
 func localTime(t *time.Time) string {
@@ -167,7 +160,7 @@ func showSession(c *client, fl caddycmd.Flags) error {
 		{"size", humanize.IBytes(uint64(max(s.Size, 0)))},
 		{"saves", humanize.Comma(s.Saves)},
 	} {
-		fmt.Fprintf(table, "%s\t%s\n", line[0], orDash(line[1]))
+		fmt.Fprintf(table, "%s\t%s\n", line[0], cmp.Or(line[1], "-"))
 	}
 	if s.Unreadable {
 		fmt.Fprintln(table, "unreadable\tthe row is damaged, or sealed by a key that is not configured")
@@ -191,16 +184,5 @@ func (c *client) printValues(values json.RawMessage) error {
 // escapeControls writes what JSON leaves as it is and a terminal may obey (C1
 // controls and the like) as JSON's escapes.
 func escapeControls(text []byte) string {
-	var b strings.Builder
-	for _, r := range string(text) {
-		if r == '\n' || unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else if r > 0xffff {
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		} else {
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
+	return escape(text, func(r rune) bool { return r == '\n' || unicode.IsPrint(r) })
 }

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -52,7 +53,7 @@ func showStats(c *client, fl caddycmd.Flags) error {
 	if every < 0 {
 		return fmt.Errorf("--watch is how often to look, like 2s, not %v", every)
 	}
-	rates, look := &rates{client: c}, &look{client: c}
+	rates, look := &rates{client: c}, &look{client: c, last: make(map[string]lastCount)}
 	for {
 		if every > 0 {
 			rates.take()
@@ -137,9 +138,6 @@ func (l *look) count(store string) (CountResult, error) {
 	if err := named.get("count", nil, &count); err != nil {
 		return count, err
 	}
-	if l.last == nil {
-		l.last = make(map[string]lastCount)
-	}
 	l.last[store] = lastCount{count, begun.Add(11 * time.Since(begun))}
 	return count, nil
 }
@@ -192,7 +190,15 @@ func (c *client) printStats(stats []StoreStats, asJSON bool) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	return c.printNodes(stats)
+	if err := c.printNodes(stats); err != nil {
+		return err
+	}
+	for _, s := range stats {
+		if s.PlainUntil != nil {
+			fmt.Fprintf(c.out, "\n%s: sessions that are not sealed are accepted until %s\n", s.Name, localTime(s.PlainUntil))
+		}
+	}
+	return nil
 }
 
 // state is how a store is, in a few words.
@@ -217,7 +223,7 @@ func keyCounts(keys []KeyCount) string {
 		}
 		counts = append(counts, count)
 	}
-	return orDash(strings.Join(counts, ", "))
+	return cmp.Or(strings.Join(counts, ", "), "-")
 }
 
 func (c *client) printNodes(stats []StoreStats) error {
@@ -233,16 +239,8 @@ func (c *client) printNodes(stats []StoreStats) error {
 			if n.Leader {
 				role = "leader"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), orDash(printable(n.LastError, 80)))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), cmp.Or(printable(n.LastError, 80), "-"))
 		}
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, s := range stats {
-		if s.PlainUntil != nil {
-			fmt.Fprintf(c.out, "\n%s: sessions that are not sealed are accepted until %s\n", s.Name, localTime(s.PlainUntil))
-		}
-	}
-	return nil
+	return table.Flush()
 }

@@ -20,13 +20,13 @@ func (s *Session) commit() (err error) {
 	if loaded == nil || s.isAnswered() {
 		return nil
 	}
-	pending, changes, err := s.pending()
+	pending, err := s.pending()
 	if !pending {
 		return err
 	}
 	defer func() {
-		if err == nil {
-			s.noteCommitted(changes)
+		if err != nil {
+			s.noteChange()
 		}
 	}()
 	s.noteEnd()
@@ -60,19 +60,17 @@ func (s *Session) commit() (err error) {
 	return nil
 }
 
-// pending reports whether anything may have changed since the last commit, and
-// how many changes there were. Without that each commit would encode the values
-// again, for scs calls them modified for as long as the request lasts.
-func (s *Session) pending() (pending bool, changes int, err error) {
+// pending reports whether anything may have changed since the last commit, and takes
+// it for committed: noteChange takes that back. Without that each commit would encode
+// the values again, for scs calls them modified for as long as the request lasts.
+func (s *Session) pending() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err == nil && (s.handedOut || s.committed <= s.changes), s.changes, s.err
-}
-
-func (s *Session) noteCommitted(changes int) {
-	s.mu.Lock()
-	s.committed = changes + 1
-	s.mu.Unlock()
+	if s.err != nil || s.settled && !s.handedOut {
+		return false, s.err
+	}
+	s.settled = true
+	return true, nil
 }
 
 func (s *Session) noteHandedOut() {
@@ -84,7 +82,7 @@ func (s *Session) noteHandedOut() {
 // noteChange has the next commit look for what changed. It comes after the change.
 func (s *Session) noteChange() {
 	s.mu.Lock()
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 }
 
@@ -181,20 +179,22 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteAudience(ctx)
 	s.noteUse(ctx)
 	before := s.row().ID
-	err := s.commitValues(ctx, isNew)
-	if err == nil && s.isBeside(before) {
+	if err := s.commitValues(ctx, isNew); err != nil {
+		return err
+	}
+	if s.isBeside(before) {
 		principal, login = s.isOneMore()
 	}
-	if err == nil {
-		err = s.destroyOthersAgain(ctx)
+	if err := s.destroyOthersAgain(ctx); err != nil {
+		return err
 	}
-	if err == nil && login {
-		err = s.makeRoom(ctx, principal)
+	if login {
+		if err := s.makeRoom(ctx, principal); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		s.writeCookie(ctx)
-	}
-	return err
+	s.writeCookie(ctx)
+	return nil
 }
 
 // commitValues lets scs commit, a new session under another token if need be.
@@ -231,12 +231,6 @@ func (s *Session) commitThrough(ctx context.Context) error {
 	defer s.changing.Unlock()
 	_, _, err := s.h.manager.Commit(ctx)
 	return err
-}
-
-func (s *Session) isUnstored() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.ID == ""
 }
 
 // writeCookie makes the Set-Cookie if the commit gave the session a new token or another lifetime.

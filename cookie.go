@@ -63,10 +63,7 @@ var (
 
 func (c *CookieConfig) inherit(defaults *CookieConfig) *CookieConfig {
 	if c == nil || defaults == nil {
-		if c == nil {
-			return defaults
-		}
-		return c
+		return cmp.Or(c, defaults)
 	}
 	merged := *c
 	inherit(&merged.Name, defaults.Name)
@@ -163,17 +160,15 @@ func newCookieJar(c *CookieConfig) cookieJar {
 	}
 	jar := cookieJar{
 		plain:  c.Name,
-		secure: c.Secure,
+		secure: cmp.Or(c.Secure, "auto"),
 		template: http.Cookie{
 			Domain:      c.Domain,
-			Path:        c.Path,
+			Path:        cmp.Or(c.Path, "/"),
 			HttpOnly:    c.HTTPOnly == nil || *c.HTTPOnly,
 			SameSite:    sameSites[c.SameSite],
 			Partitioned: c.Partitioned != nil && *c.Partitioned,
 		},
 	}
-	inherit(&jar.template.Path, "/")
-	inherit(&jar.secure, "auto")
 	if jar.plain == "" {
 		jar.plain = plainName
 		if jar.template.Domain == "" && jar.template.Path == "/" && jar.secure != "off" {
@@ -295,7 +290,7 @@ func (j *cookieJar) take(header http.Header, secure bool, ring *keyring) (t take
 }
 
 // giveBack undoes what take did to a request, once it was served: a cache around
-// the session reads now whose the answer is. After an error our cookies stay away,
+// the session tells by the cookies whose answer it keeps. After an error our cookies stay away,
 // for an error route may lead to the application, and so they do when the client has
 // gone: a handler that did not wait for us may be answering.
 func (j *cookieJar) giveBack(r *http.Request, header http.Header, cookies []string, err error) {

@@ -83,11 +83,7 @@ func wantTaken(t *testing.T, got taken, all map[ticket]bool) {
 
 func testKey(t testing.TB, name string) *key {
 	t.Helper()
-	k, err := newKey(strings.Repeat(name, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return newKey(strings.Repeat(name, 32))
 }
 
 // issued reports whether a value is one that encoding 32 bytes gives.

@@ -53,7 +53,6 @@ func (*CSRF) CaddyModule() caddy.ModuleInfo {
 // and none is going to be stored. It is another one each time, so that compressed
 // pages do not give it away (BREACH), and stays good until the session is renewed.
 func (s *Session) CSRFToken() string {
-	_ = s.Load()
 	s.settleSecret()
 	secret := s.csrfSecret()
 	if secret == "" {
@@ -61,9 +60,7 @@ func (s *Session) CSRFToken() string {
 	}
 	masked := make([]byte, 2*len(secret))
 	pad, body := masked[:len(secret)], masked[len(secret):]
-	if _, err := rand.Read(pad); err != nil {
-		panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
-	}
+	rand.Read(pad)
 	subtle.XORBytes(body, pad, []byte(secret))
 	return base64.RawURLEncoding.EncodeToString(masked)
 }
@@ -232,10 +229,7 @@ func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextBlock(0) {
 		return d.Err("session_csrf takes no block")
 	}
-	if err := c.Validate(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
+	return here(d, c.Validate())
 }
 
 var (

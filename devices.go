@@ -253,8 +253,7 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
-	token := r.Header.Get(csrfHeader)
-	inherit(&token, r.PostForm.Get(v.field))
+	token := cmp.Or(r.Header.Get(csrfHeader), r.PostForm.Get(v.field))
 	if !isMadeFrom(v.csrfSecret(), token) { // one from before a renewal ends nothing
 		if v.page { // that may have been open during a login
 			return v.show(w, http.StatusForbidden)
@@ -279,19 +278,27 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (v deviceVisit) endWhich(w http.ResponseWriter, which string) error {
-	own := map[string]func() error{"others": v.DestroyOthers, v.ID(): v.Destroy}[which]
-	switch {
-	case which == "":
+	end := v.Destroy
+	switch which {
+	case "":
 		return caddyhttp.Error(http.StatusBadRequest, errNothingToDo)
-	case own != nil:
-		if err := own(); err != nil {
-			return v.httpError(err)
-		}
-		return nil
+	case v.ID():
+	case "others":
+		end = v.DestroyOthers
+	default:
+		return v.endOther(w, which)
 	}
+	if err := end(); err != nil {
+		return v.httpError(err)
+	}
+	return nil
+}
+
+// endOther ends a session of the one who asks that is not the one at hand.
+func (v deviceVisit) endOther(w http.ResponseWriter, id string) error {
 	ctx, cancel := v.storeContext(commitTimeout)
 	defer cancel()
-	rec, found, err := v.h.backend.store.Current(ctx, which)
+	rec, found, err := v.h.backend.store.Current(ctx, id)
 	if err != nil {
 		return v.unavailable(w, doingLoad, err)
 	}
@@ -301,7 +308,7 @@ func (v deviceVisit) endWhich(w http.ResponseWriter, which string) error {
 	if err := v.h.backend.destroy(ctx, rec); err != nil {
 		return v.unavailable(w, doingEnd, err)
 	}
-	v.noteDestroyed(which, v.owner)
+	v.noteDestroyed(id, v.owner)
 	return nil
 }
 

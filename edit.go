@@ -1,12 +1,12 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -150,10 +150,8 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if e.Redirect == "" {
 		return next.ServeHTTP(w, r)
 	}
-	status := e.StatusCode
-	inherit(&status, http.StatusSeeOther)
 	w.Header().Set("Location", repl.ReplaceAll(e.Redirect, ""))
-	w.WriteHeader(status)
+	w.WriteHeader(cmp.Or(e.StatusCode, http.StatusSeeOther))
 	return nil
 }
 
@@ -238,21 +236,6 @@ func checkNames(value any) error {
 		}
 	}
 	return nil
-}
-
-// parseStatus reads the status of a redirect as Caddy's redir does.
-func parseStatus(code string) (int, error) {
-	switch code {
-	case "temporary":
-		return http.StatusFound, nil
-	case "permanent":
-		return http.StatusMovedPermanently, nil
-	}
-	status, err := strconv.Atoi(code)
-	if err != nil || status < 301 || status > 308 {
-		return 0, fmt.Errorf("%q is no status of a redirect: use 301 to 308, temporary or permanent", code)
-	}
-	return status, nil
 }
 
 var (

@@ -137,8 +137,7 @@ func (e *events) end() {
 	case <-time.After(eventsEndTime):
 	}
 	for len(e.queue) > 0 {
-		next := <-e.queue
-		next.metrics.lostEvents.Inc()
+		(<-e.queue).metrics.lostEvents.Inc()
 	}
 }
 

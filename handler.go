@@ -25,14 +25,13 @@ const statusClientGone = 499
 // response's header goes out. It costs next to nothing while nobody asks for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	sessions := sessionsOf(r)
-	session := sessions.find(h)
+	session, outer := sessions.find(h), FromContext(r.Context())
 	header, cookies := r.Header, r.Header["Cookie"]
 	switch {
-	case session == nil && sharesRequest(r, h):
+	case session == nil && outer != nil && outer.is(h):
 		// A request within the request: its response is no response of its own, so
 		// the session is the outer one's to store. That of httpInclude is none: it
 		// has nothing of the outer one but its headers, and these have no cookie.
-		outer := FromContext(r.Context())
 		h.join(outer.h)
 		sessions.enter(outer)
 		return h.upstream.within(sessions, w, r, next)
@@ -200,21 +199,22 @@ func takeHeader(header http.Header, fields []headerField) []headerField {
 	return fields
 }
 
-// httpError says what an error of the session is to the client: a store that is
-// down may be back soon, anything else is a mistake of whoever changed the session.
+// httpError says what an error of the session is to the client: a limit was
+// reached, or a store that is down may be back soon; anything else is a mistake of
+// whoever changed the session.
 func (s *Session) httpError(failure error) caddyhttp.HandlerError {
+	status := http.StatusInternalServerError
 	switch {
 	case s.request.Err() != nil:
-		return caddyhttp.Error(statusClientGone, failure)
+		status = statusClientGone
 	case errors.As(failure, &clientLimited{}):
-		return caddyhttp.Error(http.StatusTooManyRequests, failure)
+		status = http.StatusTooManyRequests
 	case errors.As(failure, &storeError{}):
-		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
+		status = http.StatusServiceUnavailable
+	case errors.Is(failure, errTooManySessions):
+		status = http.StatusForbidden
 	}
-	if refused := (statusError{}); errors.As(failure, &refused) {
-		return caddyhttp.Error(refused.status, failure)
-	}
-	return caddyhttp.Error(http.StatusInternalServerError, failure)
+	return caddyhttp.Error(status, failure)
 }
 
 // requestContext finds the session, and loads it when code written against scs
@@ -226,8 +226,8 @@ type requestContext struct {
 }
 
 // enter makes c the context of the request itself, not of a copy: Caddy's
-// placeholders have this one, and what they make of its body, or a handler of its
-// method, is to be seen by all.
+// placeholders hold this request, and what they do to its body, or a handler to its
+// method, everybody has to see.
 func (c *requestContext) enter(r *http.Request, inner context.Context, s *Session) {
 	c.outer, c.inner, c.session = r.Context(), inner, s
 	*r = *r.WithContext(c)
@@ -269,15 +269,9 @@ func (c *requestContext) Value(key any) any {
 	return c.inner.Value(key)
 }
 
-// sharesRequest reports whether the request is part of another one that has this session.
-func sharesRequest(r *http.Request, h *Handler) bool {
-	outer := FromContext(r.Context())
-	return outer != nil && outer.is(h)
-}
-
 // is reports whether a handler's session is this one: the same cookie in the same store.
 func (s *Session) is(h *Handler) bool {
-	return s.h.backend == h.backend && s.h.name == h.name
+	return s.h.backend == h.backend && s.h.cookie.plain == h.cookie.plain
 }
 
 // sessions are those of one request. It lies in Caddy's vars, where error

@@ -23,7 +23,6 @@ import (
 type keyring struct {
 	keys       []*key
 	plainUntil time.Time
-	digest     [sha256.Size]byte // tells two keyrings apart
 }
 
 const (
@@ -40,7 +39,7 @@ type key struct {
 	principal *mac
 }
 
-func newKey(secret string) (*key, error) {
+func newKey(secret string) *key {
 	derive := func(purpose string, size int) []byte {
 		b, err := hkdf.Key(sha256.New, []byte(secret), nil, "caddy-session "+purpose, size)
 		if err != nil {
@@ -50,7 +49,7 @@ func newKey(secret string) (*key, error) {
 	}
 	aead, err := codec.XAES256GCM(derive("seal", 32))
 	if err != nil {
-		return nil, err
+		panic(err) // the key has the size of XAES
 	}
 	return &key{
 		id:        [keyIDSize]byte(derive("id", keyIDSize)),
@@ -58,7 +57,7 @@ func newKey(secret string) (*key, error) {
 		cookie:    newMAC(derive("cookie", 32)),
 		token:     newMAC(derive("token", 32)),
 		principal: newMAC(derive("principal", 32)),
-	}, nil
+	}
 }
 
 // name is how people and logs call the key.
@@ -93,11 +92,16 @@ func (r *keyring) first() *key {
 	return r.keys[0]
 }
 
-func (r *keyring) find(id [keyIDSize]byte) *key {
+// all are the keys; a nil keyring has none.
+func (r *keyring) all() []*key {
 	if r == nil {
 		return nil
 	}
-	for _, k := range r.keys {
+	return r.keys
+}
+
+func (r *keyring) find(id [keyIDSize]byte) *key {
+	for _, k := range r.all() {
 		if k.id == id {
 			return k
 		}
@@ -115,7 +119,8 @@ func (r *keyring) sameAs(other *keyring) bool {
 	if r == nil || other == nil {
 		return r == other
 	}
-	return r.digest == other.digest
+	return r.plainUntil.Equal(other.plainUntil) &&
+		slices.EqualFunc(r.keys, other.keys, func(a, b *key) bool { return a.id == b.id })
 }
 
 // tokenHash is what the table holds of a token that was issued under a key, nil
@@ -131,10 +136,8 @@ func tokenHash(k *key, token string) string {
 // tokenHashes are under what a token may stand in the table, whatever it was issued under.
 func (r *keyring) tokenHashes(token string) []string {
 	var hashes []string
-	if r != nil {
-		for _, k := range r.keys {
-			hashes = append(hashes, tokenHash(k, token))
-		}
+	for _, k := range r.all() {
+		hashes = append(hashes, tokenHash(k, token))
 	}
 	if r.acceptsPlain() {
 		hashes = append(hashes, tokenHash(nil, token))
@@ -145,9 +148,8 @@ func (r *keyring) tokenHashes(token string) []string {
 // A sealed row is a format byte, the id of its key, a random nonce and the
 // ciphertext with its tag. The format byte cannot begin a plain row, which is JSON.
 const (
-	sealedFormat  = 1
-	sealedPrefix  = 1 + keyIDSize
-	sealedNonceAt = sealedPrefix
+	sealedFormat = 1
+	sealedPrefix = 1 + keyIDSize
 )
 
 // keyOfRow is the key under which a row that is there is sealed, and its token
@@ -171,14 +173,12 @@ func (k *key) sealRow(token, id string, version int64, data []byte) []byte {
 	if k == nil {
 		return data
 	}
-	nonceEnd := sealedNonceAt + k.seal.NonceSize()
+	nonceEnd := sealedPrefix + k.seal.NonceSize()
 	sealed := make([]byte, nonceEnd, nonceEnd+len(data)+k.seal.Overhead())
 	sealed[0] = sealedFormat
 	copy(sealed[1:], k.id[:])
-	nonce := sealed[sealedNonceAt:]
-	if _, err := rand.Read(nonce); err != nil {
-		panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
-	}
+	nonce := sealed[sealedPrefix:]
+	rand.Read(nonce)
 	return k.seal.Seal(sealed, nonce, data, rowOf(token, id, version))
 }
 
@@ -202,11 +202,11 @@ func (r *keyring) openRow(token, id string, version int64, data []byte) ([]byte,
 	if k == nil {
 		return nil, errUnknownKey
 	}
-	nonceEnd := sealedNonceAt + k.seal.NonceSize()
+	nonceEnd := sealedPrefix + k.seal.NonceSize()
 	if len(data) < nonceEnd {
 		return nil, errBrokenSeal
 	}
-	opened, err := k.seal.Open(nil, data[sealedNonceAt:nonceEnd], data[nonceEnd:], rowOf(token, id, version))
+	opened, err := k.seal.Open(nil, data[sealedPrefix:nonceEnd], data[nonceEnd:], rowOf(token, id, version))
 	if err != nil {
 		return nil, errBrokenSeal
 	}

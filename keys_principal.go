@@ -17,10 +17,8 @@ func (r *keyring) principalHash(name string) string {
 // principalHashes are all that the table may hold of a principal's name.
 func (r *keyring) principalHashes(name string) []string {
 	var hashes []string
-	if r != nil {
-		for _, k := range r.keys {
-			hashes = append(hashes, k.principal.text(name))
-		}
+	for _, k := range r.all() {
+		hashes = append(hashes, k.principal.text(name))
 	}
 	if r.acceptsPlain() {
 		hashes = append(hashes, name)

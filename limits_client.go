@@ -118,19 +118,9 @@ func (n *newSessions) take(ctx context.Context) error {
 // behind a unix socket, all clients are one.
 func clientOf(ctx context.Context) netip.Prefix {
 	text, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
-	address, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	address = address.Unmap().WithZone("")
-	bits := address.BitLen()
-	if address.Is6() {
-		bits = 64
-	}
-	network, err := address.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
+	address, _ := netip.ParseAddr(text)
+	address = address.Unmap()
+	network, _ := address.Prefix(min(address.BitLen(), 64)) // no more bits than it has: it cannot fail
 	return network
 }
 

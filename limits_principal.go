@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 
 	"go.uber.org/zap"
@@ -40,14 +39,7 @@ func (l *PrincipalLimit) check(principal string) error {
 	return checkChoice("policy of max_per_principal", l.Policy, limitPolicies)
 }
 
-// statusError is an error of a request that is nobody's fault here: the client
-// is told with a status of its own.
-type statusError struct {
-	error
-	status int
-}
-
-var errTooManySessions = statusError{errors.New("this user has as many sessions as max_per_principal allows"), http.StatusForbidden}
+var errTooManySessions = errors.New("this user has as many sessions as max_per_principal allows")
 
 // isLogin reports whether this commit gives the session a principal.
 func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
@@ -184,12 +176,6 @@ func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlit
 		}
 	}
 	return len(destroyed), err
-}
-
-func (s *Session) row() rqlitestore.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec
 }
 
 // ownedRow is a session of a principal.

@@ -104,11 +104,6 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 // empty is scs's data of a session that is not stored.
 func (s *Session) empty() context.Context {
 	loaded, _ := s.h.manager.Load(s.request, "") // asks no store: it cannot fail
-	return s.keep(loaded)
-}
-
-// keep moves scs's data to a context of its own.
-func (s *Session) keep(loaded context.Context) context.Context {
 	kept := s.newDataContext()
 	kept.data = loaded.Value(s.h.scsKey)
 	return kept

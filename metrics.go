@@ -2,6 +2,7 @@ package caddysession
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -78,7 +79,7 @@ type storeMetrics struct {
 	tooManyCalls, tooManyNew, tooManySessions, tooLarge      prometheus.Counter
 	lostEvents                                               prometheus.Counter
 
-	requests requestKinds
+	requests sync.Map                      // kind → *requestMetrics; few, and named by the store, not by visitors
 	dropped  map[error]prometheus.Counter  // by why
 	failures map[string]prometheus.Counter // by what was being done
 }

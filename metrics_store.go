@@ -17,10 +17,7 @@ func (r *resolvedStore) label() string {
 	if r.file != "" {
 		kind = "embedded"
 	}
-	if r.table != defaultTable {
-		kind += "/" + r.table
-	}
-	return storeLabels.of(r.places(), kind)
+	return storeLabels.of(r.places(), r.withTable(kind))
 }
 
 // storeLabels are the labels given out so far. A process has few stores, and

@@ -8,6 +8,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -148,7 +149,6 @@ type Handler struct {
 	// php_fastcgi, in any language, over HTTP headers.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
 
-	name       string // the cookie, and with the backend what makes two sessions one
 	backend    *backend
 	lease      *lease // of the backend
 	keys       *keyring
@@ -225,7 +225,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	settings.resolve(h)
 
 	h.cookie = newCookieJar(settings.Cookie)
-	h.name = h.cookie.plain
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
@@ -240,13 +239,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.dropped = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
-	h.backend, err = app.backend(settings.Store, h.keys, h.logger)
-	if err != nil {
+	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
+	h.backend = h.lease.backend
 	h.useCache()
 	h.owner = settings.Principal
-	h.lease = app.lease(h.backend, h.owner, h.idle > 0)
+	h.lease.note(h.owner, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
@@ -255,9 +254,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app.handlers++
 	return nil
 }
-
-// Cleanup does nothing: the app holds the stores of a config and releases them.
-func (h *Handler) Cleanup() error { return nil }
 
 // with returns the settings of h, completed by the defaults and checked. An error
 // that is not in h itself names them: they stand elsewhere.
@@ -303,14 +299,38 @@ func (h *Handler) inherit(defaults *Handler) {
 
 // inherit sets a field that was left open.
 func inherit[T comparable](field *T, fallback T) {
-	var unset T
-	if *field == unset {
-		*field = fallback
-	}
+	*field = cmp.Or(*field, fallback)
 }
 
 // check reports a configuration that cannot be meant.
 func (h *Handler) check() error {
+	if err := h.checkDurations(); err != nil {
+		return err
+	}
+	if h.MaxSize < 0 {
+		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
+	}
+	if h.MaxSize > mostMaxSize {
+		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(mostMaxSize))
+	}
+	if err := checkKey(h.Principal); err != nil {
+		return fmt.Errorf("principal %w", err)
+	}
+	return cmp.Or(
+		h.Cookie.check(),
+		h.MaxPerPrincipal.check(h.Principal),
+		h.checkBind(),
+		h.checkAudience(),
+		checkChoice("on_store_error", h.OnStoreError, outagePolicies),
+		h.Keys.check(),
+		h.MaxNewPerClient.check(),
+		h.CrossOrigin.check(),
+		h.Upstream.check(),
+		h.Store.check(),
+	)
+}
+
+func (h *Handler) checkDurations() error {
 	for _, d := range []struct {
 		name  string
 		value caddy.Duration
@@ -328,8 +348,8 @@ func (h *Handler) check() error {
 			return err
 		}
 	}
-	lifetime, idle, touch := time.Duration(h.Lifetime), time.Duration(h.IdleTimeout), time.Duration(h.TouchInterval)
-	inherit(&lifetime, defaultLifetime)
+	lifetime := cmp.Or(time.Duration(h.Lifetime), defaultLifetime)
+	idle, touch := time.Duration(h.IdleTimeout), time.Duration(h.TouchInterval)
 	if idle > lifetime {
 		return fmt.Errorf("idle_timeout %v is longer than lifetime %v: it would never apply; shorten it or lengthen the lifetime", idle, lifetime)
 	}
@@ -351,47 +371,11 @@ func (h *Handler) check() error {
 	if age := time.Duration(h.Cache); age > cacheMaxAge {
 		return fmt.Errorf("cache %v is too long: a logout would be missed for so long; use %v at most", age, cacheMaxAge)
 	}
-	if h.MaxSize < 0 {
-		return fmt.Errorf("max_size must be a positive size, not %d", h.MaxSize)
-	}
-	if h.MaxSize > mostMaxSize {
-		return fmt.Errorf("max_size is %s, more than a session can have: use %s at most", humanize.IBytes(uint64(h.MaxSize)), humanize.IBytes(mostMaxSize))
-	}
-	if err := checkKey(h.Principal); err != nil {
-		return fmt.Errorf("principal %w", err)
-	}
-	if err := h.Cookie.check(); err != nil {
-		return err
-	}
-	if err := h.MaxPerPrincipal.check(h.Principal); err != nil {
-		return err
-	}
-	if err := h.checkBind(); err != nil {
-		return err
-	}
-	if err := h.checkAudience(); err != nil {
-		return err
-	}
-	if err := checkChoice("on_store_error", h.OnStoreError, outagePolicies); err != nil {
-		return err
-	}
-	if err := h.Keys.check(); err != nil {
-		return err
-	}
-	if err := h.MaxNewPerClient.check(); err != nil {
-		return err
-	}
-	if err := h.CrossOrigin.check(); err != nil {
-		return err
-	}
-	if err := h.Upstream.check(); err != nil {
-		return err
-	}
-	return h.Store.check()
+	return nil
 }
 
-// leastDuration is what nobody means: a number in JSON is nanoseconds, and who takes
-// it for seconds would have sessions that end at once, and loops without a pause.
+// leastDuration is the shortest that anybody means: a number in JSON is nanoseconds, and
+// who takes it for seconds would have sessions that end at once, and loops without a pause.
 const leastDuration = time.Millisecond
 
 // checkDuration reports a duration that cannot be meant; 0 is one that is not set.
@@ -407,16 +391,12 @@ func checkDuration(option string, value caddy.Duration, least time.Duration) err
 
 // resolve writes the settings with their built-in defaults where the request's path reads them.
 func (h *Handler) resolve(to *Handler) {
-	to.lifetime = time.Duration(h.Lifetime)
-	inherit(&to.lifetime, defaultLifetime)
+	to.lifetime = cmp.Or(time.Duration(h.Lifetime), defaultLifetime)
 	to.idle = time.Duration(h.IdleTimeout)
-	to.touch = time.Duration(h.TouchInterval)
-	inherit(&to.touch, max(to.idle/10, leastTouch))
+	to.touch = cmp.Or(time.Duration(h.TouchInterval), max(to.idle/10, leastTouch))
 	to.renew = time.Duration(h.RenewInterval)
-	to.remember = time.Duration(h.RememberLifetime)
-	inherit(&to.remember, max(defaultRememberLifetime, to.lifetime))
-	to.maxSize = h.MaxSize
-	inherit(&to.maxSize, defaultMaxSize)
+	to.remember = cmp.Or(time.Duration(h.RememberLifetime), max(defaultRememberLifetime, to.lifetime))
+	to.maxSize = cmp.Or(h.MaxSize, defaultMaxSize)
 	to.cacheAge = time.Duration(h.Cache)
 	to.persist = h.Persist == nil || *h.Persist
 	to.bind = h.Bind
@@ -428,6 +408,5 @@ func (h *Handler) resolve(to *Handler) {
 
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -2,8 +2,6 @@ package caddysession
 
 import (
 	"context"
-	"maps"
-	"strings"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -50,9 +48,8 @@ func (s *Session) renewSecret(ctx context.Context) {
 // remembered is scs's, who forgets it with the rest.
 func (s *Session) ownBefore() map[string]any {
 	own := s.valuesRead(false)
-	maps.DeleteFunc(own, func(key string, _ any) bool {
-		return !strings.HasPrefix(key, reserved) || key == rememberKey
-	})
+	clearValues(own)
+	delete(own, rememberKey)
 	return own
 }
 
@@ -78,7 +75,7 @@ func ownSize(data []byte) int64 {
 	if err != nil {
 		return 0 // it was encoded just now
 	}
-	maps.DeleteFunc(own, func(key string, _ any) bool { return !strings.HasPrefix(key, reserved) })
+	clearValues(own)
 	encoded, err := codec.JSON{}.Encode(until, own)
 	if err != nil {
 		return 0

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -76,9 +77,6 @@ func (s *Session) DestroyOthers() error {
 	if s.h.owner == "" {
 		return errNoPrincipal
 	}
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -88,7 +86,7 @@ func (s *Session) DestroyOthers() error {
 	}
 	s.mu.Lock()
 	s.endOthers = true
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 	return nil
 }
@@ -107,7 +105,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if !asked || powerless {
 		return nil
 	}
-	inherit(&owner, known)
+	owner = cmp.Or(owner, known)
 	if owner == "" {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
 )
 
 // responseWriter stores the session before the first byte of the final header,
@@ -208,7 +209,7 @@ func (s *Session) writeHeader(header http.Header) {
 	if !isPrivate(header) {
 		header.Set("Cache-Control", "private, no-store")
 	}
-	maps.DeleteFunc(header, func(name string, _ []string) bool { return outranksCacheControl(name) })
+	maps.DeleteFunc(header, outranksCacheControl)
 }
 
 // stripCookie removes what the application sets under the cookie's name, and
@@ -228,7 +229,7 @@ func (s *Session) stripCookie(header http.Header) {
 // outranksCacheControl reports whether some caches follow a header rather than
 // Cache-Control: those of RFC 9213 are named for whom they are meant, like
 // Cloudflare-CDN-Cache-Control and Akamai-Cache-Control.
-func outranksCacheControl(name string) bool {
+func outranksCacheControl(name string, _ []string) bool {
 	switch name = strings.ToLower(name); name {
 	case "expires", "surrogate-control", "edge-control", "x-accel-expires":
 		return true
@@ -257,14 +258,9 @@ func isPrivate(header http.Header) bool {
 
 // addVary says that the response depends on the cookie.
 func addVary(header http.Header) {
-	for _, line := range header.Values("Vary") {
-		for name := range strings.SplitSeq(line, ",") {
-			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Cookie") {
-				return
-			}
-		}
+	if lists := header["Vary"]; !httpguts.HeaderValuesContainsToken(lists, "*") && !httpguts.HeaderValuesContainsToken(lists, "Cookie") {
+		header.Add("Vary", "Cookie")
 	}
-	header.Add("Vary", "Cookie")
 }
 
 // close ends what depends on the header being open.

@@ -61,13 +61,11 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		s.touch(deadline)
 		return nil
 	}
-	err = s.update(ctx, rec, token, data, deadline, owner, renewal)
-	if err != nil {
-		s.h.backend.ended(rec.Token) // what is known of it is out of date
-	}
-	switch {
-	case err == nil:
+	if err = s.update(ctx, rec, token, data, deadline, owner, renewal); err == nil {
 		return nil
+	}
+	s.h.backend.ended(rec.Token) // what is known of it is out of date
+	switch {
 	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, errDropped):
 		s.dropped(err)
 		return nil

@@ -63,7 +63,7 @@ type Session struct {
 	fresh      string             // the id that a session not stored yet will have
 	rec        rqlitestore.Record // the row as read or last written; without ID there is none
 	token      string             // the way in to that row
-	unnamed    bool               // it is none: another request replaced the older one first
+	unnamed    bool               // the token leads nowhere: another request had replaced the older one first
 	key        *key               // that the token was issued under
 	owner      string             // the principal's name as it was read or last written
 	base       []byte             // the values as read or last written, encoded
@@ -79,8 +79,7 @@ type Session struct {
 	late       bool               // its changes were dropped
 	untouched  []byte             // what scs held when its upkeep failed
 	handedOut  bool               // scs's data was: what is done to it is not seen here
-	changes    int                // how often it was changed by its own methods
-	committed  int                // changes when it was last committed, and one
+	settled    bool               // it was committed, and not changed by its own methods since
 	allowed    bool               // its client may begin it
 	rotating   string             // the token of a renewal that changes nothing else
 	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
@@ -110,12 +109,16 @@ const (
 	rememberKey = "__rememberMe"
 )
 
+// isReserved reports whether a key is the session's own.
+func isReserved(key string) bool { return strings.HasPrefix(key, reserved) }
+
 const (
 	loadTimeout   = 3 * time.Second
 	commitTimeout = 5 * time.Second
 )
 
 var (
+	errReservedKey = errors.New("keys that begin with " + reserved + " are the session's own")
 	errAfterHeader = errors.New("the response's header is out: the session can no longer be changed")
 	errAnswered    = errors.New("what this request did to its session was refused or could not be stored: its error page changes nothing")
 	errReturned    = errors.New("the handlers of this request have returned: what its session is changed to now would not be stored, so change it before")
@@ -147,7 +150,7 @@ func (s *Session) Get(key string) any {
 // into nested objects. A key that itself has dots goes first.
 func (s *Session) Lookup(path string) (any, bool) {
 	_ = s.Load()
-	if strings.HasPrefix(path, reserved) {
+	if isReserved(path) {
 		return nil, false
 	}
 	if value := s.h.manager.Get(s.scs, path); value != nil || !strings.Contains(path, ".") {
@@ -209,15 +212,13 @@ func (s *Session) Exists(key string) bool {
 // Keys returns the application's keys, sorted.
 func (s *Session) Keys() []string {
 	_ = s.Load()
-	return slices.DeleteFunc(s.h.manager.Keys(s.scs), func(key string) bool {
-		return strings.HasPrefix(key, reserved)
-	})
+	return slices.DeleteFunc(s.h.manager.Keys(s.scs), isReserved)
 }
 
 // hasKeys reports whether any of the values is the application's.
 func hasKeys(values map[string]any) bool {
 	for key := range values {
-		if !strings.HasPrefix(key, reserved) {
+		if !isReserved(key) {
 			return true
 		}
 	}
@@ -228,7 +229,7 @@ func hasKeys(values map[string]any) bool {
 // the session's own. That the value has no form in a session, as a channel has
 // none, comes out when the session is stored: the response is a 500 then.
 func (s *Session) Put(key string, value any) error {
-	if strings.HasPrefix(key, reserved) {
+	if isReserved(key) {
 		return errReservedKey
 	}
 	value = codec.Clone(value)
@@ -237,10 +238,8 @@ func (s *Session) Put(key string, value any) error {
 
 // Remove deletes keys. Those that begin with __ are the session's own.
 func (s *Session) Remove(keys ...string) error {
-	for _, key := range keys {
-		if strings.HasPrefix(key, reserved) {
-			return errReservedKey
-		}
+	if slices.ContainsFunc(keys, isReserved) {
+		return errReservedKey
 	}
 	return s.change(func(values map[string]any) {
 		for _, key := range keys {
@@ -255,18 +254,14 @@ func (s *Session) Clear() error {
 }
 
 func clearValues(values map[string]any) {
-	for key := range values {
-		if !strings.HasPrefix(key, reserved) {
-			delete(values, key)
-		}
-	}
+	maps.DeleteFunc(values, func(key string, _ any) bool { return !isReserved(key) })
 }
 
 // Increment adds n to a number; a key that is absent, or no integer, counts as
 // 0. Parallel requests lose no step. The largest 64-bit number, and the smallest,
 // stay what they are.
 func (s *Session) Increment(key string, n int) error {
-	if strings.HasPrefix(key, reserved) {
+	if isReserved(key) {
 		return errReservedKey
 	}
 	return s.change(func(values map[string]any) { values[key] = plus(values[key], n) }, key)
@@ -319,9 +314,6 @@ func integer(n int64) any {
 // change makes an edit on scs's values and remembers it for a lost race. It
 // concerns these keys, or all where none are given.
 func (s *Session) change(e edit, keys ...string) error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -339,8 +331,12 @@ func (s *Session) change(e edit, keys ...string) error {
 	return nil
 }
 
-// beginChange locks s.changing, unless nobody is left to store a change.
+// beginChange loads the session and locks s.changing, unless nobody is left to store
+// a change.
 func (s *Session) beginChange() error {
+	if err := s.Load(); err != nil {
+		return err
+	}
 	if s.isAnswered() {
 		return errAnswered
 	}
@@ -372,7 +368,7 @@ func (s *Session) nameFresh(changed []string) {
 	// To go through all keys after each change would take a new session of many keys
 	// the square of their number.
 	toStore := slices.ContainsFunc(changed, func(key string) bool {
-		return !strings.HasPrefix(key, reserved) && s.h.manager.Exists(s.scs, key)
+		return !isReserved(key) && s.h.manager.Exists(s.scs, key)
 	}) || len(s.Keys()) > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -390,15 +386,13 @@ func (s *Session) apply(e edit, keys ...string) {
 	before := s.values(keys...)
 	after := maps.Clone(before)
 	e(after)
-	for key, value := range before {
+	for key := range before {
 		if _, ok := after[key]; !ok {
 			s.h.manager.Remove(s.scs, key)
-		} else if !codec.Equal(value, after[key]) {
-			s.h.manager.Put(s.scs, key, after[key])
 		}
 	}
 	for key, value := range after {
-		if _, ok := before[key]; !ok {
+		if old, ok := before[key]; !ok || !codec.Equal(old, value) {
 			s.h.manager.Put(s.scs, key, value)
 		}
 	}
@@ -426,9 +420,6 @@ func (h *Handler) values(ctx context.Context, keys ...string) map[string]any {
 // somebody knew before is good for what comes after. The session, its values
 // and its ID stay.
 func (s *Session) Renew() error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -458,9 +449,6 @@ func (s *Session) renew() error {
 // Destroy ends the session: all its tokens, and the cookie. What is stored
 // afterwards begins a new one.
 func (s *Session) Destroy() error {
-	if err := s.Load(); err != nil {
-		return err
-	}
 	if err := s.beginChange(); err != nil {
 		return err
 	}
@@ -470,7 +458,7 @@ func (s *Session) Destroy() error {
 	}
 	s.mu.Lock()
 	s.ended, s.edits, s.fresh = true, nil, ""
-	s.changes++
+	s.settled = false
 	s.mu.Unlock()
 	return nil
 }
@@ -519,6 +507,15 @@ func (s *Session) id() string {
 	return s.rec.ID
 }
 
+// row is the session's row as it was read or last written; without ID there is none.
+func (s *Session) row() rqlitestore.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec
+}
+
+func (s *Session) isUnstored() bool { return s.row().ID == "" }
+
 // IsNew reports whether the request came without a session that is still good.
 func (s *Session) IsNew() bool {
 	_ = s.Load()
@@ -566,9 +563,7 @@ func (s *Session) logID(id string) {
 func newID() string {
 	var raw [16]byte
 	for {
-		if _, err := rand.Read(raw[:]); err != nil {
-			panic(fmt.Sprintf("reading random bytes: %v", err)) // crypto/rand does not fail
-		}
+		rand.Read(raw[:])
 		if id := base64.RawURLEncoding.EncodeToString(raw[:]); id[0] != '-' {
 			return id
 		}

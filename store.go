@@ -160,12 +160,6 @@ func (b *backend) inUse() *backend {
 	return b
 }
 
-// release gives the store back to the pool.
-func (b *backend) release(key string) error {
-	_, err := backends.Delete(key)
-	return err
-}
-
 // hold keeps the store open until letGo: at a reload Caddy does not wait for the
 // requests of the config before, and these need their store to the end.
 func (b *backend) hold() { b.holders.Add(1) }

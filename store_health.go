@@ -63,7 +63,7 @@ func isNoNews(err error) bool {
 // noteError logs when the store becomes unavailable, and when it is back:
 // once each, however many requests notice. That it was closed is neither.
 func (b *backend) noteError(err error) {
-	if isNoNews(err) || b.closed.Load() || b.down.Load() == (err != nil) {
+	if b.closed.Load() || b.down.Load() == (err != nil) {
 		return
 	}
 	b.noting.Lock()

@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -109,10 +110,7 @@ var (
 // A store and its address belong together: naming one leaves the default's out.
 func (c *StoreConfig) inherit(defaults *StoreConfig) *StoreConfig {
 	if c == nil || defaults == nil {
-		if c == nil {
-			return defaults
-		}
-		return c
+		return cmp.Or(c, defaults)
 	}
 	merged := *c
 	if c.Embedded == nil && c.Rqlite == nil {
@@ -132,10 +130,8 @@ func (c *StoreConfig) check() error {
 	if c.Embedded != nil && c.Rqlite != nil {
 		return errors.New("a session has one store: choose embedded or rqlite")
 	}
-	if c.Table != "" {
-		if err := checkTable(c.Table); err != nil {
-			return err
-		}
+	if c.Table != "" && (!tableName.MatchString(c.Table) || hasPrefixFold(c.Table, "sqlite_")) {
+		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", c.Table)
 	}
 	if c.CleanupInterval != nil {
 		if *c.CleanupInterval < 0 {
@@ -191,13 +187,6 @@ func (c *RqliteConfig) hasTLS() bool {
 	return c.TLSCA != "" || c.TLSCertificate != "" || c.TLSInsecureSkipVerify
 }
 
-func checkTable(name string) error {
-	if !tableName.MatchString(name) || hasPrefixFold(name, "sqlite_") {
-		return fmt.Errorf("table %q is no name for a table: use letters, digits and _, not starting with a digit or sqlite_", name)
-	}
-	return nil
-}
-
 func checkChoice(option, value string, choices []string) error {
 	if value == "" || slices.Contains(choices, value) {
 		return nil
@@ -249,10 +238,10 @@ func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
 	if c == nil {
 		c = &StoreConfig{}
 	}
-	r := &resolvedStore{table: c.Table, live: liveSettings{cleanup: defaultCleanupInterval}}
-	inherit(&r.table, defaultTable)
-	r.live.maxCalls = int64(c.MaxCalls)
-	inherit(&r.live.maxCalls, defaultMaxCalls)
+	r := &resolvedStore{table: cmp.Or(c.Table, defaultTable), live: liveSettings{
+		cleanup:  defaultCleanupInterval,
+		maxCalls: int64(cmp.Or(c.MaxCalls, defaultMaxCalls)),
+	}}
 	if c.CleanupInterval != nil {
 		r.live.cleanup = time.Duration(*c.CleanupInterval)
 	}
@@ -271,19 +260,18 @@ func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
 	if file == ":memory:" {
 		return nil, errors.New("embedded file: sessions are kept in a file, not in memory: name one in a temporary directory")
 	}
-	inherit(&file, filepath.Join(caddy.AppDataDir(), "sessions.db"))
+	file = cmp.Or(file, filepath.Join(caddy.AppDataDir(), "sessions.db"))
 	if r.file, err = filepath.Abs(file); err != nil {
 		return nil, fmt.Errorf("embedded file %s: %w", file, err)
 	}
-	r.live.synchronous = embedded.Synchronous
-	inherit(&r.live.synchronous, "full")
+	r.live.synchronous = cmp.Or(embedded.Synchronous, "full")
 	return r, nil
 }
 
 func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 	c := &r.rqlite
-	inherit(&c.Consistency, "linearizable")
-	inherit(&c.Timeout, caddy.Duration(defaultNodeTimeout))
+	c.Consistency = cmp.Or(c.Consistency, "linearizable")
+	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(defaultNodeTimeout))
 	c.Addresses = slices.Clone(c.Addresses)
 	for i := range c.Addresses {
 		address, err := resolveOption("address", c.Addresses[i])
@@ -298,15 +286,21 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 	if c.Password != "" && !isPlaceholder(c.Password) {
 		logger.Warn("the rqlite password stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
 	}
-	for option, value := range map[string]*string{
-		"username": &c.Username, "password": &c.Password,
-		"tls_ca": &c.TLSCA, "tls_cert": &c.TLSCertificate, "tls_key": &c.TLSKey,
+	for _, option := range []struct {
+		name  string
+		value *string
+	}{
+		{"username", &c.Username},
+		{"password", &c.Password},
+		{"tls_ca", &c.TLSCA},
+		{"tls_cert", &c.TLSCertificate},
+		{"tls_key", &c.TLSKey},
 	} {
-		resolved, err := resolveOption(option, *value)
+		resolved, err := resolveOption(option.name, *option.value)
 		if err != nil {
 			return err
 		}
-		*value = resolved
+		*option.value = resolved
 	}
 	if c.TLSInsecureSkipVerify {
 		logger.Warn("tls_insecure_skip_verify: the certificates of the rqlite nodes are not verified")
@@ -405,6 +399,14 @@ func (r *resolvedStore) key() string {
 	digest.Write(encoded)
 	digest.Write(r.tlsFiles[:])
 	return r.identity() + " " + hex.EncodeToString(digest.Sum(nil))
+}
+
+// withTable puts the table behind a name of the store, unless it is the usual one.
+func (r *resolvedStore) withTable(name string) string {
+	if r.table == defaultTable {
+		return name
+	}
+	return name + "/" + r.table
 }
 
 // name is how messages call the store.

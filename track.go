@@ -27,7 +27,7 @@ type use struct {
 
 // thisUse is the request's.
 func (s *Session) thisUse() use {
-	repl, _ := s.request.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl := s.request.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	agent := strings.ToValidUTF8(repl.ReplaceAll("{http.request.header.User-Agent}", ""), "")
 	if len(agent) > agentLength {
 		agent = strings.ToValidUTF8(agent[:agentLength], "")

@@ -21,19 +21,16 @@ func isWebsocketConnect(r *http.Request) bool {
 		(r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket" || r.ProtoMajor == 3 && r.Proto == "websocket")
 }
 
-// keepBetween has the request not ask for another version of HTTP on its connection
-// (Upgrade: h2c). reverse_proxy would pass that on, and from an application that
-// agrees the client would get what it likes: its further requests come past Caddy,
-// with any header, and on after a logout. As it is the request goes on over
-// HTTP/1.1.
+// keepBetween keeps Caddy between the client and the application: the request does
+// not ask for another version of HTTP on its connection (Upgrade: h2c) any more, and
+// goes on over HTTP/1.1. reverse_proxy would pass that on, and where the application
+// agrees the client's further requests would come past Caddy, with any header, and
+// after a logout too.
 func keepBetween(header http.Header) {
 	if len(header["Upgrade"]) == 0 {
 		return
 	}
-	header["Upgrade"] = dropTokens(header["Upgrade"], carriesRequests)
-	if len(header["Upgrade"]) == 0 {
-		delete(header, "Upgrade")
-	}
+	dropTokens(header, "Upgrade", carriesRequests)
 	delete(header, "Http2-Settings")
 }
 

@@ -53,8 +53,7 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.noteUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
 		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
-			from := time.Now().Add(rotationPause)
-			s.h.backend.rotateFrom.Store(&from)
+			s.h.backend.rotateFrom.Store(new(time.Now().Add(rotationPause)))
 		}
 		held := s.held(ctx)
 		s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
@@ -133,11 +134,10 @@ func (u *upstream) within(all *sessions, w http.ResponseWriter, r *http.Request,
 		return next.ServeHTTP(w, r)
 	}
 	u.stripRequest(r)
-	outer := all.upstreams
-	all.upstreams = append(outer[:len(outer):len(outer)], sharing{u, all.current})
-	all.shared = append(all.shared, sharing{u, all.current})
+	outer, session := all.upstreams, all.current
+	all.upstreams = append(slices.Clip(outer), sharing{u, session})
+	all.shared = append(all.shared, sharing{u, session})
 	defer func() { all.upstreams = outer }()
-	session := all.current
 	if err := all.upstreams.fill(r.Header); err != nil {
 		return session.httpError(err)
 	}
@@ -170,12 +170,7 @@ func (u *upstream) stripRequest(r *http.Request) {
 		r.Body = &trailerGuard{ReadCloser: r.Body, upstream: u, trailer: r.Trailer}
 	}
 	for _, list := range []string{"Connection", "Trailer"} {
-		if lines := r.Header[list]; len(lines) > 0 {
-			r.Header[list] = dropTokens(lines, func(name string) bool { return u.owns(name, nil) })
-			if len(r.Header[list]) == 0 {
-				delete(r.Header, list)
-			}
-		}
+		dropTokens(r.Header, list, func(name string) bool { return u.owns(name, nil) })
 	}
 }
 
@@ -201,10 +196,10 @@ func (g *trailerGuard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dropTokens removes names from the comma-separated lists of a header.
-func dropTokens(lines []string, drop func(string) bool) []string {
+// dropTokens removes names from the comma-separated lists of a header's field.
+func dropTokens(header http.Header, field string, drop func(string) bool) {
 	var kept []string
-	for _, line := range lines {
+	for _, line := range header[field] {
 		var names []string
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name != "" && !drop(name) {
@@ -215,7 +210,12 @@ func dropTokens(lines []string, drop func(string) bool) []string {
 			kept = append(kept, strings.Join(names, ", "))
 		}
 	}
-	return kept
+	switch {
+	case len(kept) > 0:
+		header[field] = kept
+	case len(header[field]) > 0:
+		delete(header, field)
+	}
 }
 
 // errHeaderTooLong: an application that got nothing would take the visitor for a guest.
@@ -248,7 +248,7 @@ func sentData(keys []string, values map[string]any) (string, error) {
 			continue
 		}
 		for key, value := range values {
-			if !strings.HasPrefix(key, reserved) {
+			if !isReserved(key) {
 				sent[key] = value
 			}
 		}
@@ -299,17 +299,20 @@ func ascii(encoded []byte) string {
 	if !slices.ContainsFunc(encoded, func(c byte) bool { return c >= 0x7f }) {
 		return string(encoded)
 	}
+	return escape(encoded, func(c rune) bool { return c < 0x7f })
+}
+
+// escape writes characters of a JSON text as JSON's escapes, but for those to keep.
+func escape(encoded []byte, keep func(rune) bool) string {
 	var b strings.Builder
 	b.Grow(len(encoded))
 	for _, c := range string(encoded) {
-		switch {
-		case c > 0xffff:
-			c -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+c>>10, 0xdc00+c&0x3ff)
-		case c >= 0x7f:
-			fmt.Fprintf(&b, `\u%04x`, c)
-		default:
-			b.WriteByte(byte(c))
+		if keep(c) {
+			b.WriteRune(c)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, c) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.String()
