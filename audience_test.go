@@ -193,18 +193,39 @@ $SITE {
 }`
 	s := start(t, site, "OPTION", "lifetime 24h")
 	v := s.visitor()
-	v.get("/login").cookie(t)
-	if row := s.table().only(); !strings.Contains(row.data, `"__audience":"127.0.0.1"`) {
-		t.Errorf("stored is %s", row.data)
+	token := v.get("/login").cookie(t).Value
+	noted := func(by, audience string) {
+		t.Helper()
+		rows, err := s.table().current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			if row.token == hashOf(by) && !strings.Contains(row.data, `"__audience":"`+audience+`"`) {
+				t.Errorf("stored is %s", row.data)
+			}
+		}
 	}
+	noted(token, "127.0.0.1")
+	takesOn := func(audience, old string) {
+		t.Helper()
+		s.alter(`INSERT INTO sessions (token, id, data, expiry, version)
+			SELECT ?, ?, CAST(json_remove(CAST(data AS TEXT), '$.values.__audience', '$.values.__cookie') AS BLOB), expiry, version FROM sessions WHERE token = ?`,
+			hashOf(old), old, hashOf(token))
+		guest := s.visitor().withoutJar()
+		for _, path := range []string{"/", "/count", "/"} {
+			guest.get(path, "Cookie", "session="+old).want(t, http.StatusOK, "user=alice")
+		}
+		noted(old, audience)
+	}
+	takesOn("127.0.0.1", strings.Repeat("o", len(token)))
 	s.names["OPTION"] = "audience shop"
 	s.reload(site)
-	v.get("/").want(t, http.StatusOK, "user=alice")
-	v.get("/count").want(t, http.StatusOK, "user=alice")
-	if row := s.table().only(); !strings.Contains(row.data, `"__audience":"shop"`) {
-		t.Errorf("stored is %s", row.data)
+	for _, path := range []string{"/", "/count", "/"} {
+		v.get(path).want(t, http.StatusOK, "user=alice")
 	}
-	v.get("/").want(t, http.StatusOK, "user=alice")
+	noted(token, "shop")
+	takesOn("shop", strings.Repeat("w", len(token)))
 }
 
 // A site's cookies do not stand for each other, unless that is asked for.

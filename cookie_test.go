@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -493,10 +494,17 @@ $SITE {
 // A header that waited for a slow body would reach the browser after that of a
 // login made meanwhile, and its cookie would take the login's place.
 func TestCookie_doesNotWaitForTheBody(t *testing.T) {
+	const begins = "a beginning, "
 	finish := make(chan struct{})
 	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain") // else the server looks for it in the body
-		w.Header().Set("Content-Length", "4")
+		length := len("slow")
+		w.Header()["Content-Type"] = []string{"text/plain"}
+		if r.URL.Path == "/slow/untyped" { // the server looks for the type in the beginning of the body
+			w.Header()["Content-Type"] = nil
+			length += len(begins)
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(length))
+		_, _ = io.WriteString(w, begins[:length-len("slow")])
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-finish:
@@ -513,7 +521,7 @@ func TestCookie_doesNotWaitForTheBody(t *testing.T) {
 		session_edit put user alice
 		respond ok
 	}
-	handle /slow {
+	handle /slow* {
 		session_edit put cart book
 		reverse_proxy $APP
 	}
@@ -529,22 +537,24 @@ $TLS {
 }`, "APP", app.address())
 	s.visitor().handshake("$TLS/")
 	for _, site := range []string{"$SITE", "$TLS"} {
-		t.Run(site, func(t *testing.T) {
-			v := s.visitorWith(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			slow, err := v.http.Do(v.request(http.MethodGet, site+"/slow").WithContext(ctx))
-			if err != nil {
-				t.Fatalf("the header waits for the body: %v", err)
-			}
-			defer slow.Body.Close()
-			v.get(site+"/login").want(t, http.StatusOK, "ok")
-			finish <- struct{}{}
-			if body, err := io.ReadAll(slow.Body); string(body) != "slow" || slow.ContentLength != 4 || err != nil {
-				t.Errorf("the body is %q of %d bytes, %v", body, slow.ContentLength, err)
-			}
-			v.get(site+"/").want(t, http.StatusOK, "alice book")
-		})
+		for path, want := range map[string]string{"/slow": "slow", "/slow/untyped": begins + "slow"} {
+			t.Run(site+path, func(t *testing.T) {
+				v := s.visitorWith(t)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				slow, err := v.http.Do(v.request(http.MethodGet, site+path).WithContext(ctx))
+				if err != nil {
+					t.Fatalf("the header waits for the body: %v", err)
+				}
+				defer slow.Body.Close()
+				v.get(site+"/login").want(t, http.StatusOK, "ok")
+				finish <- struct{}{}
+				if body, err := io.ReadAll(slow.Body); string(body) != want || slow.ContentLength != int64(len(want)) || err != nil {
+					t.Errorf("the body is %q of %d bytes, %v", body, slow.ContentLength, err)
+				}
+				v.get(site+"/").want(t, http.StatusOK, "alice book")
+			})
+		}
 	}
 }
 

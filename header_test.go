@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -260,14 +261,29 @@ $SITE, $SITE2 {
 }
 
 func TestResponse_keepsSendfile(t *testing.T) {
-	reached := make(chan string, 1)
+	reached, sent := make(chan string, 1), make(chan []string, 1)
 	s := start(t, `
-$SITE {
-	session
+{
+	order in_go before session
+}
+(site) {
+	in_go $AROUND
+	session {
+		{args[0]} {args[1]}
+	}
 	session_edit /with.txt put user alice
-	in_go $LOOK
-	root $DIR
-	file_server
+	route {
+		in_go $LOOK
+		file_server {
+			root $DIR
+		}
+	}
+}
+$SITE {
+	import site lifetime 24h
+}
+$SITE2 {
+	import site revalidate 1h
 }`, "LOOK", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 		inner := w
 		for {
@@ -282,23 +298,56 @@ $SITE {
 		}
 		reached <- fmt.Sprintf("%T", inner)
 		return next.ServeHTTP(w, r)
+	}), "AROUND", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		into := &fileWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+		err := next.ServeHTTP(into, r)
+		sent <- into.sent
+		return err
 	}))
-	content := strings.Repeat("0123456789", 100_000)
-	for _, name := range []string{"with.txt", "without.txt"} {
-		if err := os.WriteFile(filepath.Join(s.names["DIR"], name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		a := s.visitor().get("/" + name)
-		a.want(t, http.StatusOK, content)
-		if name == "with.txt" {
-			a.cookie(t)
-		} else {
-			a.wantUntouched(t)
-		}
-		if got := <-reached; got != "*http.response" {
-			t.Errorf("every writer down to the server's takes part in ReadFrom up to %s", got)
-		}
+	content := strings.Repeat("0123456789", 20_000)
+	whole := []string{"200000 of a file"}
+	pieces := []string{"65536 of a file", "65536 of a file", "65536 of a file", "3392 of a file"}
+	for path, want := range map[string][]string{
+		"/with.txt": whole, "/without.txt": whole, "$SITE2/with.txt": pieces, "$SITE2/without.txt": whole, // a guest's session does not end
+	} {
+		t.Run(path, func(t *testing.T) {
+			_, name, _ := strings.Cut(path, "/")
+			if err := os.WriteFile(filepath.Join(s.names["DIR"], name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			a := s.visitor().get(path)
+			a.want(t, http.StatusOK, content)
+			if name == "with.txt" {
+				a.cookie(t)
+			} else {
+				a.wantUntouched(t)
+			}
+			if got := <-reached; got != "*http.response" {
+				t.Errorf("every writer down to the server's takes part in ReadFrom up to %s", got)
+			}
+			if got := <-sent; !slices.Equal(got, want) {
+				t.Errorf("the writer below gets %q, want %q", got, want)
+			}
+		})
 	}
+}
+
+// fileWriter notes what it is to read from.
+type fileWriter struct {
+	caddyhttp.ResponseWriterWrapper
+	sent []string
+}
+
+func (w *fileWriter) ReadFrom(r io.Reader) (int64, error) {
+	from := r
+	for part, ok := from.(*io.LimitedReader); ok; part, ok = from.(*io.LimitedReader) {
+		from = part.R
+	}
+	n, err := w.ResponseWriterWrapper.ReadFrom(r)
+	if _, ok := from.(*os.File); ok {
+		w.sent = append(w.sent, fmt.Sprint(n, " of a file"))
+	}
+	return n, err
 }
 
 func TestResponse_upgradesToWebsockets(t *testing.T) {

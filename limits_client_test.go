@@ -116,6 +116,7 @@ func TestLimits_ofNewSessionsHoldUpNobodyElse(t *testing.T) {
 func TestLimits_countASessionOnceHoweverOftenItIsTried(t *testing.T) {
 	store := newStandIn(t)
 	s := start(t, clientLimitSite, "PER", "1h", "STORE", "rqlite "+store.URL, "METRICS", "http://"+freeAddress(t))
+	begun := time.Now()
 	store.isFull()
 	for range 6 { // what was not stored is no session
 		s.visitor().get("/put").want(t, http.StatusServiceUnavailable, "sorry: 503")
@@ -126,5 +127,13 @@ func TestLimits_countASessionOnceHoweverOftenItIsTried(t *testing.T) {
 		store.losesReplies(1)
 		s.visitor().get("/put").want(t, http.StatusOK, "ok")
 	}
-	s.visitor().get("/put").want(t, http.StatusTooManyRequests, "sorry: 429")
+	refused := s.visitor().get("/put")
+	refused.want(t, http.StatusTooManyRequests, "sorry: 429")
+
+	// There is room for the next one a fifth of the hour after the first.
+	const most = 3600 / 5
+	least := most - int(time.Since(begun).Seconds()) - 1
+	if seconds, err := strconv.Atoi(refused.Header.Get("Retry-After")); err != nil || seconds < least || seconds > most {
+		t.Errorf("Retry-After is %q, want %d to %d", refused.Header.Get("Retry-After"), least, most)
+	}
 }

@@ -218,6 +218,33 @@ func TestMaxPerPrincipal_aSecondPressThatFailedTakesNoRoom(t *testing.T) {
 	eventually(t, "a login", func() bool { return other.get("/login?user=alice").StatusCode == http.StatusOK })
 }
 
+// A login is stored before the oldest session ends: where that fails it goes on all
+// the same, and a later login makes up for it.
+func TestMaxPerPrincipal_aLaterLoginMakesUpForWhatFailed(t *testing.T) {
+	withSecrets(t)
+	store := newStandIn(t)
+	s := start(t, strings.Replace(limitSite("1"), "principal user", "principal user\n\t\trqlite "+store.URL, 1))
+	first, second := s.visitor(), s.visitor()
+	first.get("/login?user=alice").want(t, http.StatusOK, "in")
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if r.URL.Path == "/db/request" { // which ends sessions
+			_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	second.get("/login?user=alice").want(t, http.StatusOK, "in")
+	s.logged("max_per_principal could not be enforced")
+	first.get("/").want(t, http.StatusOK, "user=alice")
+	second.get("/").want(t, http.StatusOK, "user=alice")
+	store.works()
+	eventually(t, "a login that leaves itself alone", func() bool {
+		third := s.visitor()
+		return third.get("/login?user=alice").StatusCode == http.StatusOK && third.get("/").body == "user=alice" &&
+			first.get("/").body == "user=" && second.get("/").body == "user="
+	})
+}
+
 // A limit that is new is one of logins: what is changed in a session ends none.
 func TestMaxPerPrincipal_leavesWhoIsSignedIn(t *testing.T) {
 	for _, policy := range []string{"oldest", "reject"} {
@@ -262,9 +289,12 @@ $SITE {
 	s := start(t, site, "OPTION", "lifetime 24h")
 	v := s.visitor()
 	v.get("/login").want(t, http.StatusOK, "user=alice")
+	began := created(t, s.table().only().data)
+	// Each began in a second of its own, and they were stored in another order.
 	s.alter(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?1)
 INSERT INTO sessions(token,data,expiry,id,version,writes,principal,rights)
-SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many)
+SELECT hex(randomblob(32)),CAST(json_set(CAST(data AS TEXT),'$.values.__created',?2-1-i*7919%?1) AS BLOB),
+expiry,hex(randomblob(8)),version,writes,principal,rights FROM sessions, n`, many, began)
 
 	var shown shownDevices
 	eventually(t, "the sessions to be listed", func() bool {
@@ -280,11 +310,41 @@ SELECT hex(randomblob(32)),data,expiry,hex(randomblob(8)),version,writes,princip
 	s.visitor().get("/login").want(t, http.StatusForbidden, "")
 	s.names["OPTION"] = "max_per_principal 5"
 	s.reload(site)
-	table := s.table()
+	table, logins := s.table(), 0
 	eventually(t, "the limit to hold", func() bool { // on a slow machine it takes more than one login
 		newest := s.visitor()
 		newest.get("/login").want(t, http.StatusOK, "user=alice")
 		newest.get("/").want(t, http.StatusOK, "user=alice")
+		logins++
 		return table.count() == 5
 	})
+	var left, want []int
+	rows, err := table.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		left = append(left, min(began, created(t, row.data))-began)
+	}
+	slices.Sort(left)
+	for i := range 5 {
+		want = append(want, min(0, logins-4+i)) // 0 is the first login's, and that of those since
+	}
+	if !slices.Equal(left, want) {
+		t.Errorf("those are left that began %v s after the first login, want %v", left, want)
+	}
+}
+
+// created is when the session of a row began, in Unix time.
+func created(t *testing.T, data string) int {
+	t.Helper()
+	var session struct {
+		Values struct {
+			Created int `json:"__created"`
+		} `json:"values"`
+	}
+	if err := json.Unmarshal([]byte(data), &session); err != nil || session.Values.Created == 0 {
+		t.Fatalf("when did this session begin: %s (%v)", data, err)
+	}
+	return session.Values.Created
 }

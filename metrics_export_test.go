@@ -14,7 +14,6 @@ func ForgetStores() {
 			continue
 		}
 		delete(storeLabels.byPlace, place)
-		delete(storeLabels.given, label)
 		for _, c := range collectors {
 			if vec, ok := c.(interface {
 				DeletePartialMatch(prometheus.Labels) int
@@ -22,5 +21,8 @@ func ForgetStores() {
 				vec.DeletePartialMatch(prometheus.Labels{"store": label})
 			}
 		}
+	}
+	if len(storeLabels.byPlace) == 0 {
+		clear(storeLabels.given)
 	}
 }

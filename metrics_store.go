@@ -22,12 +22,12 @@ func (r *resolvedStore) label() string {
 
 // storeLabels are the labels given out so far. A process has few stores, and
 // each keeps its label.
-var storeLabels = labels{byPlace: make(map[string]string), given: make(map[string]bool)}
+var storeLabels = labels{byPlace: make(map[string]string), given: make(map[string]int)}
 
 type labels struct {
 	mu      sync.Mutex
 	byPlace map[string]string
-	given   map[string]bool
+	given   map[string]int // how many of a kind
 }
 
 // of returns the label of the store that is in these places. The second store of
@@ -38,10 +38,9 @@ func (l *labels) of(places []string, kind string) string {
 	label := l.known(places)
 	if label == "" {
 		label = kind
-		for n := 2; l.given[label]; n++ {
-			label = kind + "-" + strconv.Itoa(n)
+		if l.given[kind]++; l.given[kind] > 1 {
+			label += "-" + strconv.Itoa(l.given[kind])
 		}
-		l.given[label] = true
 	}
 	for _, place := range places {
 		l.byPlace[place] = label

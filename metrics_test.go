@@ -200,6 +200,10 @@ $LIMITED {
 
 	v.get("/put?user=alice").want(t, http.StatusOK, "ok")
 	s.counts(before, 1, "created_total")
+	for _, count := range []string{"store_request_rows_count", "store_request_rows_sum", "store_request_duration_seconds_count"} {
+		s.counts(before, 1, count, `kind="create"`)
+	}
+	s.grows(before, "store_request_duration_seconds_sum", `kind="create"`)
 	v.get("/").want(t, http.StatusOK, "alice")
 	s.counts(before, 1, "loads_total", `result="found"`)
 	s.grows(before, "touches_total", `result="stored"`)
@@ -280,6 +284,16 @@ $LIMITED {
 		if err := openTable(t, store.file).db.QueryRow("SELECT count(*) FROM sessions WHERE principal='frank'").Scan(&left); err != nil || left != 1 {
 			t.Errorf("there are %d rows of it (%v)", left, err)
 		}
+	})
+	t.Run("a use that the store does not note", func(t *testing.T) {
+		v := s.visitor()
+		v.get("/put?user=heidi")
+		before := s.scrape()
+		store.isFull()
+		v.get("/").want(t, http.StatusOK, "heidi")
+		s.grows(before, "touches_total", `result="error"`)
+		s.grows(before, "store_request_errors_total", `kind="touch"`)
+		store.works()
 	})
 	t.Run("a list that the store does not give", func(t *testing.T) {
 		v := s.visitor()

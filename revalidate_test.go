@@ -2,6 +2,8 @@ package caddysession_test
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -369,6 +371,95 @@ $SITE, $TLS {
 			}
 		})
 	}
+}
+
+// After what has ended by itself, or by its client, the store is not asked any more,
+// even where it was being asked at that moment.
+func TestRevalidate_asksNoMoreAfterTheEnd(t *testing.T) {
+	leave := make(chan struct{})
+	stream := inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		_, _ = io.WriteString(w, "data: hello\n\n")
+		err := http.NewResponseController(w).Flush()
+		until := leave
+		if r.URL.Path == "/stream/on" {
+			until = nil
+		}
+		select {
+		case <-until:
+		case <-r.Context().Done():
+		}
+		return err
+	})
+	app := newApplication(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn := switchProtocols(t, w, "")
+		defer conn.Close()
+		go func() { _, _ = io.Copy(conn, conn) }()
+		<-leave
+	})
+	store := newStandIn(t)
+	s := start(t, `
+$SITE {
+	session {
+		rqlite $STORE {
+			timeout 30s
+		}
+		revalidate 20ms
+	}
+	session_edit /login put user alice
+	handle /stream* {
+		session_auth user
+		in_go $STREAM
+	}
+	handle /proxied {
+		session_auth user
+		reverse_proxy $APP
+	}
+	respond "{http.session.id}"
+}`, "STORE", store.URL, "APP", app.address(), "STREAM", stream)
+	var others, ticks atomic.Int64 // questions after sessions whose response has ended, and after one whose goes on
+	asked := make(map[string]*atomic.Int64)
+	member := func(times *atomic.Int64) *visitor {
+		v := s.visitor()
+		v.get("/login").cookie(t)
+		asked[hex.EncodeToString([]byte(v.get("/").body))] = times
+		return v
+	}
+	page, ends, left, socketEnds, socketLeft := member(&others), member(&others), member(&others), member(&others), member(&others)
+	goesOn := member(&ticks)
+	gate := make(chan struct{})
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		body := bytes.ToLower(bodyOf(r))
+		for id, times := range asked {
+			if bytes.Contains(body, []byte(id)) {
+				times.Add(1)
+				select {
+				case <-gate:
+				case <-store.done:
+				}
+			}
+		}
+		node.ServeHTTP(w, r)
+	}))
+	page.get("/")
+	streams := []io.ReadCloser{openStream(t, ends, "/stream"), openSocket(t, socketEnds)}
+	for _, open := range []io.Closer{openStream(t, left, "/stream"), openSocket(t, socketLeft)} {
+		eventually(t, "the store to be asked", func() bool { return others.Load() > 0 })
+		open.Close()
+	}
+	close(leave)
+	for _, stream := range streams {
+		_, _ = io.Copy(io.Discard, stream) // a socket may end in an error
+		stream.Close()
+	}
+	close(gate)
+
+	clock := openStream(t, goesOn, "/stream/on")
+	defer clock.Close()
+	eventually(t, "the questions to end", func() bool {
+		before, from := others.Load(), ticks.Load()
+		eventually(t, "questions after what goes on", func() bool { return ticks.Load() > from+10 })
+		return others.Load() == before
+	})
 }
 
 // openStream reads the beginning of a stream.

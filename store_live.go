@@ -47,10 +47,15 @@ func (l *liveBackends) closeAbandoned(context.Context) {
 }
 
 // abandoned returns the stores that no config has any more.
-func (l *liveBackends) abandoned() []*backend {
+func (l *liveBackends) abandoned() (all []*backend) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(l.all), func(b *backend) bool { return !b.abandoned.Load() })
+	for _, b := range l.all {
+		if b.abandoned.Load() {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 // ofFile returns the stores in a file, the newest last.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The rows of a commit and of a save travel one behind the other in one blob,
+// The rows of a commit, a create and a save travel one behind the other in one blob,
 // ?2, and ?1 is a JSON array of where each begins: the database gets half as many
 // bytes into its log as in hex, and parses no more JSON than these numbers. The
 // fields of a row are cut out of the blob by their places. Those of a fixed width
@@ -54,7 +54,46 @@ func commitRow(token string, data []byte, expiry time.Time) []byte {
 // splitCommitRow makes the parameters of a statement that commits one row.
 func splitCommitRow(row []byte) []any {
 	data := commitToken + commitTokenLen.int(row)
-	return []any{blob(row[commitToken:data]), commitExpiry.of(row), blob(row[data:])}
+	return []any{blob(row[commitToken:data]), commitExpiry.of(row), blobOf(row[data:])}
+}
+
+// A row of a create: the rights, what the create leaves in the row, the lengths of
+// token, id, principal and data, the expiry, then these four.
+var (
+	createRights       = field{0, 16}
+	createWriteID      = field{createRights.end(), writeIDLen}
+	createTokenLen     = field{createWriteID.end(), 8}
+	createIDLen        = field{createTokenLen.end(), 8}
+	createPrincipalLen = field{createIDLen.end(), 8}
+	createDataLen      = field{createPrincipalLen.end(), 10}
+	createExpiry       = field{createDataLen.end(), 18}
+	createToken        = createExpiry.end()
+)
+
+func createRow(rec Record, writeID string) []byte {
+	b := make([]byte, 0, createToken+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))
+	b = appendPadded(b, rec.Rights, createRights.width)
+	b = append(b, writeID...)
+	b = appendPadded(b, int64(len(rec.Token)), createTokenLen.width)
+	b = appendPadded(b, int64(len(rec.ID)), createIDLen.width)
+	b = appendPadded(b, int64(len(rec.Principal)), createPrincipalLen.width)
+	b = appendPadded(b, int64(len(rec.Data)), createDataLen.width)
+	b = appendJulian(b, rec.Expiry)
+	b = append(b, rec.Token...)
+	b = append(b, rec.ID...)
+	b = append(b, rec.Principal...)
+	return append(b, rec.Data...)
+}
+
+// splitCreateRow makes the parameters of a statement that creates one row.
+func splitCreateRow(row []byte) []any {
+	id := createToken + createTokenLen.int(row)
+	principal := id + createIDLen.int(row)
+	data := principal + createPrincipalLen.int(row)
+	return []any{
+		blob(row[createToken:id]), createExpiry.of(row), createRights.int(row), createWriteID.of(row),
+		blob(row[id:principal]), blob(row[principal:data]), blobOf(row[data:]),
+	}
 }
 
 // A row of a save: the version that is there now and by how much it grows, what
@@ -93,16 +132,17 @@ func splitSaveRow(row []byte, now float64) []any {
 	return []any{
 		blob(row[saveToken:principal]), saveExpiry.of(row), now, saveVersion.of(row), steps,
 		saveWriteID.of(row),
-		blob(row[principal:data]), blob(row[data:]),
+		blob(row[principal:data]), blobOf(row[data:]),
 	}
 }
 
 // blob returns b as a parameter of the form that rqlite makes a blob of.
-func blob[T string | []byte](b T) string {
-	out := make([]byte, 0, 2*len(b)+3)
-	out = append(out, "x'"...)
-	out = hex.AppendEncode(out, []byte(b))
-	return string(append(out, '\''))
+func blob[T string | []byte](b T) string { return string(blobOf([]byte(b))) }
+
+// blobOf is blob for what may be large.
+func blobOf(b []byte) hexBlob {
+	out := append(make(hexBlob, 0, 2*len(b)+3), "x'"...)
+	return append(hex.AppendEncode(out, b), '\'')
 }
 
 // joinBlob makes the two parameters that the rows of calls travel in: where each
@@ -124,15 +164,15 @@ func joinBlob[A any](calls []*call[A]) (starts string, rows hexBlob) {
 	return string(append(begin, ']')), append(rows, '\'')
 }
 
-// hexBlob is a parameter of the form that rqlite makes a blob of, x'0aff'. Of
-// many rows it is large, and so goes into the request's JSON as it is.
+// hexBlob is a parameter of the form that rqlite makes a blob of, x'0aff'. It may
+// be large, and so goes into the request's JSON as it is.
 type hexBlob []byte
 
 // MarshalText implements encoding.TextMarshaler.
 func (b hexBlob) MarshalText() ([]byte, error) { return b, nil }
 
 // Where the fields of a row are found: in the blob of many, or in the parameters
-// of a lone one, which splitCommitRow and splitSaveRow make.
+// of a lone one, which splitCommitRow, splitCreateRow and splitSaveRow make.
 var (
 	manyCommits = strings.NewReplacer(
 		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(commitToken)+","+commitTokenLen.intSQL()+")"),
@@ -142,6 +182,20 @@ var (
 	)
 	loneCommit = strings.NewReplacer(
 		"{token}", textOf("?1"), "{expiry}", "?2", "{data}", "?3", "{from}", "",
+	)
+	manyCreates = strings.NewReplacer(
+		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+","+createTokenLen.intSQL()+")"),
+		"{expiry}", "CAST("+createExpiry.sql()+" AS REAL)",
+		"{rights}", createRights.intSQL(),
+		"{writes}", textOf(createWriteID.sql()),
+		"{id}", textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+","+createIDLen.intSQL()+")"),
+		"{principal}", "nullif("+textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+"+"+createIDLen.intSQL()+","+createPrincipalLen.intSQL()+")")+",'')",
+		"{data}", "substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+"+"+createIDLen.intSQL()+"+"+createPrincipalLen.intSQL()+","+createDataLen.intSQL()+")",
+		"{from}", " FROM json_each(?1) j",
+	)
+	loneCreate = strings.NewReplacer(
+		"{token}", textOf("?1"), "{expiry}", "?2", "{rights}", "?3", "{writes}", "?4", "{id}", textOf("?5"),
+		"{principal}", "nullif("+textOf("?6")+",'')", "{data}", "?7", "{from}", "",
 	)
 	manySaves = strings.NewReplacer(
 		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(saveToken)+","+saveTokenLen.intSQL()+")"),

@@ -95,7 +95,7 @@ func (s *RqliteStore) Create(ctx context.Context, rec Record) error {
 	if err := checkSize(rec.Data); err != nil {
 		return fmt.Errorf("create session: %w", err)
 	}
-	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: fullRow(Record{}, rec, s.newWriteID())})
+	out, err := s.creates.do(ctx, call[outcome]{key: rec.Token, id: rec.ID, row: createRow(rec, s.newWriteID())})
 	if err == nil {
 		err = out.err
 	}

@@ -1,8 +1,13 @@
 package rqlitestore_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"net/http"
 	"reflect"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +31,40 @@ var recordCases = []storeCase{
 		}
 		if _, ok, err := s.Current(unhurried(t), "other"); ok || err != nil {
 			t.Fatalf("unknown id: found %v, %v", ok, err)
+		}
+	}},
+	{"Create_storesManyTogether", func(t *testing.T, e *env) {
+		writes := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		var most atomic.Int64
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(r rqlitestore.Request) {
+			most.Store(max(most.Load(), int64(r.Rows))) // of writes there is one at a time
+		}}, writes.wrap)
+		must(t, e.store(t).Prepare(unhurried(t)))
+		must(t, s.Prepare(unhurried(t)))
+		recs := make([]rqlitestore.Record, 100)
+		for i := range recs {
+			recs[i] = rqlitestore.Record{
+				Token: fmt.Sprint("x'41'", i), ID: "id\x00\xff" + strings.Repeat("é", i) + fmt.Sprint(i), Data: bytes.Repeat([]byte{0, 1, 0xff}, i),
+				Principal: strings.Repeat("'", i%3), Version: 1, Rights: int64(i), Expiry: time.UnixMilli(time.Now().Add(time.Hour).UnixMilli() + int64(i)),
+			}
+		}
+		gather(t, s, len(recs), writes, func(i int) {
+			if err := s.Create(unhurried(t), recs[i]); err != nil {
+				t.Errorf("create %d: %v", i, err)
+			}
+		})
+		for i, want := range recs {
+			if got := mustLoad(t, s, want.Token); !reflect.DeepEqual(got, want) {
+				t.Errorf("create %d: got %+v, want %+v", i, got, want)
+			}
+		}
+		if got := most.Load(); got < 2 {
+			t.Errorf("the most that came together was %d", got)
+		}
+		const types = "typeof(token)='text' AND typeof(id)='text' AND typeof(data)='blob' AND typeof(writes)='text' AND " +
+			"typeof(rights)='integer' AND typeof(version)='integer' AND typeof(expiry)='real' AND typeof(principal) IN ('text','null')"
+		if n := e.number(t, "SELECT count(*) FROM {t} WHERE "+types); n != len(recs) {
+			t.Errorf("%d of %d rows have the types of their columns", n, len(recs))
 		}
 	}},
 	{"Create_refusesATakenToken", func(t *testing.T, e *env) {

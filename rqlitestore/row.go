@@ -9,7 +9,7 @@ import (
 
 // Rows travel to the database inside one JSON parameter, and tokens and data
 // inside it as hex: a bare text parameter of the form x'41' would become a
-// blob, and JSON text cannot hold every byte. Those of the two most frequent
+// blob, and JSON text cannot hold every byte. Those of the three most frequent
 // writes travel as such a blob, see blob.go.
 
 // hexText returns s as hex, for a parameter of its own.
@@ -200,7 +200,7 @@ func touchRow(id string, expiry time.Time) []byte {
 	return append(b, ']')
 }
 
-// fullRow is a row with every field, for what creates rows:
+// fullRow is a row with every field, for renewals:
 //
 //	0 token that is there  1 its version  2 token to store  3 version to store
 //	4 expiry  5 id  6 principal or null  7 rights  8 write id  9 data

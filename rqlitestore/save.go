@@ -28,9 +28,16 @@ const (
 )
 
 func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) error {
+	st := statement{Query: s.sql.create.one}
+	if len(calls) == 1 {
+		st.Arguments = splitCreateRow(calls[0].row)
+	} else {
+		starts, rows := joinBlob(calls)
+		st = statement{Query: s.sql.create.many, Arguments: []any{starts, rows}}
+	}
 	// Not repeatable: a late duplicate would bring back a session that was
 	// destroyed in between.
-	rows, err := s.execute(ctx, work{kindCreate, len(calls)}, statement{Query: s.sql.create, Arguments: []any{joinRows(calls)}})
+	rows, err := s.execute(ctx, work{kindCreate, len(calls)}, st)
 	if done(rows, err, len(calls)) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package rqlitestore
 import (
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // statements is the SQL of one table. Values are parameters, without exception;
@@ -15,7 +16,8 @@ import (
 type statements struct {
 	find, load         reading
 	current            reading
-	create, touch      string
+	touch              string
+	create             writing
 	save, saveAll      writing
 	supersede, follow  string
 	renew, resolve     string
@@ -39,18 +41,26 @@ type (
 	writing struct{ one, many string }
 )
 
-func newStatements(table string, reviveDeleted bool) statements {
+// statementsOf are the statements of a table. Those of the one that stores have by
+// default are made once: a program may have thousands of them, a file each.
+func statementsOf(table string, reviveDeleted bool) *statements {
+	if table == defaultTable && !reviveDeleted {
+		return ofDefaultTable()
+	}
+	return newStatements(table, reviveDeleted)
+}
+
+var ofDefaultTable = sync.OnceValue(func() *statements { return newStatements(defaultTable, false) })
+
+func newStatements(table string, reviveDeleted bool) *statements {
 	st := statements{
 		find:    readingSQL("typeof(p.data)='text',hex(p.data)", "p.token={key} AND p.superseded IS NULL"),
 		load:    readingSQL("',',"+recordSQLWithoutToken, "p.token={key}"),
 		current: readingSQL(recordSQL, "p.id={key} AND p.superseded IS NULL"),
+		create:  createSQL(),
 		save:    savingSQL(""),
 		saveAll: savingSQL(",expiry={expiry},principal={principal}"),
 		commit:  commitSQL(reviveDeleted),
-
-		create: `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights)
-SELECT {newtoken},unhex(j.value->>9),j.value->>4,{id},1,j.value->>8,{principal},j.value->>7
-FROM json_each(?1) j WHERE true ON CONFLICT(token) DO NOTHING`,
 
 		touch: `UPDATE {sessions} AS s SET expiry=j.value->>1 FROM json_each(?1) j
 WHERE s.id={token} AND s.superseded IS NULL AND s.expiry>?2 AND s.expiry<j.value->>1`,
@@ -124,21 +134,20 @@ ON CONFLICT(token) DO UPDATE SET expiry=max(expiry,excluded.expiry)`,
 		"{ended}", `"`+table+`_ended"`,
 		"{token}", textSQL("j.value->>0"),
 		"{newtoken}", textSQL("j.value->>2"),
-		"{id}", textSQL("j.value->>5"),
 		"{principal}", textSQL("j.value->>6"),
 		"{writeid}", "j.value->>8",
 		"{writes}", writesSQL("(j.value->>8)", "s.writes"),
 		"{idlen}", strconv.Itoa(writeIDLen),
 		"{value}", textSQL("j.value"),
 	).Replace)
-	return st
+	return &st
 }
 
 // each replaces every statement by what f makes of it.
 func (st *statements) each(f func(string) string) {
 	for _, sql := range []*string{
 		&st.find.one, &st.find.many, &st.load.one, &st.load.many, &st.current.one, &st.current.many,
-		&st.create, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
+		&st.create.one, &st.create.many, &st.touch, &st.save.one, &st.save.many, &st.saveAll.one, &st.saveAll.many,
 		&st.supersede, &st.follow, &st.renew, &st.resolve, &st.destroy, &st.destroyPrincipal, &st.destroyBeyond, &st.endOlder, &st.endAlias,
 		&st.commit.one, &st.commit.many, &st.note, &st.remove,
 		&st.page, &st.pageOf, &st.pageOfRows, &st.count, &st.imported[0], &st.imported[1], &st.imported[2],
@@ -157,6 +166,14 @@ func readingSQL(row, where string) reading {
 		many: "SELECT group_concat(concat(j.key,':',iif(octet_length(p.data)<=?3,concat(" + row + "),concat('~',octet_length(p.data)))),';') FROM json_each(?1) j CROSS JOIN {sessions} p ON " +
 			strings.ReplaceAll(where, "{key}", textSQL("j.value")) + " WHERE p.expiry>?2",
 	}
+}
+
+// createSQL makes the statements that create a row under a token that is free.
+func createSQL() writing {
+	const sql = `INSERT INTO {sessions}(token,data,expiry,id,version,writes,principal,rights)
+SELECT {token},{data},{expiry},{id},1,{writes},{principal},{rights}{from}
+WHERE true ON CONFLICT(token) DO NOTHING`
+	return writing{one: loneCreate.Replace(sql), many: manyCreates.Replace(sql)}
 }
 
 // savingSQL makes the statements that save a row where it still has the version

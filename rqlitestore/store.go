@@ -42,7 +42,7 @@ type RqliteStore struct {
 	writer        string // whose writes these are, see newWriteID
 	observe       func(Request)
 
-	sql    statements
+	sql    *statements
 	schema schema
 
 	finds    *lane[string]
@@ -112,7 +112,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		reviveDeleted: o.ReviveDeleted,
 		writer:        newWriter(),
 		observe:       o.Observe,
-		sql:           newStatements(o.Table, o.ReviveDeleted),
+		sql:           statementsOf(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
 		chains:        chains{waiting: make(map[string][]*change)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
@@ -120,7 +120,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)
 	s.loads = newLane(s.sendReads(kindLoad, s.sql.load), readTimeout, shareRows)
 	s.currents = newLane(s.sendReads(kindCurrent, s.sql.current), readTimeout, shareRows)
-	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey)
+	s.creates = newLane(s.sendCreates, writeTimeout, oneRowPerKey).asBlob()
 	s.saves = newLane(s.sendSaves(s.sql.save), writeTimeout, oneRowPerKey).asBlob()
 	s.saveAlls = newLane(s.sendSaves(s.sql.saveAll), writeTimeout, oneRowPerKey).asBlob()
 	s.renewals = newLane(s.sendRenewals, writeTimeout, oneRowPerKey)

@@ -59,6 +59,9 @@ func (n *Node) readBody(b *bytes.Buffer, req *http.Request) error {
 	if req.ContentLength > n.maxBody {
 		return errTooLarge
 	}
+	if req.ContentLength > 0 {
+		b.Grow(int(req.ContentLength) + bytes.MinRead) // it would grow by doubling
+	}
 	_, err := b.ReadFrom(io.LimitReader(req.Body, n.maxBody+1))
 	if int64(b.Len()) > n.maxBody {
 		return errTooLarge
