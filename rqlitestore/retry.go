@@ -6,15 +6,20 @@ import (
 	"time"
 )
 
-// retry calls try until it succeeds, ctx ends, or its error is one that stays.
+// retry calls try until it succeeds, ctx ends, or its error is one that stays. Where
+// ctx ends, the tries before say more than one that was cut short.
 func retry(ctx context.Context, stays func(error) bool, try func() error) error {
+	var why error
 	for n := 0; ; n++ {
 		err := try()
 		if err == nil || stays(err) {
 			return err
 		}
+		if why == nil || ctx.Err() == nil {
+			why = err
+		}
 		if !pause(ctx, n) {
-			return ended{context.Cause(ctx), err}
+			return ended{context.Cause(ctx), why}
 		}
 	}
 }
