@@ -205,6 +205,46 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 	}
 }
 
+// What went wrong before says more than that the last try was given up.
+func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(context.Context, *rqlitestore.RqliteStore) error{
+		"destroy": func(ctx context.Context, s *rqlitestore.RqliteStore) error { return s.Destroy(ctx, "id") },
+		"principal": func(ctx context.Context, s *rqlitestore.RqliteStore) error {
+			return s.DestroyPrincipal(ctx, "alice", "")
+		},
+		"import": func(ctx context.Context, s *rqlitestore.RqliteStore) error {
+			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var down atomic.Bool
+			var tries atomic.Int64
+			ctx, giveUp := context.WithCancel(t.Context())
+			s := embeddedEnv(t).store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					switch {
+					case !down.Load():
+						return next.RoundTrip(r)
+					case tries.Add(1) == 1:
+						return nil, errLost
+					}
+					giveUp()
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				})
+			})
+			must(t, s.Prepare(unhurried(t)))
+			down.Store(true)
+			if err := call(ctx, s); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), errLost.Error()) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestCreate_wasNotSentWithoutATable(t *testing.T) {
 	t.Parallel()
 	conn, err := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{}).Connection()
