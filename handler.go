@@ -3,16 +3,10 @@ package caddysession
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
-	"sync/atomic"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 )
 
 // retryAfter is what a client is told to wait, in seconds, when the store is down.
@@ -103,23 +97,6 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
 	s.overHTTP = s.secure && isOverHTTP(r, s.host)
-}
-
-// countedTimes does something now and then, and says how many times there was a
-// reason to since it was last done.
-type countedTimes struct {
-	rate.Sometimes
-	waiting atomic.Int64
-}
-
-// newCountedTimes does it once a minute at most.
-func newCountedTimes() *countedTimes {
-	return &countedTimes{Sometimes: rate.Sometimes{Interval: time.Minute}}
-}
-
-func (c *countedTimes) Do(do func(times int64)) {
-	c.waiting.Add(1)
-	c.Sometimes.Do(func() { do(c.waiting.Swap(0)) })
 }
 
 // serve runs next within the session.
@@ -217,160 +194,7 @@ func (s *Session) httpError(failure error) caddyhttp.HandlerError {
 	return caddyhttp.Error(status, failure)
 }
 
-// requestContext finds the session, and loads it when code written against scs
-// asks for scs's data: scs itself would panic where it has not been loaded.
-type requestContext struct {
-	outer, inner context.Context
-	session      *Session
-	left         atomic.Bool
-}
-
-// enter makes c the context of the request itself, not of a copy: Caddy's
-// placeholders hold this request, and what they do to its body, or a handler to its
-// method, everybody has to see.
-func (c *requestContext) enter(r *http.Request, inner context.Context, s *Session) {
-	c.outer, c.inner, c.session = r.Context(), inner, s
-	*r = *r.WithContext(c)
-}
-
-// leave makes c what the request's context was before, for the error routes. The
-// request is not touched again: a transport may still be reading it.
-func (c *requestContext) leave() { c.left.Store(true) }
-
-func (c *requestContext) now() context.Context {
-	if c.left.Load() {
-		return c.outer
-	}
-	return c.inner
-}
-
-func (c *requestContext) Deadline() (time.Time, bool) { return c.now().Deadline() }
-func (c *requestContext) Done() <-chan struct{}       { return c.now().Done() }
-func (c *requestContext) Err() error                  { return c.now().Err() }
-
-func (c *requestContext) Value(key any) any {
-	if c.left.Load() {
-		if key == c.session.h.scsKey && c.outer.Value(key) == nil {
-			// In a goroutine that outlives the handlers scs's panic would end Caddy.
-			_ = c.session.Load() // what could not be loaded is empty
-			return c.session.scs.Value(key)
-		}
-		return c.outer.Value(key)
-	}
-	switch key {
-	case sessionKey{}:
-		return c.session
-	case c.session.h.scsKey:
-		_ = c.session.Load()
-		c.session.noteEnd()
-		c.session.noteHandedOut()
-		return c.session.scs.Value(key)
-	}
-	return c.inner.Value(key)
-}
-
 // is reports whether a handler's session is this one: the same cookie in the same store.
 func (s *Session) is(h *Handler) bool {
 	return s.h.backend == h.backend && s.h.cookie.plain == h.cookie.plain
 }
-
-// sessions are those of one request. It lies in Caddy's vars, where error
-// routes find it too, after the handlers have returned.
-type sessions struct {
-	current   *Session // the innermost: what placeholders, matchers and edits mean
-	all       []*Session
-	page      http.Header // of the response, once an error route may read the session
-	csrfField string      // of forms, where session_csrf asks for it
-	upstreams upstreams   // whose headers change with the session
-	shared    upstreams   // all that were, in the order in which they were met
-	room      [2]*Session // for all, which are seldom more
-}
-
-const sessionsVar = "caddysession"
-
-// sessionsOf returns the sessions of a request; at first it adds the
-// placeholders, which are then those of the current session.
-func sessionsOf(r *http.Request) *sessions {
-	ctx := r.Context()
-	if have, ok := caddyhttp.GetVar(ctx, sessionsVar).(*sessions); ok {
-		return have
-	}
-	all := new(sessions)
-	caddyhttp.SetVar(ctx, sessionsVar, all)
-	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Map(func(name string) (any, bool) {
-		name, ours := strings.CutPrefix(name, "http.session.")
-		if !ours || all.current == nil {
-			return nil, false
-		}
-		value, known := all.current.placeholder(name)
-		if known && all.page != nil { // no writer of ours says so there
-			addVary(all.page)
-		}
-		return value, known
-	})
-	return all
-}
-
-func (all *sessions) find(h *Handler) *Session {
-	for _, s := range all.all {
-		if s.is(h) {
-			return s
-		}
-	}
-	return nil
-}
-
-// checkCookie refuses a session whose cookie another one of the request has taken
-// for its own: it would find none, and what it begins would be lost.
-func (all *sessions) checkCookie(h *Handler, r *http.Request) error {
-	for _, s := range all.all {
-		if name := h.cookie.name(h.cookie.isSecure(r)); s.h.cookie.owns(name) {
-			return caddyhttp.Error(http.StatusInternalServerError,
-				fmt.Errorf("two `session` of this request have different stores and the same cookie, %s: give one of them another, with `cookie <name>`", name))
-		}
-	}
-	return nil
-}
-
-func (all *sessions) add(s *Session) {
-	if all.all == nil {
-		all.all = all.room[:0]
-	}
-	all.all = append(all.all, s)
-}
-
-// keepCookies puts into the header of a failure what the sessions within the one
-// that failed have stored and said already.
-func (all *sessions) keepCookies(header http.Header, failed *Session) {
-	for _, s := range all.all {
-		if s != failed && s.setsCookie() {
-			s.writeHeader(header)
-		}
-	}
-}
-
-// enclosure is what was the case outside of a session.
-type enclosure struct {
-	outer, inner *Session
-	serving      bool // of the inner
-}
-
-// enter makes s the current session until leave is called with what it returns.
-func (all *sessions) enter(s *Session) enclosure {
-	e := enclosure{all.current, s, s.serving}
-	all.current = s
-	s.setServing(true)
-	return e
-}
-
-// leave ends what enter began. The outermost session stays, for the error routes.
-func (all *sessions) leave(e enclosure) {
-	e.inner.setServing(e.serving)
-	if e.outer != nil {
-		all.current = e.outer
-	}
-}
-
-// String keeps the sessions out of {http.vars.*}.
-func (all *sessions) String() string { return "" }
