@@ -34,105 +34,125 @@ func (f field) sql() string {
 
 func (f field) intSQL() string { return "CAST(" + f.sql() + " AS INTEGER)" }
 
-// A row of a commit: the lengths of token and data, the expiry, then these two.
-var (
-	commitTokenLen = field{0, 8}
-	commitDataLen  = field{commitTokenLen.end(), 10}
-	commitExpiry   = field{commitDataLen.end(), 18}
-	commitToken    = commitExpiry.end()
+// tail is how every row ends: the lengths of its texts and of the data, the expiry,
+// then the texts and the data.
+type tail struct {
+	lengths []field
+	expiry  field
+}
+
+const (
+	textLenWidth = 8
+	dataLenWidth = 10
+	expiryWidth  = 18
 )
 
-func commitRow(token string, data []byte, expiry time.Time) []byte {
-	b := make([]byte, 0, commitToken+len(token)+len(data))
-	b = appendPadded(b, int64(len(token)), commitTokenLen.width)
-	b = appendPadded(b, int64(len(data)), commitDataLen.width)
+// tailAt is the tail with so many texts that begins at a place.
+func tailAt(at, texts int) (t tail) {
+	for range texts {
+		t.lengths = append(t.lengths, field{at, textLenWidth})
+		at += textLenWidth
+	}
+	length := field{at, dataLenWidth}
+	return tail{append(t.lengths, length), field{length.end(), expiryWidth}}
+}
+
+func appendTail(b []byte, expiry time.Time, data []byte, texts ...string) []byte {
+	for _, text := range texts {
+		b = appendPadded(b, int64(len(text)), textLenWidth)
+	}
+	b = appendPadded(b, int64(len(data)), dataLenWidth)
 	b = appendJulian(b, expiry)
-	b = append(b, token...)
+	for _, text := range texts {
+		b = append(b, text...)
+	}
 	return append(b, data...)
+}
+
+const mostTexts = 3
+
+// cut returns the texts of a row, and behind them its data.
+func (t tail) cut(row []byte) (parts [mostTexts + 1][]byte) {
+	at := t.expiry.end()
+	for i, length := range t.lengths {
+		end := at + length.int(row)
+		parts[i], at = row[at:end], end
+	}
+	return parts
+}
+
+// sql is the expressions for the texts of the row that begins at j.value, and
+// behind them for its data.
+func (t tail) sql() (parts []string) {
+	from := "j.value+" + strconv.Itoa(t.expiry.end())
+	for _, length := range t.lengths {
+		parts = append(parts, "substr(?2,"+from+","+length.intSQL()+")")
+		from += "+" + length.intSQL()
+	}
+	return parts
+}
+
+// A row of a commit is the token and the data.
+var commitTail = tailAt(0, 1)
+
+func commitRow(token string, data []byte, expiry time.Time) []byte {
+	return appendTail(make([]byte, 0, commitTail.expiry.end()+len(token)+len(data)), expiry, data, token)
 }
 
 // splitCommitRow makes the parameters of a statement that commits one row.
 func splitCommitRow(row []byte) []any {
-	data := commitToken + commitTokenLen.int(row)
-	return []any{blob(row[commitToken:data]), commitExpiry.of(row), blobOf(row[data:])}
+	parts := commitTail.cut(row)
+	return []any{blob(parts[0]), commitTail.expiry.of(row), blobOf(parts[1])}
 }
 
-// A row of a create: the rights, what the create leaves in the row, the lengths of
-// token, id, principal and data, the expiry, then these four.
+// A row of a create: the rights, what the create leaves in the row, then token, id,
+// principal and data.
 var (
-	createRights       = field{0, 16}
-	createWriteID      = field{createRights.end(), writeIDLen}
-	createTokenLen     = field{createWriteID.end(), 8}
-	createIDLen        = field{createTokenLen.end(), 8}
-	createPrincipalLen = field{createIDLen.end(), 8}
-	createDataLen      = field{createPrincipalLen.end(), 10}
-	createExpiry       = field{createDataLen.end(), 18}
-	createToken        = createExpiry.end()
+	createRights  = field{0, 16}
+	createWriteID = field{createRights.end(), writeIDLen}
+	createTail    = tailAt(createWriteID.end(), 3)
 )
 
 func createRow(rec Record, writeID string) []byte {
-	b := make([]byte, 0, createToken+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))
+	b := make([]byte, 0, createTail.expiry.end()+len(rec.Token)+len(rec.ID)+len(rec.Principal)+len(rec.Data))
 	b = appendPadded(b, rec.Rights, createRights.width)
 	b = append(b, writeID...)
-	b = appendPadded(b, int64(len(rec.Token)), createTokenLen.width)
-	b = appendPadded(b, int64(len(rec.ID)), createIDLen.width)
-	b = appendPadded(b, int64(len(rec.Principal)), createPrincipalLen.width)
-	b = appendPadded(b, int64(len(rec.Data)), createDataLen.width)
-	b = appendJulian(b, rec.Expiry)
-	b = append(b, rec.Token...)
-	b = append(b, rec.ID...)
-	b = append(b, rec.Principal...)
-	return append(b, rec.Data...)
+	return appendTail(b, rec.Expiry, rec.Data, rec.Token, rec.ID, rec.Principal)
 }
 
 // splitCreateRow makes the parameters of a statement that creates one row.
 func splitCreateRow(row []byte) []any {
-	id := createToken + createTokenLen.int(row)
-	principal := id + createIDLen.int(row)
-	data := principal + createPrincipalLen.int(row)
+	parts := createTail.cut(row)
 	return []any{
-		blob(row[createToken:id]), createExpiry.of(row), createRights.int(row), createWriteID.of(row),
-		blob(row[id:principal]), blob(row[principal:data]), blobOf(row[data:]),
+		blob(parts[0]), createTail.expiry.of(row), createRights.int(row), createWriteID.of(row),
+		blob(parts[1]), blob(parts[2]), blobOf(parts[3]),
 	}
 }
 
 // A row of a save: the version that is there now and by how much it grows, what
-// the save leaves in the row, the lengths of token, principal and data, the
-// expiry, then these three.
+// the save leaves in the row, then token, principal and data.
 var (
-	saveVersion      = field{0, 16}
-	saveSteps        = field{saveVersion.end(), 4}
-	saveWriteID      = field{saveSteps.end(), writeIDLen}
-	saveTokenLen     = field{saveWriteID.end(), 8}
-	savePrincipalLen = field{saveTokenLen.end(), 8}
-	saveDataLen      = field{savePrincipalLen.end(), 10}
-	saveExpiry       = field{saveDataLen.end(), 18}
-	saveToken        = saveExpiry.end()
+	saveVersion = field{0, 16}
+	saveSteps   = field{saveVersion.end(), 4}
+	saveWriteID = field{saveSteps.end(), writeIDLen}
+	saveTail    = tailAt(saveWriteID.end(), 2)
 )
 
 func saveRow(old, rec Record, writeID string) []byte {
-	b := make([]byte, 0, saveToken+len(old.Token)+len(rec.Principal)+len(rec.Data))
+	b := make([]byte, 0, saveTail.expiry.end()+len(old.Token)+len(rec.Principal)+len(rec.Data))
 	b = appendPadded(b, old.Version, saveVersion.width)
 	b = appendPadded(b, rec.Version-old.Version, saveSteps.width)
 	b = append(b, writeID...)
-	b = appendPadded(b, int64(len(old.Token)), saveTokenLen.width)
-	b = appendPadded(b, int64(len(rec.Principal)), savePrincipalLen.width)
-	b = appendPadded(b, int64(len(rec.Data)), saveDataLen.width)
-	b = appendJulian(b, rec.Expiry)
-	b = append(b, old.Token...)
-	b = append(b, rec.Principal...)
-	return append(b, rec.Data...)
+	return appendTail(b, rec.Expiry, rec.Data, old.Token, rec.Principal)
 }
 
 // splitSaveRow makes the parameters of a statement that saves one row.
 func splitSaveRow(row []byte, now float64) []any {
-	steps := saveSteps.int(row)
-	principal := saveToken + saveTokenLen.int(row)
-	data := principal + savePrincipalLen.int(row)
+	parts := saveTail.cut(row)
 	return []any{
-		blob(row[saveToken:principal]), saveExpiry.of(row), now, saveVersion.of(row), steps,
+		blob(parts[0]), saveTail.expiry.of(row), now, saveVersion.of(row), saveSteps.int(row),
 		saveWriteID.of(row),
-		blob(row[principal:data]), blobOf(row[data:]),
+		blob(parts[1]), blobOf(parts[2]),
 	}
 }
 
@@ -174,44 +194,48 @@ func (b hexBlob) MarshalText() ([]byte, error) { return b, nil }
 // Where the fields of a row are found: in the blob of many, or in the parameters
 // of a lone one, which splitCommitRow, splitCreateRow and splitSaveRow make.
 var (
-	manyCommits = strings.NewReplacer(
-		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(commitToken)+","+commitTokenLen.intSQL()+")"),
-		"{expiry}", "CAST("+commitExpiry.sql()+" AS REAL)",
-		"{data}", "substr(?2,j.value+"+strconv.Itoa(commitToken)+"+"+commitTokenLen.intSQL()+","+commitDataLen.intSQL()+")",
-		"{from}", " FROM json_each(?1) j",
+	manyCommits = commitTail.replacer(
+		"{token}", textOf(commitTail.sql()[0]),
 	)
 	loneCommit = strings.NewReplacer(
 		"{token}", textOf("?1"), "{expiry}", "?2", "{data}", "?3", "{from}", "",
 	)
-	manyCreates = strings.NewReplacer(
-		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+","+createTokenLen.intSQL()+")"),
-		"{expiry}", "CAST("+createExpiry.sql()+" AS REAL)",
+	manyCreates = createTail.replacer(
+		"{token}", textOf(createTail.sql()[0]),
 		"{rights}", createRights.intSQL(),
 		"{writes}", textOf(createWriteID.sql()),
-		"{id}", textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+","+createIDLen.intSQL()+")"),
-		"{principal}", "nullif("+textOf("substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+"+"+createIDLen.intSQL()+","+createPrincipalLen.intSQL()+")")+",'')",
-		"{data}", "substr(?2,j.value+"+strconv.Itoa(createToken)+"+"+createTokenLen.intSQL()+"+"+createIDLen.intSQL()+"+"+createPrincipalLen.intSQL()+","+createDataLen.intSQL()+")",
-		"{from}", " FROM json_each(?1) j",
+		"{id}", textOf(createTail.sql()[1]),
+		"{principal}", principalOf(createTail.sql()[2]),
 	)
 	loneCreate = strings.NewReplacer(
 		"{token}", textOf("?1"), "{expiry}", "?2", "{rights}", "?3", "{writes}", "?4", "{id}", textOf("?5"),
-		"{principal}", "nullif("+textOf("?6")+",'')", "{data}", "?7", "{from}", "",
+		"{principal}", principalOf("?6"), "{data}", "?7", "{from}", "",
 	)
-	manySaves = strings.NewReplacer(
-		"{token}", textOf("substr(?2,j.value+"+strconv.Itoa(saveToken)+","+saveTokenLen.intSQL()+")"),
-		"{expiry}", "CAST("+saveExpiry.sql()+" AS REAL)",
+	manySaves = saveTail.replacer(
+		"{token}", textOf(saveTail.sql()[0]),
 		"{version}", saveVersion.intSQL(),
 		"{steps}", saveSteps.intSQL(),
 		"{writes}", writesSQL(saveWriteID.sql(), "s.writes"),
-		"{principal}", "nullif("+textOf("substr(?2,j.value+"+strconv.Itoa(saveToken)+"+"+saveTokenLen.intSQL()+","+savePrincipalLen.intSQL()+")")+",'')",
-		"{data}", "substr(?2,j.value+"+strconv.Itoa(saveToken)+"+"+saveTokenLen.intSQL()+"+"+savePrincipalLen.intSQL()+","+saveDataLen.intSQL()+")",
-		"{from}", " FROM json_each(?1) j",
+		"{principal}", principalOf(saveTail.sql()[1]),
 	)
 	loneSave = strings.NewReplacer(
 		"{token}", textOf("?1"), "{expiry}", "?2", "{version}", "?4", "{steps}", "?5", "{writes}", writesSQL("?6", "s.writes"),
-		"{principal}", "nullif("+textOf("?7")+",'')", "{data}", "?8", "{from}", "",
+		"{principal}", principalOf("?7"), "{data}", "?8", "{from}", "",
 	)
 )
+
+// replacer puts what every row of many has into a statement, and these fields.
+func (t tail) replacer(fields ...string) *strings.Replacer {
+	parts := t.sql()
+	return strings.NewReplacer(append(fields,
+		"{expiry}", "CAST("+t.expiry.sql()+" AS REAL)",
+		"{data}", parts[len(parts)-1],
+		"{from}", " FROM json_each(?1) j",
+	)...)
+}
+
+// principalOf is the SQL expression for a blob as a principal.
+func principalOf(blob string) string { return "nullif(" + textOf(blob) + ",'')" }
 
 // textOf is the SQL expression for a blob as text.
 func textOf(blob string) string { return "CAST(" + blob + " AS TEXT)" }

@@ -194,8 +194,8 @@ func (p *fieldParser) time(s string) time.Time {
 }
 
 func touchRow(id string, expiry time.Time) []byte {
-	b := append(make([]byte, 0, 2*len(id)+32), '[')
-	b = appendQuotedHex(b, id)
+	b := make([]byte, 0, 2*len(id)+32)
+	b = appendQuotedHex(append(b, '['), id)
 	b = appendJulian(append(b, ','), expiry)
 	return append(b, ']')
 }
@@ -215,9 +215,12 @@ func fullRow(old, rec Record, writeID string) []byte {
 	b = appendQuotedHex(append(b, ','), rec.ID)
 	b = appendNullableHex(append(b, ','), rec.Principal)
 	b = strconv.AppendInt(append(b, ','), rec.Rights, 10)
-	b = append(append(append(b, `,"`...), writeID...), '"')
-	b = appendQuotedHex(append(b, ','), rec.Data)
-	if b = append(b, ','); rec.Alias {
+	b = append(b, `,"`...)
+	b = append(b, writeID...)
+	b = append(b, `",`...)
+	b = appendQuotedHex(b, rec.Data)
+	b = append(b, ',')
+	if rec.Alias {
 		b = appendJulian(b, rec.AliasUntil)
 	} else {
 		b = append(b, "null"...)
