@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"errors"
 	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -18,17 +17,14 @@ type content struct {
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
 func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) (content, error) {
-	_, err := s.h.keys.open(current, read.Token)
-	forgotten := errors.Is(err, errAlias) // the token, for it was replaced, or replaced so often
-	if err != nil && !forgotten {
-		return content{}, err
-	}
 	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
 		return content{}, err
 	}
-	if forgotten && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
-		return content{}, rqlitestore.ErrSuperseded // a renewal makes another secret, whatever the database says
+	// A token that was replaced often is no longer known, nor is one from before a
+	// renewal, which makes another secret, whatever the database says.
+	if !knows(current, theirs, read.Token) && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
+		return content{}, rqlitestore.ErrSuperseded
 	}
 	s.mu.Lock()
 	owner, rotation := s.owner, s.rotating != ""
