@@ -56,6 +56,16 @@ func obedient(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "app")
 }
 
+// obedientOnce is obedient, at /slow once released is closed.
+func obedientOnce(released <-chan struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-released
+		}
+		obedient(w, r)
+	}
+}
+
 // Only what the proxy's handle_response leaves out does not arrive.
 func TestUpstream_isObeyedWhereItsResponseIsReplaced(t *testing.T) {
 	app := newApplication(t, obedient)
@@ -241,13 +251,8 @@ func TestUpstream_mayNotOutgrowTheSession(t *testing.T) {
 
 // Of answers that each fit, those that are stored fit together.
 func TestUpstream_mayNotOutgrowTheSessionByParallelAnswers(t *testing.T) {
-	release := make(chan struct{})
-	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			<-release
-		}
-		obedient(w, r)
-	})
+	released := make(chan struct{})
+	app := newApplication(t, obedientOnce(released))
 	s := start(t, smallSessions, "SHOWN", "{http.session.data.user} {http.session.data.late}", "APP", app.address())
 	v := s.visitor()
 	v.get("/?Session-Set="+escape(`{"user":"alice"}`)).want(t, http.StatusOK, "app")
@@ -259,7 +264,7 @@ func TestUpstream_mayNotOutgrowTheSessionByParallelAnswers(t *testing.T) {
 	go func() { late <- fill("/slow", "late") }()
 	eventually(t, "the slow request", func() bool { return len(app.requests()) > asked })
 	fill("/", "early").want(t, http.StatusOK, "app")
-	close(release)
+	close(released)
 	if a := <-late; a.StatusCode != http.StatusInternalServerError {
 		t.Errorf("what both together have no room for: %d, want 500", a.StatusCode)
 	}
@@ -270,13 +275,8 @@ func TestUpstream_mayNotOutgrowTheSessionByParallelAnswers(t *testing.T) {
 
 // What an application answers late is for the session that its request came with.
 func TestUpstream_beginsNothingAnewAfterALogout(t *testing.T) {
-	release := make(chan struct{})
-	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			<-release
-		}
-		obedient(w, r)
-	})
+	released := make(chan struct{})
+	app := newApplication(t, obedientOnce(released))
 	s := start(t, smallSessions, "SHOWN", "user={http.session.data.user}", "APP", app.address())
 	v := s.visitor()
 	login := "?Session-Set=" + escape(`{"user":"alice"}`)
@@ -286,7 +286,7 @@ func TestUpstream_beginsNothingAnewAfterALogout(t *testing.T) {
 	go func() { late <- v.get("/slow" + login) }()
 	eventually(t, "the slow request", func() bool { return len(app.requests()) > asked })
 	v.get("/?Session-Action=destroy").want(t, http.StatusOK, "app")
-	close(release)
+	close(released)
 	if a := <-late; a.StatusCode != http.StatusOK || a.Header["Set-Cookie"] != nil {
 		t.Errorf("the late answer is %d, with the cookies %q", a.StatusCode, a.Header["Set-Cookie"])
 	}
