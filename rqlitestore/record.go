@@ -128,8 +128,8 @@ func (s *RqliteStore) Presented(ctx context.Context, id, token string) error {
 }
 
 // Destroy removes the sessions with these ids, every token of theirs. It tries
-// again until ctx ends; only then, or where a node refuses its user, it returns an
-// error.
+// again until ctx ends; only then, or where a node refuses its user or the
+// connection was closed, it returns an error.
 func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()

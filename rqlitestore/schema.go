@@ -54,7 +54,7 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
-		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, err))}
+		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
 	}
 	s.schema.ready.Store(true)
 	return nil
