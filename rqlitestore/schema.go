@@ -69,11 +69,8 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 		return nil // the usual case writes nothing
 	}
 	table := s.schema.table
-	if have["table "+strings.ToLower(table)] && !(have["column token"] && have["column data"] && have["column expiry"]) {
-		return errors.New("there is a table of this name without the columns token, data and expiry: it is something else's, choose another name")
-	}
-	if have["note data"] {
-		return errors.New("there is a table " + table + "_ended with sessions, where this one is to keep notes of deleted ones: choose another name")
+	if why := have.others(table); why != "" {
+		return errors.New(why + ", choose another name")
 	}
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
 	for _, c := range addedColumns {
@@ -122,6 +119,22 @@ func (f found) complete(table string) bool {
 		}
 	}
 	return true // an index has its table
+}
+
+// others says what is there of something else; "" if nothing is.
+func (f found) others(table string) string {
+	name := strings.ToLower(table)
+	switch {
+	case f["view "+name]:
+		return "there is a view of this name"
+	case f["table "+name] && !(f["column token"] && f["column data"] && f["column expiry"]):
+		return "there is a table of this name without the columns token, data and expiry: it is something else's"
+	case f["note data"]:
+		return "there is a table " + table + "_ended with sessions, where this one is to keep notes of deleted ones"
+	case f["view "+name+"_ended"], f["table "+name+"_ended"] && !(f["note token"] && f["note expiry"]):
+		return "there is a table or view " + table + "_ended of something else, where this one is to keep notes of deleted sessions"
+	}
+	return ""
 }
 
 func (s *RqliteStore) existing(ctx context.Context) (found, error) {

@@ -160,6 +160,22 @@ var schemaCases = []storeCase{
 			t.Errorf("%d columns where there were two", n)
 		}
 	}},
+	{"Table_orViewOfSomethingElseIsLeftAlone", func(t *testing.T, e *env) {
+		for _, other := range []string{
+			"TABLE {t}_ended (name TEXT, expiry REAL)", "VIEW {t}_ended AS SELECT 'a' AS token,9e6 AS expiry",
+			"VIEW {t} AS SELECT 'a' AS token,x'' AS data,9e6 AS expiry",
+		} {
+			e.exec(t, "CREATE "+other)
+			err := e.store(t).Commit("token", []byte("data"), inAnHour())
+			if err == nil || !strings.Contains(err.Error(), "choose another name") {
+				t.Errorf("%s: got %v", other, err)
+			}
+			if n := e.number(t, "SELECT count(*) FROM sqlite_master WHERE tbl_name IN ('{t}','{t}_ended')"); n != 1 {
+				t.Errorf("%s: %d tables and indexes where there was one", other, n)
+			}
+			e.exec(t, "DROP "+strings.Join(strings.Fields(other)[:2], " "))
+		}
+	}},
 	{"Table_isFoundWhateverItsCase", func(t *testing.T, e *env) {
 		must(t, e.store(t).Commit("token", []byte("data"), inAnHour()))
 		var n counter
