@@ -69,7 +69,14 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 		return nil // the usual case writes nothing
 	}
 	table := s.schema.table
-	if why := have.others(table); why != "" {
+	why := have.others(table)
+	if why == "" && have["column expiry"] {
+		why, err = s.othersExpiry(ctx)
+	}
+	switch {
+	case err != nil:
+		return err
+	case why != "":
 		return errors.New(why + ", choose another name")
 	}
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
@@ -137,19 +144,23 @@ func (f found) others(table string) string {
 	return ""
 }
 
+// othersExpiry says that the table has times that are no numbers: to SQLite they are
+// later than all that are, so these sessions would never end.
+func (s *RqliteStore) othersExpiry(ctx context.Context) (why string, err error) {
+	kind, err := s.askTable(ctx, statement{Query: `SELECT typeof(max(expiry)) FROM "` + s.schema.table + `"`})
+	if kind == "text" || kind == "blob" {
+		why = "there is a table of this name whose column expiry has no Julian days: it is another store's"
+	}
+	return why, err
+}
+
 func (s *RqliteStore) existing(ctx context.Context) (found, error) {
-	results, err := s.conn.QueryParameterizedContext(ctx, []statement{
-		{
-			Query: `SELECT group_concat(lower(x)) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
+	list, err := s.askTable(ctx, statement{
+		Query: `SELECT group_concat(lower(x)) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
 UNION ALL SELECT 'note '||name FROM pragma_table_info(?1||'_ended')
 UNION ALL SELECT type||' '||name FROM sqlite_master WHERE lower(tbl_name) IN (lower(?1),lower(?1||'_ended')))`,
-			Arguments: []any{s.schema.table},
-		},
+		Arguments: []any{s.schema.table},
 	})
-	if err != nil {
-		return nil, inShort(err)
-	}
-	list, err := oneCell(results, exactlyOne)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +169,15 @@ UNION ALL SELECT type||' '||name FROM sqlite_master WHERE lower(tbl_name) IN (lo
 		f[x] = true
 	}
 	return f, nil
+}
+
+// askTable returns the only cell of a query about the table itself.
+func (s *RqliteStore) askTable(ctx context.Context, st statement) (string, error) {
+	results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
+	if err != nil {
+		return "", inShort(err)
+	}
+	return oneCell(results, exactlyOne)
 }
 
 // define runs statements that define tables, in one transaction.
