@@ -27,11 +27,31 @@ var addedColumns = []struct{ name, kind string }{
 	{"rights", "INTEGER"},  // counts renewals with a change of rights
 }
 
+// index is an index of the table, or of that of notes.
+type index struct{ name, on string }
+
+var indexes = []index{
+	{"expiry", `"(expiry)`},
+	{"id", `"(id) WHERE id IS NOT NULL`},
+	{"principal", `"(principal) WHERE principal IS NOT NULL`},
+	{"alias", `"(alias) WHERE alias IS NOT NULL`},
+	{"ended_expiry", `_ended"(expiry)`},
+}
+
+func (i index) foundAs(table string) string {
+	return "index " + strings.ToLower(table) + "_" + i.name + "_idx"
+}
+
+func (i index) create(table string) string {
+	return `CREATE INDEX IF NOT EXISTS "` + table + "_" + i.name + `_idx" ON "` + table + i.on
+}
+
 // Prepare creates the table, or adds to an older one what it lacks. The first
 // call that needs the table does it too; Prepare does it now. Several processes
 // may do it at the same time. A table of scs's own with a million rows takes more
-// seconds than a call has without a deadline, and one that is cut short may have to
-// begin anew: call Prepare first then, with a context that has minutes.
+// seconds than a call has without a deadline: calls fail until some of them together
+// had the time for it. With many millions none has: call Prepare first then, with a
+// context that has minutes.
 func (s *RqliteStore) Prepare(ctx context.Context) error {
 	if s.schema.ready.Load() {
 		return nil
@@ -79,6 +99,7 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 	case why != "":
 		return errors.New(why + ", choose another name")
 	}
+	isNew := !have["column token"]
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
 	for _, c := range addedColumns {
 		columns += "," + c.name + " " + c.kind
@@ -99,13 +120,23 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 			return err // a duplicate is one that another process has just added
 		}
 	}
-	return s.define(ctx,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_expiry_idx" ON "`+table+`"(expiry)`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_id_idx" ON "`+table+`"(id) WHERE id IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_principal_idx" ON "`+table+`"(principal) WHERE principal IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_alias_idx" ON "`+table+`"(alias) WHERE alias IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_ended_expiry_idx" ON "`+table+`_ended"(expiry)`,
-	)
+	var missing []string
+	for _, i := range indexes {
+		if !have[i.foundAs(table)] {
+			missing = append(missing, i.create(table))
+		}
+	}
+	if isNew {
+		return s.define(ctx, missing...)
+	}
+	// One by one, so that what is done stays when the time is up: on a table with a
+	// million rows each takes a second or more.
+	for _, index := range missing {
+		if err := s.define(ctx, index); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // found is what the database has: "column x", "note x" for a column of the table
@@ -114,14 +145,13 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 type found map[string]bool
 
 func (f found) complete(table string) bool {
-	table = strings.ToLower(table)
 	for _, c := range addedColumns {
 		if !f["column "+c.name] {
 			return false
 		}
 	}
-	for _, i := range []string{"expiry", "id", "principal", "alias", "ended_expiry"} {
-		if !f["index "+table+"_"+i+"_idx"] {
+	for _, i := range indexes {
+		if !f[i.foundAs(table)] {
 			return false
 		}
 	}

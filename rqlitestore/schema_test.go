@@ -2,9 +2,13 @@ package rqlitestore_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,6 +74,28 @@ var schemaCases = []storeCase{
 			t.Error("found after it was deleted")
 		}
 		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
+	}},
+	{"Migration_goesOnWhereItsTimeWasUp", func(t *testing.T, e *env) {
+		e.exec(t, oldTable, oldIndex)
+		var steps atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if body, _ := r.GetBody(); body != nil {
+					b, err := io.ReadAll(body)
+					must(t, err)
+					if n := strings.Count(string(b), "CREATE INDEX"); n > 1 || n == 1 && steps.Add(1)%2 == 0 {
+						return nil, errors.New("no time for more than one index")
+					}
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		for range 10 {
+			if _, _, err := s.FindCtx(unhurried(t), "token"); err == nil {
+				return
+			}
+		}
+		t.Error("a table is never migrated where there is not the time for all at once")
 	}},
 	{"Migration_badHexIsNoSession", func(t *testing.T, e *env) {
 		e.exec(t, oldTable)
