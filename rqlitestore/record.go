@@ -62,8 +62,8 @@ type Record struct {
 }
 
 // Load returns the session that token leads to. It follows an older token that
-// was rotated without a change of rights. A session that is not there or has
-// expired is reported as false.
+// was rotated without a change of rights. A session that is not there, has expired
+// or whose data cannot be read is reported as false.
 func (s *RqliteStore) Load(ctx context.Context, token string) (Record, bool, error) {
 	rec, ok, err := s.look(ctx, s.loads, token)
 	if err != nil {
