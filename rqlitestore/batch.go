@@ -109,10 +109,12 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
+	defer func() { // also where the connection or an observer panics, which whoever calls may survive
+		if l.land() {
+			go l.run()
+		}
+	}()
 	err := l.fly(ctx, []*call[A]{&c})
-	if l.land() {
-		go l.run()
-	}
 	return c.answer, err
 }
 
