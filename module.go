@@ -186,6 +186,7 @@ type Handler struct {
 	misspelt    *rate.Sometimes // logs placeholders of the session that do not exist
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
 	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
+	unaccepted  *rate.Sometimes // logs changes that an application asks for without accept
 	foreign     *rate.Sometimes // logs cookies of the application under our name
 	joined      *sync.Map       // *Handler that enclose this one with the same session
 }
@@ -241,6 +242,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.misspelt = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
 	h.dropped = &rate.Sometimes{Interval: time.Minute}
+	h.unaccepted = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
