@@ -185,6 +185,7 @@ type Handler struct {
 	unboundable *rate.Sometimes // logs placeholders of bind that Caddy does not know
 	misspelt    *rate.Sometimes // logs placeholders of the session that do not exist
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
+	insecure    *rate.Sometimes // logs that the cookie is not Secure and the site may be
 	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
 	unaccepted  *rate.Sometimes // logs changes that an application asks for without accept
 	foreign     *rate.Sometimes // logs cookies of the application under our name
@@ -241,6 +242,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.unboundable = &rate.Sometimes{Interval: time.Minute}
 	h.misspelt = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
+	h.insecure = &rate.Sometimes{Interval: time.Minute}
 	h.dropped = &rate.Sometimes{Interval: time.Minute}
 	h.unaccepted = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
