@@ -131,7 +131,7 @@ func (o *Operation) parse() (err error) {
 	case "clear", "renew", "destroy", "destroy_others", "remember", "forget":
 		return nil
 	default:
-		return fmt.Errorf("unknown operation %q", o.Action)
+		return fmt.Errorf("unknown operation %q: use put, put_json, increment, remove, clear, renew, destroy, destroy_others, remember, forget", o.Action)
 	}
 	if o.Key == "" {
 		return fmt.Errorf("%s needs a key", o.Action)
@@ -190,7 +190,7 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if e.Redirect == "" {
 		return next.ServeHTTP(w, r)
 	}
-	w.Header().Set("Location", repl.ReplaceAll(e.Redirect, ""))
+	w.Header().Set("Location", fill(e.Redirect))
 	w.WriteHeader(cmp.Or(e.StatusCode, http.StatusSeeOther))
 	return nil
 }

@@ -122,6 +122,12 @@ $SITE {
 	handle /nobody {
 		session_edit put user {http.auth.user.id}
 	}
+	handle /nowhere {
+		session_edit {
+			put user al
+			redir /of/{http.auth.user.name}
+		}
+	}
 	respond "{http.session.id}|{http.session.data.user}|{http.session.data.cart}"
 }`)
 	v, old := s.visitor(), s.visitor().withoutJar()
@@ -159,6 +165,10 @@ $SITE {
 	v.get("/nobody").cookie(t)
 	s.logged(nothing)
 	s.logged("{http.auth.user.id}")
+	if to := v.get("/nowhere").Header.Get("Location"); to != "/of/" {
+		t.Errorf("redir leads to %q", to)
+	}
+	s.logged("{http.auth.user.name}")
 }
 
 // To be remembered must not end a session earlier than it would end otherwise.
