@@ -79,6 +79,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
+	resolved.warnOfPlainText(logger)
 	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
 	a.backends[resolved.identity()] = l
 	return l, nil

@@ -112,7 +112,7 @@ values
 	if out := s.run("show", id); strings.Contains(out, "book") {
 		t.Errorf("values are shown to somebody who did not ask:\n%s", out)
 	}
-	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", evils, "--values"}, {"show", evils, "--values", "--json"}} {
+	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", evils, "--values"}, {"show", evils, "--values", "--json"}, {"export", "-"}} {
 		if out := s.run(args...); strings.ContainsAny(out, "\x1b\u009b\U000e0001") || !strings.Contains(out, "red") {
 			t.Errorf("%v lets control characters through: %q", args, out)
 		}

@@ -148,12 +148,16 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 }
 
 // answerFailure makes the error for a request whose session could not be loaded
-// or stored, and takes back what the response's header had become.
+// or stored, and takes back what the response's header had become. A cookie for what
+// was stored before the failure is in it all the same: nobody else has the token.
 func (s *Session) answerFailure(header http.Header, entry []headerField, failure error) error {
 	s.takeBack()
 	clear(header)
 	for _, field := range entry {
 		header[field.name] = field.values
+	}
+	if s.hasCookie() {
+		s.writeHeader(header)
 	}
 	answer := s.httpError(failure)
 	if seconds := retryAfterOf(answer.StatusCode, failure); seconds != "" {

@@ -82,6 +82,23 @@ func asRefused(ctx context.Context, err error) error {
 	return err
 }
 
+// unsent is the error of a request that no node of a cluster has taken: nothing was
+// applied.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+func isUnsent(err error) bool { return errors.As(err, new(unsent)) }
+
+// asUnsent marks the error of a request that no node has taken. Of one that may be
+// sent again an earlier attempt may have been applied.
+func asUnsent(ctx context.Context, err error) error {
+	if err == nil || idempotent.Is(ctx) || !strings.HasPrefix(err.Error(), "cluster: no node can answer") { // gorqlite passes on the text only
+		return err
+	}
+	return unsent{err}
+}
+
 // unprepared marks an error that came before what the call was for: the table
 // could not be prepared, so nothing else was sent.
 type unprepared struct{ error }

@@ -205,6 +205,38 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 	}
 }
 
+// So does one that travels with others, which does not end with the caller's time, and
+// that nothing was stored is known where no node took it.
+func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, node.Close()) })
+	server := httptest.NewServer(node)
+	conn, err := cluster.Connect(server.URL)
+	must(t, err)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	must(t, s.Prepare(unhurried(t)))
+	server.Close()
+	rec := rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()}
+	for name, call := range map[string]func(context.Context) error{
+		"create": func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"commit": func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eventually(t, "it to be said before the time is up", func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				err := call(ctx)
+				return errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), server.URL+": ")
+			})
+			if err := call(unhurried(t)); err == nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), server.URL+": ") {
+				t.Errorf("with time enough: %v", err)
+			}
+		})
+	}
+}
+
 // What went wrong before says more than that the last try was given up.
 func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
 	t.Parallel()
