@@ -134,8 +134,10 @@ values
 	if out, notes, err := s.cli("list", "--limit", "2"); err != nil || strings.Count(out, "\n") != 3 || !strings.Contains(notes, "--limit 0") {
 		t.Errorf("list --limit 2 writes %v\n%s%s", err, out, notes)
 	}
-	if out, notes, err := s.cli("list", "--limit", "3"); err != nil || strings.Count(out, "\n") != 4 || notes != "" {
-		t.Errorf("list --limit 3 writes %v\n%s%s", err, out, notes)
+	for _, limit := range []string{"3", "0"} {
+		if out, notes, err := s.cli("list", "--limit", limit); err != nil || strings.Count(out, "\n") != 4 || notes != "" {
+			t.Errorf("list --limit %s writes %v\n%s%s", limit, err, out, notes)
+		}
 	}
 
 	if out, notes, err := s.cli("revoke", "none", id); err == nil || out != "1 session ended in sessions.db\n" || !strings.Contains(notes, "none: there is no session") || strings.Contains(notes, id) {

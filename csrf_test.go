@@ -92,6 +92,7 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 	if a := v.send("application/x-www-form-urlencoded", []byte(late)); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a token at the end of a large form: %d", a.StatusCode)
 	}
+	s.logged("a request was refused for want of a token")
 
 	form := func(field, token string) []byte {
 		return []byte(url.Values{"a": {"1"}, field: {token}, "z": {"Zoë"}}.Encode())

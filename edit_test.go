@@ -119,6 +119,15 @@ $SITE {
 			redir https://example.com/{query.to} 307
 		}
 	}
+	handle /nobody {
+		session_edit put user {http.auth.user.id}
+	}
+	handle /nowhere {
+		session_edit {
+			put user al
+			redir /of/{http.auth.user.name}
+		}
+	}
 	respond "{http.session.id}|{http.session.data.user}|{http.session.data.cart}"
 }`)
 	v, old := s.visitor(), s.visitor().withoutJar()
@@ -148,6 +157,18 @@ $SITE {
 	s.table().wantRows(0)
 	old.get("/", "Cookie", "session="+token).want(t, http.StatusOK, "||")
 	v.get("/").want(t, http.StatusOK, "||")
+
+	const nothing = "session_edit puts nothing in the place of a placeholder"
+	if strings.Contains(s.readLog(), nothing) {
+		t.Error("the log does not know what was put")
+	}
+	v.get("/nobody").cookie(t)
+	s.logged(nothing)
+	s.logged("{http.auth.user.id}")
+	if to := v.get("/nowhere").Header.Get("Location"); to != "/of/" {
+		t.Errorf("redir leads to %q", to)
+	}
+	s.logged("{http.auth.user.name}")
 }
 
 // To be remembered must not end a session earlier than it would end otherwise.

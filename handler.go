@@ -97,6 +97,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
 	s.overHTTP = s.secure && isOverHTTP(r, s.host)
+	s.unproven = !s.secure && h.cookie.secure != "off" && saysHTTPS(r)
 }
 
 // serve runs next within the session.

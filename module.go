@@ -182,8 +182,12 @@ type Handler struct {
 	unbound     *countedTimes   // logs sessions that are bound to another client
 	unreadable  *countedTimes   // logs rows that cannot be read
 	crossed     *rate.Sometimes // logs cross-origin requests that were refused
+	unboundable *rate.Sometimes // logs placeholders of bind that Caddy does not know
+	misspelt    *rate.Sometimes // logs placeholders of the session that do not exist
 	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
+	insecure    *rate.Sometimes // logs that the cookie is not Secure and the site may be
 	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
+	unaccepted  *rate.Sometimes // logs changes that an application asks for without accept
 	foreign     *rate.Sometimes // logs cookies of the application under our name
 	joined      *sync.Map       // *Handler that enclose this one with the same session
 }
@@ -235,8 +239,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.unbound = newCountedTimes()
 	h.unreadable = newCountedTimes()
 	h.crossed = &rate.Sometimes{Interval: time.Minute}
+	h.unboundable = &rate.Sometimes{Interval: time.Minute}
+	h.misspelt = &rate.Sometimes{Interval: time.Minute}
 	h.misplaced = &rate.Sometimes{Interval: time.Minute}
+	h.insecure = &rate.Sometimes{Interval: time.Minute}
 	h.dropped = &rate.Sometimes{Interval: time.Minute}
+	h.unaccepted = &rate.Sometimes{Interval: time.Minute}
 	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
