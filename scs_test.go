@@ -335,7 +335,7 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
 			err := errors.Join(session.Destroy(), session.Put("user", "bob"))
-			w.WriteHeader(http.StatusOK)
+			fmt.Fprint(w, session.ID())
 			if err := errors.Join(err, session.Put("late", "yes")); err != nil { // it has its cookie by now
 				t.Error(err)
 			}
@@ -361,7 +361,7 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	if b.cookie(t).Value == a.cookie(t).Value {
 		t.Error("what is stored after Destroy keeps the token")
 	}
-	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
+	if row := s.table().only(); row.id == a.body || row.id != b.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
 		t.Errorf("what is stored after Destroy is %+v", row)
 	}
 }
@@ -637,7 +637,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 		"/put": func(_ http.ResponseWriter, r *http.Request) {
 			for name, value := range map[string]any{
 				"int": 5, "int64": int64(5), "int32": int32(5), "int8": int8(5), "uint": uint(5), "uint64": uint64(5), "uint8": uint8(5),
-				"below": uint(1), "text": "5", "wide": uint32(math.MaxUint32),
+				"below": uint(1), "downward": uint8(5), "text": "5", "wide": uint32(math.MaxUint32),
 			} {
 				_ = caddysession.FromContext(r.Context()).Put(name, value)
 			}
@@ -646,7 +646,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 			session := caddysession.FromContext(r.Context())
 			for _, name := range session.Keys() {
 				n := 2
-				if name == "below" {
+				if name == "below" || name == "downward" {
 					n = -2
 				}
 				_ = session.Increment(name, n)
@@ -660,7 +660,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 	if strconv.IntSize < 64 {
 		wide = "int64"
 	}
-	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, wide 4294967297 "+wide+", ")
+	v.get("/increment").want(t, http.StatusOK, "below -1 int, downward 3 uint8, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, wide 4294967297 "+wide+", ")
 }
 
 // What was given to a change is the caller's to go on with.
