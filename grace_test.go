@@ -58,12 +58,19 @@ func TestGrace_aLoginByThePrincipalWorksTwice(t *testing.T) {
 
 // A response under the older token must not take the newer one from the browser.
 func TestGrace_setsNoCookie(t *testing.T) {
-	s := start(t, graceSite)
-	h := holder{s.visitor().withoutJar(), "$SITE"}
-	guest := h.with("", "/put?cart=book").cookie(t).Value
-	h.with(guest, "/login?user=alice").cookie(t)
-	if a := h.with(guest, "/remember"); a.Header["Set-Cookie"] != nil {
-		t.Errorf("the cookies are %q", a.Header["Set-Cookie"])
+	for _, option := range []string{"persist on", "renew_interval 1ms"} {
+		t.Run(option, func(t *testing.T) {
+			s := start(t, strings.Replace(graceSite, "session {", "session {\n"+option, 1))
+			h := holder{s.visitor().withoutJar(), "$SITE"}
+			guest := h.with("", "/put?cart=book").cookie(t).Value
+			h.with(guest, "/login?user=alice").cookie(t)
+			for _, path := range []string{"/", "/remember"} {
+				if a := h.with(guest, path); a.Header["Set-Cookie"] != nil {
+					t.Errorf("the cookies of %s are %q", path, a.Header["Set-Cookie"])
+				}
+			}
+			s.table().only()
+		})
 	}
 }
 
