@@ -290,7 +290,6 @@ $SITE {
 	eventually(t, "the session to end an hour from the answer", func() bool { return expiry() > began })
 }
 
-
 // A visit to a site without an idle_timeout is no use of the session on one that has it.
 func TestUpkeep_leavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 	const routes = "\nsession_edit /put put user alice\nrespond \"{http.session.data.user}\"\n}\n"
