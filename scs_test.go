@@ -334,6 +334,12 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 					t.Error("a key of the session's own is taken")
 				}
 			}
+			if value, ok := session.Lookup("__created"); ok {
+				t.Errorf("Lookup shows a key of the session's own, %v", value)
+			}
+		},
+		"/new": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).IsNew())
 		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
@@ -359,6 +365,8 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	}
 	v.get("/id").want(t, http.StatusOK, a.body)
 	v.get("/reserved").want(t, http.StatusOK, "")
+	v.get("/new").want(t, http.StatusOK, "false")
+	s.visitor().get("/new").want(t, http.StatusOK, "true")
 	v.get("/read").want(t, http.StatusOK, "false [n profile user] alice protrue 2 <nil> false false")
 	b := v.get("/destroy")
 	if b.cookie(t).Value == a.cookie(t).Value {
