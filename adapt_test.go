@@ -150,6 +150,8 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"variable that is not set":   {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{env.NOT_SET_ANYWHERE}"}}}`, "password resolves to nothing"},
 		"file that is not there":     {`{"handler":"session","store":{"rqlite":{"addresses":["http://n1:4001"],"username":"u","password":"{file./not/there}"}}}`, "password resolves to nothing"},
 		"certificate not there":      {`{"handler":"session","store":{"rqlite":{"addresses":["https://n1:4001"],"tls_ca":"/not/there"}}}`, "tls_ca"},
+		"certificate of no form":     {`{"handler":"session","store":{"rqlite":{"addresses":["https://n1:4001"],"tls_ca":"go.mod"}}}`, "tls_ca: go.mod holds no PEM certificate"},
+		"certificate of ours, none":  {`{"handler":"session","store":{"rqlite":{"addresses":["https://n1:4001"],"tls_certificate":"go.mod","tls_key":"go.mod"}}}`, "tls_cert: "},
 		"unknown field":              {`{"handler":"session","expires":"1h"}`, "unknown field"},
 		"edit without operations":    {`{"handler":"session_edit"}`, "does nothing"},
 		"edit unknown operation":     {`{"handler":"session_edit","operations":[{"action":"rename"}]}`, `unknown operation "rename": use put, `},

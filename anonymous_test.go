@@ -76,4 +76,5 @@ $SITE {
 	}
 	store.works()
 	eventually(t, "the session to be back", func() bool { return v.get("/").body == "user=alice" })
+	s.logged("the session store is available")
 }

@@ -532,6 +532,10 @@ func TestCookie_doesNotWaitForTheBody(t *testing.T) {
 		session_edit put cart book
 		reverse_proxy $APP
 	}
+	handle /short {
+		session_edit put cart book
+		in_go $SHORT
+	}
 	handle {
 		respond "{http.session.data.user} {http.session.data.cart}"
 	}
@@ -541,7 +545,11 @@ $SITE {
 }
 $TLS {
 	import site
-}`, "APP", app.address())
+}`, "APP", app.address(), "SHORT", inGo(t, func(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
+		w.Header().Set("Content-Type", "text/plain")
+		_, err := io.WriteString(w, "short")
+		return err
+	}))
 	s.visitor().handshake("$TLS/")
 	for _, site := range []string{"$SITE", "$TLS"} {
 		for path, want := range map[string]string{"/slow": "slow", "/slow/untyped": begins + "slow"} {
@@ -562,6 +570,10 @@ $TLS {
 				v.get(site+"/").want(t, http.StatusOK, "alice book")
 			})
 		}
+	}
+	a := s.visitor().get("/short") // the server counts what is written at once
+	if a.cookie(t); a.ContentLength != int64(len("short")) {
+		t.Errorf("a short body has the length %d and the encoding %q", a.ContentLength, a.TransferEncoding)
 	}
 }
 

@@ -554,7 +554,7 @@ $SITE {
 	}
 }
 
-// That a list fails is a read that failed: it says nothing of the writes.
+// That a list fails, or a look-up, is a read that failed: it says nothing of the writes.
 func TestDevices_aListThatFailsIsNoFailureOfWrites(t *testing.T) {
 	store := newStandIn(t)
 	s := startWithAdmin(t, `
@@ -571,18 +571,23 @@ $SITE {
 	v := s.visitor()
 	v.get("/login")
 	v.devices()
-	store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
-	}))
-	if a := v.get("/account/sessions"); a.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("the list is %d while the store fails", a.StatusCode)
+	for name, ask := range map[string]func() *answer{
+		"the list":  func() *answer { return v.get("/account/sessions") },
+		"a look-up": func() *answer { return s.visitor().get("/", "Cookie", "session="+unknownCookie()) },
+	} {
+		store.mode.Store(serveMode(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			_, _ = io.WriteString(w, `{"results":[{"error":"out of memory"}]}`)
+		}))
+		if a := ask(); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s is %d while the store fails", name, a.StatusCode)
+		}
+		store.works()
+		if now := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]; now.WritesFail != "" {
+			t.Errorf("after %s writes are said to fail: %s", name, now.WritesFail)
+		}
+		s.visitor().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusOK, "")
+		s.logged("the session store is available")
 	}
-	store.works()
-	if now := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0]; now.WritesFail != "" {
-		t.Errorf("writes are said to fail: %s", now.WritesFail)
-	}
-	s.visitor().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusOK, "")
-	s.logged("the session store is available")
 }
 
 func TestDevices_leadsToNoOtherSite(t *testing.T) {

@@ -55,7 +55,7 @@ $SITE2 {
 }
 
 // What an error route changes is stored, whatever was before it.
-func TestErrors_routeEndsTheOthers(t *testing.T) {
+func TestErrors_routeChangesTheSession(t *testing.T) {
 	s := start(t, `
 {
 	session {
@@ -67,10 +67,16 @@ $SITE {
 	session_edit /login put user alice
 	session_edit /change increment n
 	error /change 404
+	@renew {
+		path /renew
+		session user
+	}
+	error @renew 404
 	respond "{http.session.data.user}"
 	handle_errors {
 		session
-		session_edit destroy_others
+		session_edit /change destroy_others
+		session_edit /renew renew
 		respond "alone"
 	}
 }`)
@@ -81,6 +87,8 @@ $SITE {
 	one.get("/change").want(t, http.StatusNotFound, "alone")
 	one.get("/").want(t, http.StatusOK, "alice")
 	two.get("/").want(t, http.StatusOK, "")
+	one.get("/renew").cookie(t)
+	one.get("/").want(t, http.StatusOK, "alice")
 }
 
 func TestErrors_pageSeesTheSession(t *testing.T) {

@@ -58,12 +58,19 @@ func TestGrace_aLoginByThePrincipalWorksTwice(t *testing.T) {
 
 // A response under the older token must not take the newer one from the browser.
 func TestGrace_setsNoCookie(t *testing.T) {
-	s := start(t, graceSite)
-	h := holder{s.visitor().withoutJar(), "$SITE"}
-	guest := h.with("", "/put?cart=book").cookie(t).Value
-	h.with(guest, "/login?user=alice").cookie(t)
-	if a := h.with(guest, "/remember"); a.Header["Set-Cookie"] != nil {
-		t.Errorf("the cookies are %q", a.Header["Set-Cookie"])
+	for _, option := range []string{"persist on", "renew_interval 1ms"} {
+		t.Run(option, func(t *testing.T) {
+			s := start(t, strings.Replace(graceSite, "session {", "session {\n"+option, 1))
+			h := holder{s.visitor().withoutJar(), "$SITE"}
+			guest := h.with("", "/put?cart=book").cookie(t).Value
+			h.with(guest, "/login?user=alice").cookie(t)
+			for _, path := range []string{"/", "/remember"} {
+				if a := h.with(guest, path); a.Header["Set-Cookie"] != nil {
+					t.Errorf("the cookies of %s are %q", path, a.Header["Set-Cookie"])
+				}
+			}
+			s.table().only()
+		})
 	}
 }
 
@@ -404,17 +411,37 @@ func TestGrace_anOutageMakesNoGuests(t *testing.T) {
 	store := newStandIn(t)
 	s := start(t, strings.Replace(graceSite, "session {", "session {\nrqlite "+store.URL, 1))
 	h := holder{s.visitor().withoutJar(), "$SITE"}
-	old := h.with("", "/put?cart=book").cookie(t).Value
-	h.with(old, "/login?user=alice").cookie(t)
-	var reads atomic.Int64
-	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
-		if r.URL.Path == "/db/query" && reads.Add(1) > 1 { // the row of the token is found
-			_, _ = io.WriteString(w, "<!doctype html>")
-			return
-		}
-		node.ServeHTTP(w, r)
-	}))
-	h.with(old, "/").want(t, http.StatusServiceUnavailable, "")
+	for name, c := range map[string]struct {
+		path  string
+		reads int64 // of what the session is now that are answered
+		full  bool
+	}{
+		"when it is read":                  {"/", 0, false},
+		"when a second login is stored":    {"/login?user=alice", 1, false},
+		"when a second login has no space": {"/login?user=alice", 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old := h.with("", "/put?cart=book").cookie(t).Value
+			h.with(old, "/login?user=alice").cookie(t)
+			var reads atomic.Int64
+			store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+				switch {
+				case bytes.Contains(bodyOf(r), []byte("p.id=")) && reads.Add(1) > c.reads:
+					_, _ = io.WriteString(w, "<!doctype html>")
+				case r.URL.Path != "/db/query" && c.full:
+					_, _ = io.WriteString(w, `{"results":[{"error":"database or disk is full"}]}`)
+				default:
+					node.ServeHTTP(w, r)
+				}
+			}))
+			defer store.works()
+			a := h.with(old, c.path)
+			a.want(t, http.StatusServiceUnavailable, "")
+			if have := reads.Load(); have <= c.reads && !c.full || a.Header["Set-Cookie"] != nil {
+				t.Errorf("after %d reads of what the session is now the cookies are %q", have, a.Header["Set-Cookie"])
+			}
+		})
+	}
 }
 
 // Only a login begins a session by an older token: a guest's would take the place

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 // schemes are the protocols that responses are compared over.
@@ -109,8 +111,11 @@ func TestResponse_hasTheCookieHoweverItIsWritten(t *testing.T) {
 			_, err := io.WriteString(w, "flushed")
 			return err
 		},
-		"Flusher first": func(w http.ResponseWriter, _ *http.Request) error {
+		"Flusher first": func(w http.ResponseWriter, r *http.Request) error {
 			w.(http.Flusher).Flush()
+			if caddysession.FromContext(r.Context()).Renew() == nil {
+				return errors.New("the header was not sent")
+			}
 			return nil
 		},
 		"ReadFrom": func(w http.ResponseWriter, _ *http.Request) error {
@@ -370,7 +375,24 @@ $SITE {
 	session
 	session_edit put user alice
 	reverse_proxy $APP
-}`, "APP", app.address())
+}
+$SITE2 {
+	session
+	in_go $OWN
+}`, "APP", app.address(), "OWN", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		conn, both, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		err = caddysession.FromContext(r.Context()).Put("user", "alice")
+		fmt.Fprintf(both, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%v", err)
+		return both.Flush()
+	}))
+	// A handler that writes the header itself has no cookie to send.
+	if a := s.visitor().get("$SITE2/"); !strings.Contains(a.body, "the response's header is out") {
+		t.Errorf("a session that begins after Hijack: %q", a.body)
+	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url("$SITE"), "http://"))
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,15 @@ func TestSession_changedTooLateIsAnError(t *testing.T) {
 		done := make(chan struct{})
 		wait <- func(session *caddysession.Session, r *http.Request) {
 			defer close(done)
+			defer func() {
+				if p := recover(); p != nil {
+					t.Errorf("%s: scs panics: %v", path, p)
+				}
+			}()
+			scs := session.Manager()
+			if got := scs.GetString(r.Context(), "user"); path == "/late" && got != "alice" {
+				t.Errorf("scs finds %q", got)
+			}
 			for what, change := range map[string]func() error{
 				"Put":           func() error { return session.Put("late", 1) },
 				"Remove":        func() error { return session.Remove("user") },
@@ -54,15 +63,6 @@ func TestSession_changedTooLateIsAnError(t *testing.T) {
 				if err := change(); err == nil || !strings.Contains(err.Error(), "have returned") {
 					t.Errorf("%s: %s is told %v", path, what, err)
 				}
-			}
-			defer func() {
-				if p := recover(); p != nil {
-					t.Errorf("%s: scs panics: %v", path, p)
-				}
-			}()
-			scs := session.Manager()
-			if got := scs.GetString(r.Context(), "user"); path == "/late" && got != "alice" {
-				t.Errorf("scs finds %q", got)
 			}
 			scs.Put(r.Context(), "late", 1)
 		}

@@ -12,6 +12,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 func limitSite(limit string) string {
@@ -77,9 +81,19 @@ $SITE {
 	session_edit /guest put cart book
 	session_edit /login put user alice
 	handle_errors {
+		@change header Change cart
+		handle @change {
+			session
+			in_go $CHANGE
+		}
 		respond "user={http.session.data.user} cart={http.session.data.cart}"
 	}
-}`)
+}`, "CHANGE", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		if err := caddysession.FromContext(r.Context()).Put("cart", "pen"); err == nil || !strings.Contains(err.Error(), "its error page changes nothing") {
+			t.Errorf("an error page that changes the session is told %v", err)
+		}
+		return next.ServeHTTP(w, r)
+	}))
 	first, second, guest := s.visitor(), s.visitor(), s.visitor()
 	first.get("/login").want(t, http.StatusOK, "")
 	a := second.get("/login")
@@ -89,6 +103,7 @@ $SITE {
 	}
 	guest.get("/guest").want(t, http.StatusOK, "")
 	guest.get("/login").want(t, http.StatusForbidden, "user= cart=book")
+	guest.get("/login", "Change", "cart").want(t, http.StatusForbidden, "user= cart=book")
 }
 
 // Logins that come together do not end each other: as many are left as fit.

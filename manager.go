@@ -184,6 +184,9 @@ func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	err := pages(ctx, s.h.backend.store, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			data, err := s.h.keys.open(rec, rec.Token)
+			if err == nil {
+				_, _, err = codec.JSON{}.Decode(data) // what scs cannot decode ends its Iterate
+			}
 			if err != nil {
 				s.h.logger.Warn("a session's row is left out of a listing: it cannot be read", zap.String("session_id", rec.ID), zap.Error(err))
 				continue

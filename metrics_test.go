@@ -179,7 +179,16 @@ $LIMITED {
 	}
 	session_edit put user {query.user}
 	respond "{http.session.data.user}"
-}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t), "BOUND", "http://"+freeAddress(t), "LIMITED", "http://"+freeAddress(t))
+}
+$CACHED {
+	session {
+		rqlite $STORE
+		cache 10m
+		cookie cached
+	}
+	session_edit /put put user {query.user}
+	respond "{http.session.data.user}"
+}`, "STORE", store.URL, "WAIT", wait, "APP", app.address(), "METRICS", "http://"+freeAddress(t), "ROTATING", "http://"+freeAddress(t), "BOUND", "http://"+freeAddress(t), "LIMITED", "http://"+freeAddress(t), "CACHED", "http://"+freeAddress(t))
 	v := s.visitor()
 	before := s.scrape()
 
@@ -264,6 +273,18 @@ $LIMITED {
 		v.get("$BOUND/put?user=eve")
 		v.get("$BOUND/", "User-Agent", "another").want(t, http.StatusOK, "")
 		s.counts(before, 1, "refused_cookies_total", `reason="bind"`)
+	})
+	t.Run("a session that is read from memory", func(t *testing.T) {
+		before, v := s.scrape(), s.visitor()
+		v.get("$CACHED/put?user=ivan")
+		eventually(t, "the session to be in memory", func() bool { // which takes it a moment later
+			v.get("$CACHED/").want(t, http.StatusOK, "ivan")
+			return s.scrape().sum("loads_total", `result="cached"`) > before.sum("loads_total", `result="cached"`)
+		})
+		before = s.scrape()
+		v.get("$CACHED/").want(t, http.StatusOK, "ivan")
+		s.counts(before, 1, "loads_total", `result="cached"`)
+		s.counts(before, 0, "loads_total", `result="found"`)
 	})
 	t.Run("a row that cannot be read", func(t *testing.T) {
 		before, v := s.scrape(), s.visitor()

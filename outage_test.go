@@ -412,6 +412,9 @@ $SITE {
 	const down, up = "a node of the rqlite cluster does not answer", "a node of the rqlite cluster answers again"
 	s.logged(down)
 	first := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0].Nodes[0]
+	if !strings.Contains(first.LastError, "in time") {
+		t.Errorf("its last error is %q", first.LastError)
+	}
 	states := make(map[string]bool)
 	eventually(t, "a trial of the node that fails", func() bool {
 		now := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0].Nodes[0]

@@ -439,3 +439,26 @@ $SITE2 {
 	}).cookie(t)
 	slow.get("/").want(t, http.StatusOK, "alice")
 }
+
+// A new token is not replaced at the next visit, however long its session has lasted.
+func TestRotation_isOneInAnInterval(t *testing.T) {
+	s := scsSite(t, map[string]http.HandlerFunc{
+		"/begin": func(_ http.ResponseWriter, r *http.Request) {
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.Put(r.Context(), "user", "alice")
+			m.Put(r.Context(), "__created", 1_000_000_000) // as long ago as a test does not take
+		},
+		"/read": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).Get("user"))
+		},
+	}, "renew_interval 1h")
+	v := s.visitor()
+	v.get("/begin").cookie(t)
+	// A slow store is asked for one again a while later.
+	eventually(t, "a new token", func() bool { return v.get("/read").Header["Set-Cookie"] != nil })
+	for range 2 {
+		if a := v.get("/read"); a.body != "alice" || a.Header["Set-Cookie"] != nil {
+			t.Errorf("under a new token: %q, cookies %q", a.body, a.Header["Set-Cookie"])
+		}
+	}
+}

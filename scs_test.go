@@ -117,8 +117,11 @@ func TestManager_worksDownstreamAsItIs(t *testing.T) {
 	v.get("/pop").want(t, http.StatusOK, "0")
 	s.visitor().get("/put")
 	v.get("/iterate").want(t, http.StatusOK, "text;text;")
-
 	id := sessionID(t, s, v)
+	s.alter("UPDATE sessions SET data=x'7b' WHERE id!=?", id)
+	v.get("/iterate").want(t, http.StatusOK, "text;")
+	s.logged("a session's row is left out of a listing")
+
 	renewed := v.get("/renew").cookie(t).Value
 	if renewed == token {
 		t.Error("RenewToken keeps the token")
@@ -210,6 +213,15 @@ $SITE {
 			v.get("/").want(t, http.StatusOK, "<nil> <nil>")
 
 			s.visitor().get("/login").cookie(t)
+			if name == "sealed" { // of what cannot be read nothing is known, and it holds up nothing
+				broken := s.visitor()
+				broken.get("/login").cookie(t)
+				s.alter("UPDATE sessions SET version=version+1 WHERE token=(SELECT max(token) FROM sessions)")
+				v.get("/end").want(t, http.StatusOK, "")
+				s.logged("a session's row is left out of a listing")
+				s.table().wantRows(1)
+				return
+			}
 			v.get("/end")
 			s.table().wantRows(0)
 		})
@@ -220,7 +232,10 @@ $SITE {
 func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 	s := scsSite(t, map[string]http.HandlerFunc{
 		"/put": func(_ http.ResponseWriter, r *http.Request) {
-			caddysession.FromContext(r.Context()).Manager().Put(r.Context(), "user", "alice")
+			m := caddysession.FromContext(r.Context()).Manager()
+			m.Put(r.Context(), "user", "alice")
+			m.Put(r.Context(), "cart", "book")
+			m.Put(r.Context(), "__created", 1_000_000_000) // as long ago as a test does not take
 		},
 		"/clear": func(_ http.ResponseWriter, r *http.Request) {
 			m := caddysession.FromContext(r.Context()).Manager()
@@ -242,22 +257,22 @@ func TestManager_leavesTheSessionItsOwn(t *testing.T) {
 		},
 		"/verify": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
-			fmt.Fprintln(w, session.Get("user"), session.VerifyCSRF(r.Header.Get("X-CSRF-Token")), session.Created().IsZero())
+			fmt.Fprintln(w, session.Get("user"), session.VerifyCSRF(r.Header.Get("X-CSRF-Token")), session.Created().Year())
 		},
 	})
 	v := s.visitor()
 	v.get("/put")
 	token := v.get("/csrf").body
-	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "alice true false\n")
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "alice true 2001\n")
 	v.get("/remember").cookie(t)
 	v.get("/clear")
-	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob true false\n")
-	if row := s.table().only(); strings.Contains(row.data, "__rememberMe") { // that one is scs's
-		t.Errorf("after Clear the session is still remembered: %s", row.data)
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob true 2001\n")
+	if row := s.table().only(); strings.Contains(row.data, "__rememberMe") || strings.Contains(row.data, "cart") { // the mark is scs's
+		t.Errorf("after Clear the session still has %s", row.data)
 	}
 	v.get("/renew").cookie(t)
-	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob false false\n")
-	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true false\n")
+	v.get("/verify", "X-CSRF-Token", token).want(t, http.StatusOK, "bob false 2001\n")
+	v.get("/verify", "X-CSRF-Token", v.get("/csrf").body).want(t, http.StatusOK, "bob true 2001\n")
 }
 
 func TestFromContext_refusesAPatchWithinItselfAndWidensCounters(t *testing.T) {
@@ -319,11 +334,17 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 					t.Error("a key of the session's own is taken")
 				}
 			}
+			if value, ok := session.Lookup("__created"); ok {
+				t.Errorf("Lookup shows a key of the session's own, %v", value)
+			}
+		},
+		"/new": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, caddysession.FromContext(r.Context()).IsNew())
 		},
 		"/destroy": func(w http.ResponseWriter, r *http.Request) {
 			session := caddysession.FromContext(r.Context())
 			err := errors.Join(session.Destroy(), session.Put("user", "bob"))
-			w.WriteHeader(http.StatusOK)
+			fmt.Fprint(w, session.ID())
 			if err := errors.Join(err, session.Put("late", "yes")); err != nil { // it has its cookie by now
 				t.Error(err)
 			}
@@ -344,12 +365,14 @@ func TestFromContext_isTheSessionOfTheRequest(t *testing.T) {
 	}
 	v.get("/id").want(t, http.StatusOK, a.body)
 	v.get("/reserved").want(t, http.StatusOK, "")
+	v.get("/new").want(t, http.StatusOK, "false")
+	s.visitor().get("/new").want(t, http.StatusOK, "true")
 	v.get("/read").want(t, http.StatusOK, "false [n profile user] alice protrue 2 <nil> false false")
 	b := v.get("/destroy")
 	if b.cookie(t).Value == a.cookie(t).Value {
 		t.Error("what is stored after Destroy keeps the token")
 	}
-	if row := s.table().only(); row.id == a.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
+	if row := s.table().only(); row.id == a.body || row.id != b.body || !strings.Contains(row.data, "bob") || !strings.Contains(row.data, "late") {
 		t.Errorf("what is stored after Destroy is %+v", row)
 	}
 }
@@ -625,7 +648,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 		"/put": func(_ http.ResponseWriter, r *http.Request) {
 			for name, value := range map[string]any{
 				"int": 5, "int64": int64(5), "int32": int32(5), "int8": int8(5), "uint": uint(5), "uint64": uint64(5), "uint8": uint8(5),
-				"below": uint(1), "text": "5", "wide": uint32(math.MaxUint32),
+				"below": uint(1), "downward": uint8(5), "text": "5", "wide": uint32(math.MaxUint32),
 			} {
 				_ = caddysession.FromContext(r.Context()).Put(name, value)
 			}
@@ -634,7 +657,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 			session := caddysession.FromContext(r.Context())
 			for _, name := range session.Keys() {
 				n := 2
-				if name == "below" {
+				if name == "below" || name == "downward" {
 					n = -2
 				}
 				_ = session.Increment(name, n)
@@ -648,7 +671,7 @@ func TestSession_incrementsEveryKindOfInteger(t *testing.T) {
 	if strconv.IntSize < 64 {
 		wide = "int64"
 	}
-	v.get("/increment").want(t, http.StatusOK, "below -1 int, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, wide 4294967297 "+wide+", ")
+	v.get("/increment").want(t, http.StatusOK, "below -1 int, downward 3 uint8, int 7 int, int32 7 int32, int64 7 int64, int8 7 int8, text 2 int, uint 7 uint, uint64 7 uint64, uint8 7 uint8, wide 4294967297 "+wide+", ")
 }
 
 // What was given to a change is the caller's to go on with.

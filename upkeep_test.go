@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -254,19 +255,39 @@ $SITE {
 	session {
 		rqlite $STORE
 		idle_timeout 1h
+		touch_interval 1ms
 	}
 	session_edit /login put user alice
 	in_go /slow $WAIT
+	in_go /read $READ
 	respond "{http.session.data.user}"
-}`, "STORE", store.URL, "WAIT", wait)
+}`, "STORE", store.URL, "WAIT", wait, "READ", inGo(t, func(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+		user := caddysession.FromContext(r.Context()).Get("user")
+		waiting <- struct{}{}
+		<-goOn
+		_, err := fmt.Fprint(w, user)
+		return err
+	}))
 	v := s.visitor()
 	v.get("/login").cookie(t)
+	expiry := func() float64 { return openTable(t, store.file).only().expiry }
 	store.executes("UPDATE sessions SET expiry=expiry-0.5/24") // as after half an hour
 	s.whileWaiting(v, "/slow", waiting, goOn, func() {
-		eventually(t, "the session to end an hour from now", func() bool {
-			return openTable(t, store.file).only().expiry > julian(time.Now().Add(55*time.Minute))
-		})
+		eventually(t, "the session to end an hour from now", func() bool { return expiry() > julian(time.Now().Add(55*time.Minute)) })
 	})
+
+	// One that only reads, and takes its time, is so at its end once more.
+	store.executes("UPDATE sessions SET expiry=expiry-0.5/24")
+	var began float64
+	s.whileWaiting(v, "/read", waiting, goOn, func() {
+		eventually(t, "the session to end an hour from now", func() bool {
+			began = expiry()
+			return began > julian(time.Now().Add(55*time.Minute))
+		})
+		loaded := time.Now()
+		eventually(t, "more time than touch_interval to pass", func() bool { return time.Since(loaded) > 5*time.Millisecond })
+	}).want(t, http.StatusOK, "alice")
+	eventually(t, "the session to end an hour from the answer", func() bool { return expiry() > began })
 }
 
 // A visit to a site without an idle_timeout is no use of the session on one that has it.

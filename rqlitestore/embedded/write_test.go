@@ -185,8 +185,11 @@ func TestWrite_thatCannotBeGroupedRunsAmongOthers(t *testing.T) {
 		wg.Go(func() {
 			for range 10 {
 				text := "INSERT INTO t VALUES(1)"
-				if w == 0 {
-					text = "VACUUM" // is an error inside a transaction
+				switch w { // VACUUM is an error inside a transaction
+				case 0:
+					text = "VACUUM"
+				case 1:
+					text += "; VACUUM"
 				}
 				status, answer := roundTrip(t, n, "/db/execute", `["`+text+`"]`)
 				if status != 200 || strings.Contains(answer, "error") {
