@@ -68,10 +68,8 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 		return true
 	}
 	s.h.backend.metrics.unboundSession.Inc()
-	s.h.unbound.Do(func(requests int64) {
-		s.h.logger.Info("a session is presented by another client than the one that it is bound to: it is none here",
-			zap.String("session_id", id), zap.Int64("requests", requests))
-	})
+	s.h.sampled.counted(zap.InfoLevel, "a session is presented by another client than the one that it is bound to: it is none here",
+		zap.String("session_id", id))
 	return false
 }
 

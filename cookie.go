@@ -218,10 +218,8 @@ func (s *Session) checkScheme() {
 	if !s.overHTTP {
 		return
 	}
-	s.h.dropped.Do(func() {
-		s.h.logger.Warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
-			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
-	})
+	s.h.sampled.warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
+		zap.String("cookie", s.cookieName()), zap.String("host", s.host))
 }
 
 // isFromTrustedProxy reports whether what the request says of the client's own

@@ -18,7 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 )
 
 func init() {
@@ -174,18 +173,8 @@ type Handler struct {
 	origins    *originGuard
 	upstream   *upstream
 	logger     *zap.Logger
-
-	twoCookies  *rate.Sometimes // logs requests with two cookies of ours
-	unknownKey  *rate.Sometimes // logs cookies under unknown keys
-	plainCookie *countedTimes   // logs cookies from before there were keys
-	strayed     *rate.Sometimes // logs sessions for another audience
-	unbound     *countedTimes   // logs sessions that are bound to another client
-	unreadable  *countedTimes   // logs rows that cannot be read
-	crossed     *rate.Sometimes // logs cross-origin requests that were refused
-	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
-	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
-	foreign     *rate.Sometimes // logs cookies of the application under our name
-	joined      *sync.Map       // *Handler that enclose this one with the same session
+	sampled    *sampledLog
+	joined     *sync.Map // *Handler that enclose this one with the same session
 }
 
 const (
@@ -212,6 +201,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // store from the pool. It asks neither the store nor the network for anything.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	h.sampled = &sampledLog{logger: h.logger}
 	module, err := ctx.App("session")
 	if err != nil {
 		return err
@@ -228,16 +218,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
-	h.twoCookies = &rate.Sometimes{Interval: time.Minute}
-	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
-	h.plainCookie = newCountedTimes()
-	h.strayed = &rate.Sometimes{Interval: time.Minute}
-	h.unbound = newCountedTimes()
-	h.unreadable = newCountedTimes()
-	h.crossed = &rate.Sometimes{Interval: time.Minute}
-	h.misplaced = &rate.Sometimes{Interval: time.Minute}
-	h.dropped = &rate.Sometimes{Interval: time.Minute}
-	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
 		return fmt.Errorf("session store: %w", err)

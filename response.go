@@ -219,10 +219,8 @@ func (s *Session) stripCookie(header http.Header) {
 	written := s.written
 	s.mu.Unlock()
 	if name := s.h.cookie.strip(header, written); name != "" {
-		s.h.foreign.Do(func() {
-			s.h.logger.Warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
-				zap.String("cookie", name))
-		})
+		s.h.sampled.warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
+			zap.String("cookie", name))
 	}
 }
 
