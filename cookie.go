@@ -245,11 +245,8 @@ func (j *cookieJar) owns(name string) bool {
 // taken is what the cookies of a request say.
 type taken struct {
 	ticket
-	ambiguous bool // two different ones under our name: there is none then
-	malformed bool // one is not in the form in which they are issued
-	forged    bool // one has a tag that does not fit
-	unknown   bool // one was issued under a key that is not configured
-	plain     bool // one was issued without a key, which is no longer accepted
+	ambiguous bool           // two different ones under our name: there is no ticket then
+	has       [verdicts]bool // whether any of them is that
 }
 
 // take finds the ticket in the request and removes our cookies from it, so that
@@ -299,18 +296,10 @@ func (j *cookieJar) giveBack(r *http.Request, header http.Header, cookies []stri
 
 // add takes one more cookie into account.
 func (t *taken) add(found ticket, is verdict) {
-	switch is {
-	case genuine:
+	t.has[is] = true
+	if is == genuine {
 		t.ambiguous = t.ambiguous || t.token != "" && t.ticket != found
 		t.ticket = found
-	case unknownKey:
-		t.unknown = true
-	case forged:
-		t.forged = true
-	case plain:
-		t.plain, t.malformed = true, true
-	case malformed:
-		t.malformed = true
 	}
 }
 
