@@ -18,11 +18,7 @@ type RevokeResult struct {
 	Revoked int `json:"revoked"`
 }
 
-func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminRevoke(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	id := r.PathValue("id")
 	rec, found, err := s.backend.revoke(r.Context(), id)
 	if err != nil {
@@ -36,11 +32,7 @@ func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) er
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
 
-func adminRevokeMany(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminRevokeMany(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	all, err := flag(r, "all")
 	if err != nil {
 		return err
@@ -166,11 +158,7 @@ type PurgeResult struct {
 	Purged int64 `json:"purged"`
 }
 
-func adminPurge(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminPurge(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	removed, err := s.backend.store.DeleteExpired(r.Context())
 	if err != nil {
 		return s.unavailable(err)

@@ -24,19 +24,16 @@ type ListResult struct {
 	Next string `json:"next,omitempty"`
 }
 
-func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
+func adminList(w http.ResponseWriter, r *http.Request, s namedStore) error {
+	query := r.URL.Query()
+	name := query.Get("principal")
+	after, err := openCursor(query.Get("after"), name)
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	var o rqlitestore.ListOptions
-	name := query.Get("principal")
+	o := rqlitestore.ListOptions{After: after}
 	if name != "" {
-		o.Principals = s.lease.keys.principalHashes(name)
-	}
-	if o.After, err = openCursor(query.Get("after"), name); err != nil {
-		return err
+		o.Principals = s.keys.principalHashes(name)
 	}
 	if limit := query.Get("limit"); limit != "" {
 		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > 1000 {
@@ -61,11 +58,7 @@ func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) erro
 	return writeJSON(w, result)
 }
 
-func adminShow(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminShow(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	withValues, err := flag(r, "values")
 	if err != nil {
 		return err

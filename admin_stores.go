@@ -168,11 +168,7 @@ type KeyCount struct {
 	First bool `json:"first"`
 }
 
-func adminCount(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminCount(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	counts, err := s.backend.store.CountByPrefix(r.Context(), sealedPrefix)
 	if err != nil {
 		return s.unavailable(err)
