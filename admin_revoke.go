@@ -27,7 +27,7 @@ func adminRevoke(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	if !found {
 		return errNoSession
 	}
-	status, _ := describe(s.lease, rec)
+	status, _ := s.describe(rec)
 	s.backend.tell(event{name: sessionDestroyed, id: id, principal: status.Principal})
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
@@ -84,11 +84,7 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 	if err != nil {
 		return revoked, err
 	}
-	err = l.backend.store.RqliteStore.DestroyPrincipals(ctx, hashes, "")
-	for _, hash := range hashes {
-		l.backend.ended(principalKey(hash))
-	}
-	return revoked, err
+	return revoked, l.backend.destroyPrincipals(ctx, l.backend.store.RqliteStore, hashes, "")
 }
 
 // revokeUnmarked ends the sessions that are a principal's by their values alone:
@@ -99,7 +95,7 @@ func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string
 		if slices.Contains(hashes, rec.Principal) {
 			return false
 		}
-		status, _ := describe(l, rec)
+		status, _ := l.describe(rec)
 		return status.Principal == name
 	})
 }
@@ -132,7 +128,7 @@ func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) 
 func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 	begun := time.Now()
 	old := func(rec rqlitestore.Record) bool {
-		status, _ := describe(l, rec)
+		status, _ := l.describe(rec)
 		return status.Created == nil || !status.Created.After(begun)
 	}
 	for clean := 0; clean < 2; {

@@ -5,9 +5,11 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"strconv"
 
+	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -52,7 +54,7 @@ func adminList(w http.ResponseWriter, r *http.Request, s namedStore) error {
 		if rec.ID == "" {
 			continue // a row of another program that shares the table: no cookie leads to it
 		}
-		status, _ := describe(s.lease, rec)
+		status, _ := s.describe(rec)
 		result.Sessions = append(result.Sessions, status)
 	}
 	return writeJSON(w, result)
@@ -70,9 +72,10 @@ func adminShow(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	if !found {
 		return errNoSession
 	}
-	status, kept := describe(s.lease, rec)
+	status, kept := s.describe(rec)
 	if withValues && !status.Unreadable {
-		if status.Values, err = applicationValues(kept); err != nil {
+		maps.DeleteFunc(kept, func(key string, _ any) bool { return isReserved(key) })
+		if status.Values, err = codec.EncodeValue(kept); err != nil {
 			return err
 		}
 	}

@@ -109,7 +109,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if owner == "" {
 		return nil
 	}
-	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	s.mu.Lock()
@@ -140,7 +140,7 @@ func (s *Session) destroyOthersAgain(ctx context.Context) error {
 	if alone == "" || owner == "" || late {
 		return nil
 	}
-	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	if id != alone {
@@ -154,9 +154,9 @@ type principalDestroyer interface {
 	DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error
 }
 
-// destroyOthers ends the sessions of principals but one, for this process's own
-// reads at once.
-func (b *backend) destroyOthers(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
+// destroyPrincipals ends the sessions of principals, but for one where exceptID is
+// not "", for this process's own reads at once.
+func (b *backend) destroyPrincipals(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
 	err := in.DestroyPrincipals(ctx, principals, exceptID)
 	for _, principal := range principals { // of very many some may be gone where others are not
 		b.ended(principalKey(principal))
