@@ -47,7 +47,7 @@ func holdStores() (stores []namedStore, letGo func()) {
 	running.mu.Lock()
 	defer running.mu.Unlock()
 	if len(running.apps) > 0 {
-		stores = running.apps[len(running.apps)-1].named
+		stores = nameStores(running.apps[len(running.apps)-1].leases)
 	}
 	for _, s := range stores {
 		s.backend.hold()

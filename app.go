@@ -17,9 +17,8 @@ type App struct {
 	// What every `session` handler starts from where it sets nothing itself.
 	Defaults *Handler `json:"defaults,omitempty"`
 
-	backends map[string]*lease // by identity: what the store is
+	leases   map[string]*lease // by identity: what the store is
 	files    map[string]string // of embedded nodes: without links → as configured
-	named    []namedStore      // the same, since the start
 	handlers int               // how many there are
 	events   *events           // those of this config
 	logger   *zap.Logger
@@ -47,7 +46,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the app.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
-	a.backends = make(map[string]*lease)
+	a.leases = make(map[string]*lease)
 	a.files = make(map[string]string)
 	var err error
 	if a.events, err = newEvents(ctx); err != nil {
@@ -63,7 +62,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
-	if have, ok := a.backends[resolved.identity()]; ok {
+	if have, ok := a.leases[resolved.identity()]; ok {
 		if !have.keys.sameAs(keys) {
 			return nil, fmt.Errorf("%s is configured twice with different keys: give every session on it the same ones, best in the global session option", resolved.name())
 		}
@@ -80,7 +79,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 		return nil, err
 	}
 	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
-	a.backends[resolved.identity()] = l
+	a.leases[resolved.identity()] = l
 	return l, nil
 }
 
@@ -90,7 +89,7 @@ func (a *App) checkFile(r *resolvedStore) error {
 	if r.file == "" {
 		return nil
 	}
-	for _, have := range a.backends {
+	for _, have := range a.leases {
 		if have.backend.file == r.file && have.settings.synchronous != r.live.synchronous {
 			return fmt.Errorf("the embedded store %s is configured twice with different settings: synchronous is one for the file, whatever the table", r.file)
 		}
@@ -109,11 +108,10 @@ func (a *App) checkFile(r *resolvedStore) error {
 // Start opens the stores and begins their upkeep. A store that cannot be
 // reached stops nothing: it is tried again by every request that needs it.
 func (a *App) Start() error {
-	for _, l := range a.backends {
+	for _, l := range a.leases {
 		l.backend.start(l.settings, l.keys, a.logger)
 		l.backend.listeners.add(a.events)
 	}
-	a.named = nameStores(a.backends)
 	a.enter()
 	return nil
 }
@@ -121,7 +119,7 @@ func (a *App) Start() error {
 // applySettings gives the stores the settings and the log of this config back, after
 // those of one that failed to start.
 func (a *App) applySettings() {
-	for _, l := range a.backends {
+	for _, l := range a.leases {
 		l.backend.apply(l.settings, l.keys, a.logger)
 	}
 }
@@ -148,11 +146,11 @@ func (a *App) Cleanup() error {
 		goesOn.applySettings()
 	}
 	var errs []error
-	for identity, l := range a.backends {
+	for identity, l := range a.leases {
 		l.backend.listeners.remove(a.events)
 		_, err := backends.Delete(l.key)
 		errs = append(errs, err)
-		delete(a.backends, identity)
+		delete(a.leases, identity)
 	}
 	if a.events != nil { // nil: provisioning failed before
 		a.events.end()
