@@ -130,7 +130,7 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 	}
 	keys, began := s.h.keys, time.Now()
 	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
-	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
+	rec.Data = keys.first().sealRow(rec, data)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		if owner != "" && !errors.Is(err, errBusy) {
 			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
@@ -191,7 +191,8 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), stored.deadline
 		}
-		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, stored.values)
+		next.Version++
+		sealed = sealing.sealRow(next, stored.values)
 		next.Data = sealed
 		return next, nil
 	})
