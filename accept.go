@@ -30,8 +30,7 @@ type upstreamWriter struct {
 
 // WriteHeader acts on the final header; informational ones only lose what is ours.
 func (w *upstreamWriter) WriteHeader(status int) {
-	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
-	if final && !w.wroteHeader {
+	if isFinal(status) && !w.wroteHeader {
 		w.wroteHeader = true
 		if w.upstreams.accept() {
 			w.obey(w.Header())
