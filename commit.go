@@ -151,7 +151,8 @@ func (s *Session) end(ctx context.Context) error {
 
 // store writes the values through scs, which calls save.
 func (s *Session) store(ctx context.Context) error {
-	isNew := s.isUnstored()
+	before := s.row().ID
+	isNew := before == ""
 	if isNew {
 		if len(s.Keys()) == 0 {
 			return nil // nothing to keep: no row, no cookie
@@ -178,7 +179,6 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteBinding(ctx)
 	s.noteAudience(ctx)
 	s.noteUse(ctx)
-	before := s.row().ID
 	if err := s.commitValues(ctx, isNew); err != nil {
 		return err
 	}

@@ -155,9 +155,10 @@ func (s *Session) create(ctx context.Context, token string, data []byte, deadlin
 // update stores what this request did to a row that others may have changed since it was read.
 func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
 	keys, began := s.h.keys, time.Now()
-	renewed, behind := renewal, s.isMerged()
+	renewed := renewal
 	s.mu.Lock()
 	mine := content{data, deadline, s.remembered}
+	behind := s.merged // the row has changes that this request knows nothing of
 	s.mu.Unlock()
 	var stored content
 	var sealed []byte
@@ -216,13 +217,6 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 		s.issue, s.unnamed = false, true
 	}
 	return nil
-}
-
-// isMerged reports whether the row has changes that this request knows nothing of.
-func (s *Session) isMerged() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.merged
 }
 
 // wasRotated reports whether another request has replaced the token meanwhile,
