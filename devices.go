@@ -342,7 +342,7 @@ func (d *Devices) UnmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 		return err
 	}
 	if disp.NextBlock(0) {
-		return disp.Err("session_devices takes no block")
+		return noBlock(disp, "session_devices")
 	}
 	return nil
 }
