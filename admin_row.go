@@ -10,8 +10,8 @@ import (
 // principalIn returns whose session it is by its values, which nobody can
 // change without the key where rows are sealed.
 func (l *lease) principalIn(values map[string]any) string {
-	for _, owner := range l.owners {
-		value, _ := lookup(values, owner)
+	for _, key := range l.ownerKeys {
+		value, _ := lookup(values, key)
 		if name := nameIn(value); name != "" {
 			return name
 		}

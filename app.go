@@ -26,13 +26,13 @@ type App struct {
 
 // lease is one store that this config has taken from the pool.
 type lease struct {
-	backend  *backend
-	key      string
-	settings liveSettings
-	keys     *keyring
-	place    place
-	owners   []string // the values that name the user, of the handlers on it
-	idle     bool     // whether any of them has an idle_timeout
+	backend   *backend
+	key       string
+	settings  liveSettings
+	keys      *keyring
+	place     place
+	ownerKeys []string // whose values name the user, of the handlers on it
+	idle      bool     // whether any of them has an idle_timeout
 }
 
 // CaddyModule returns the Caddy module information.
@@ -126,9 +126,9 @@ func (a *App) applySettings() {
 
 // note notes of a handler on the store by which value it names the user, and
 // whether it has an idle_timeout.
-func (l *lease) note(owner string, idle bool) {
-	if owner != "" && !slices.Contains(l.owners, owner) {
-		l.owners = append(l.owners, owner)
+func (l *lease) note(ownerKey string, idle bool) {
+	if ownerKey != "" && !slices.Contains(l.ownerKeys, ownerKey) {
+		l.ownerKeys = append(l.ownerKeys, ownerKey)
 	}
 	l.idle = l.idle || idle
 }

@@ -73,7 +73,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	session := sessions.current
-	if session.h.owner == "" {
+	if session.h.ownerKey == "" {
 		return caddyhttp.Error(http.StatusInternalServerError, errNoOwner)
 	}
 	if err := session.Load(); err != nil {

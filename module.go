@@ -162,7 +162,7 @@ type Handler struct {
 	remember   time.Duration
 	maxSize    int64
 	cacheAge   time.Duration
-	owner      string // the key of the principal
+	ownerKey   string // the key whose value names the principal
 	limit      *PrincipalLimit
 	newOnes    *newSessions
 	bind       []string
@@ -224,8 +224,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.backend = h.lease.backend
 	h.useCache()
-	h.owner = settings.Principal
-	h.lease.note(h.owner, h.idle > 0)
+	h.ownerKey = settings.Principal
+	h.lease.note(h.ownerKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)

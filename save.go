@@ -165,7 +165,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		stored = mine
-		if s.h.owner != "" {
+		if s.h.ownerKey != "" {
 			next.Principal = keys.principalHash(owner)
 		}
 		if current.Version != read.Version {
@@ -184,7 +184,7 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
 		if renewed {
-			if s.h.owner == "" {
+			if s.h.ownerKey == "" {
 				if next.Principal, err = keys.movedPrincipal(current); err != nil {
 					return current, err
 				}
