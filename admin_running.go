@@ -59,21 +59,21 @@ func holdStores() (stores []namedStore, letGo func()) {
 	}
 }
 
-// place is where a store is, as people write it: the file or the nodes, and the
+// title is what people call a store: the file or the nodes, and the
 // table behind them unless it is the usual one.
-type place struct{ short, long, table string }
+type title struct{ short, long, table string }
 
-// place tells people which store this is.
-func (r *resolvedStore) place() place {
+// title tells people which store this is.
+func (r *resolvedStore) title() title {
 	if r.file != "" {
-		return place{r.withTable(filepath.Base(r.file)), r.withTable(r.file), r.table}
+		return title{r.withTable(filepath.Base(r.file)), r.withTable(r.file), r.table}
 	}
 	hosts := make([]string, len(r.rqlite.Addresses))
 	for i, address := range r.rqlite.Addresses {
 		u, _ := url.Parse(address) // it was checked
 		hosts[i] = u.Host
 	}
-	return place{r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ",")), r.table}
+	return title{r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ",")), r.table}
 }
 
 // namedStore is a store of a config with the name that the admin API and the
@@ -88,13 +88,13 @@ type namedStore struct {
 func nameStores(leases map[string]*lease) []namedStore {
 	uses := make(map[string]int)
 	for _, l := range leases {
-		uses[l.place.short]++
+		uses[l.title.short]++
 	}
 	var stores []namedStore
 	for _, l := range leases {
-		name := l.place.short
+		name := l.title.short
 		if uses[name] > 1 {
-			name = l.place.long
+			name = l.title.long
 		}
 		stores = append(stores, namedStore{name, l})
 	}
@@ -116,7 +116,7 @@ func storeFor(r *http.Request, stores []namedStore) (namedStore, error) {
 	}
 	names := make([]string, len(stores))
 	for i, s := range stores {
-		if name == s.name || name == s.place.long || name == s.backend.metrics.store {
+		if name == s.name || name == s.title.long || name == s.backend.metrics.store {
 			return s, nil
 		}
 		names[i] = s.name

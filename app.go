@@ -30,7 +30,7 @@ type lease struct {
 	key       string
 	settings  liveSettings
 	keys      *keyring
-	place     place
+	title     title
 	ownerKeys []string // whose values name the user, of the handlers on it
 	idle      bool     // whether any of them has an idle_timeout
 }
@@ -78,7 +78,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
-	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
+	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, title: resolved.title()}
 	a.leases[resolved.identity()] = l
 	return l, nil
 }

@@ -47,7 +47,7 @@ func (h *Handler) ignoredWithin(outer *Handler) (names []string) {
 		{"track", h.Track != nil, h.track == outer.track},
 		{"on_store_error", h.OnStoreError != "", h.anonymous == outer.anonymous},
 		{"revalidate", h.Revalidate > 0, h.revalidate == outer.revalidate},
-		{"max_new_per_client", h.MaxNewPerClient != nil, h.newOnes == outer.newOnes},
+		{"max_new_per_client", h.MaxNewPerClient != nil, h.perClient == outer.perClient},
 		{"cross_origin", h.CrossOrigin != nil, h.origins.sameAs(outer.origins)},
 	} {
 		if option.set && !option.same {

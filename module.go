@@ -164,7 +164,7 @@ type Handler struct {
 	cacheAge   time.Duration
 	ownerKey   string // the key whose value names the principal
 	limit      *PrincipalLimit
-	newOnes    *newSessions
+	perClient  *clientLimiter // nil without max_new_per_client
 	bind       []string
 	audience   string
 	track      bool
@@ -227,7 +227,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ownerKey = settings.Principal
 	h.lease.note(h.ownerKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
-	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
+	h.perClient = h.backend.limiterOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream)
 	h.manager, h.scsKey = newManager(h, app.handlers)

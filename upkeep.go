@@ -162,11 +162,11 @@ func (s *Session) nextExpiry(current rqlitestore.Record, next content, renewal b
 // come while another one has it done leave it at that.
 func (s *Session) background(doing, id string, work func(context.Context) error) {
 	what := doing + id
-	if _, busy := s.h.backend.upkeep.LoadOrStore(what, nil); busy {
+	if _, busy := s.h.backend.underWay.LoadOrStore(what, nil); busy {
 		return
 	}
-	s.h.backend.touches.Go(func() {
-		defer s.h.backend.upkeep.Delete(what)
+	s.h.backend.background.Go(func() {
+		defer s.h.backend.underWay.Delete(what)
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
 		err := work(ctx)
