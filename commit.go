@@ -204,7 +204,12 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
 			break
 		}
-		err = s.commitUnderFreshToken(ctx)
+		// The same token must not be sent twice, for the first insert may still
+		// arrive: nobody ever learns that one.
+		if err := s.replaceToken(ctx); err != nil {
+			return err
+		}
+		err = s.commitThrough(ctx)
 	}
 	// One that ran out of time may be stored yet: were it free, a flood could hold a slow store up for ever.
 	if errors.As(err, &storeError{}) && ctx.Err() == nil {
@@ -216,15 +221,15 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 // createRetries is how often a session that may or may not have been inserted is tried anew.
 const createRetries = 2
 
-// commitUnderFreshToken tries a new session again. The same token must not be
-// sent twice, for the first insert may still arrive: nobody ever learns that one.
-func (s *Session) commitUnderFreshToken(ctx context.Context) error {
+// replaceToken lets scs make another token, and keeps the deadline, which scs's
+// RenewToken would move.
+func (s *Session) replaceToken(ctx context.Context) error {
 	deadline := s.h.manager.Deadline(ctx)
-	if err := s.h.manager.RenewToken(ctx); err != nil {
-		return err
+	err := s.h.manager.RenewToken(ctx)
+	if err == nil {
+		s.h.manager.SetDeadline(ctx, deadline)
 	}
-	s.h.manager.SetDeadline(ctx, deadline)
-	return s.commitThrough(ctx)
+	return err
 }
 
 // commitThrough lets scs commit. Whoever makes an edit meanwhile waits: it would be

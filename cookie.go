@@ -90,7 +90,7 @@ func (c *CookieConfig) check() error {
 	if c.Name != "" && !httpguts.ValidHeaderFieldName(c.Name) {
 		return fmt.Errorf("%q is no name for a cookie: use letters, digits, - and _", c.Name)
 	}
-	if isPlaceholder(c.Domain) || isPlaceholder(c.Path) {
+	if hasUnescapedPlaceholder(c.Domain) || hasUnescapedPlaceholder(c.Path) {
 		return errors.New("placeholders are not replaced in the cookie's domain and path: write them out, or {$NAME} in a Caddyfile")
 	}
 	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "; \t\r\n") || !canWrite(http.Cookie{Path: c.Path})) {

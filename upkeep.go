@@ -233,11 +233,9 @@ func (h *Handler) isOld(noted time.Time, after time.Duration) bool {
 
 // startRotation lets scs make a new token and keeps all else as it was.
 func (s *Session) startRotation(ctx context.Context) {
-	deadline := s.h.manager.Deadline(ctx)
-	if s.h.manager.RenewToken(ctx) != nil {
+	if s.replaceToken(ctx) != nil {
 		return
 	}
-	s.h.manager.SetDeadline(ctx, deadline)
 	token, now := s.h.manager.Token(ctx), int(time.Now().Unix())
 	s.changing.Lock()
 	defer s.changing.Unlock()
