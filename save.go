@@ -168,9 +168,6 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, w write, 
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
 		stored = w.content
-		if s.h.ownerKey != "" {
-			next.Principal = keys.principalHash(w.owner)
-		}
 		if current.Version != read.Version {
 			s.h.backend.metrics.conflicts.Inc()
 			behind = true
@@ -184,14 +181,17 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, w write, 
 			}
 		}
 		next.Expiry = s.nextExpiry(current, stored, renewal)
-		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
-		if renewed {
-			if s.h.ownerKey == "" {
-				if next.Principal, err = keys.movedPrincipal(current); err != nil {
-					return current, err
-				}
+		switch {
+		case s.h.ownerKey != "":
+			next.Principal = keys.principalHash(w.owner)
+		case renewed:
+			if next.Principal, err = keys.movedPrincipal(current); err != nil {
+				return current, err
 			}
+		}
+		sealing := keys.keyOfRow(current.Data)
+		if renewed {
 			sealing = keys.first()
 			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), w.token), s.isRotation(), stored.deadline
 		}
