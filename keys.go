@@ -239,9 +239,8 @@ var (
 	errNoKeys     = refused("it is sealed, and no keys are configured")
 	errUnknownKey = refused("it is sealed with a key that is not configured")
 	errBrokenSeal = refused("its seal is broken: it was changed, or moved from another row")
+	errAlias      = refused("an older token leads to it that it does not know")
 )
-
-var errAlias = refused("an older token leads to it that it does not know")
 
 type refused string
 
