@@ -109,7 +109,7 @@ func adminStores(w http.ResponseWriter, r *http.Request, stores []namedStore) er
 func (s namedStore) status(ctx context.Context) StoreStatus {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	status := StoreStatus{Name: s.name, Label: s.backend.metrics.store, Kind: "embedded", File: s.backend.file, Table: s.title.table}
+	status := StoreStatus{Name: s.name, Label: s.backend.metrics.store, Kind: "embedded", File: s.store.file, Table: s.store.table}
 	begun := time.Now()
 	err := s.backend.blocked()
 	if err == nil {

@@ -27,10 +27,8 @@ type App struct {
 // lease is one store that this config has taken from the pool.
 type lease struct {
 	backend   *backend
-	key       string
-	settings  liveSettings
+	store     *resolvedStore // what it is, and its settings
 	keys      *keyring
-	title     title
 	ownerKeys []string // whose values name the user, of the handlers on it
 	idle      bool     // whether any of them has an idle_timeout
 }
@@ -66,7 +64,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 		if !have.keys.sameAs(keys) {
 			return nil, fmt.Errorf("%s is configured twice with different keys: give every session on it the same ones, best in the global session option", resolved.name())
 		}
-		if have.key != resolved.key() || have.settings != resolved.live {
+		if have.store.key() != resolved.key() || have.store.live != resolved.live {
 			return nil, fmt.Errorf("%s is configured twice with different settings: give every session on it the same ones, best in the global session option", resolved.name())
 		}
 		return have, nil
@@ -78,7 +76,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
-	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, title: resolved.title()}
+	l := &lease{backend: b, store: resolved, keys: keys}
 	a.leases[resolved.identity()] = l
 	return l, nil
 }
@@ -90,7 +88,7 @@ func (a *App) checkFile(r *resolvedStore) error {
 		return nil
 	}
 	for _, have := range a.leases {
-		if have.backend.file == r.file && have.settings.synchronous != r.live.synchronous {
+		if have.store.file == r.file && have.store.live.synchronous != r.live.synchronous {
 			return fmt.Errorf("the embedded store %s is configured twice with different settings: synchronous is one for the file, whatever the table", r.file)
 		}
 	}
@@ -109,7 +107,7 @@ func (a *App) checkFile(r *resolvedStore) error {
 // reached stops nothing: it is tried again by every request that needs it.
 func (a *App) Start() error {
 	for _, l := range a.leases {
-		l.backend.start(l.settings, l.keys, a.logger)
+		l.backend.start(l.store.live, l.keys, a.logger)
 		l.backend.listeners.add(a.events)
 	}
 	a.enter()
@@ -120,7 +118,7 @@ func (a *App) Start() error {
 // those of one that failed to start.
 func (a *App) applySettings() {
 	for _, l := range a.leases {
-		l.backend.apply(l.settings, l.keys, a.logger)
+		l.backend.apply(l.store.live, l.keys, a.logger)
 	}
 }
 
@@ -148,7 +146,7 @@ func (a *App) Cleanup() error {
 	var errs []error
 	for identity, l := range a.leases {
 		l.backend.listeners.remove(a.events)
-		_, err := backends.Delete(l.key)
+		_, err := backends.Delete(l.store.key())
 		errs = append(errs, err)
 		delete(a.leases, identity)
 	}
