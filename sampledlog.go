@@ -11,7 +11,8 @@ import (
 )
 
 // sampledLog is a log for what any request may give reason to say: each message
-// is written once a minute at most.
+// is written once a minute at most. Each handler has one: zap's own sampler would
+// take half a megabyte for it.
 type sampledLog struct {
 	logger *zap.Logger
 	said   sync.Map // message → *countedTimes
