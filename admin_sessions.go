@@ -38,8 +38,8 @@ func adminList(w http.ResponseWriter, r *http.Request, s namedStore) error {
 		o.Principals = s.keys.principalHashes(name)
 	}
 	if limit := query.Get("limit"); limit != "" {
-		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > 1000 {
-			return apiError(http.StatusBadRequest, "limit is a number from 1 to 1000, not %q", limit)
+		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > listPage {
+			return apiError(http.StatusBadRequest, "limit is a number from 1 to %d, not %q", listPage, limit)
 		}
 	}
 	recs, next, err := s.backend.store.RqliteStore.List(r.Context(), o)
