@@ -34,6 +34,8 @@ func (w *upstreamWriter) WriteHeader(status int) {
 		w.wroteHeader = true
 		if w.upstreams.accept() {
 			w.obey(w.Header())
+		} else {
+			w.session.h.sayUnaccepted(w.Header())
 		}
 	}
 	stripResponse(w.Header())
@@ -96,6 +98,17 @@ func (w *upstreamWriter) obey(header http.Header) {
 	metrics := w.session.h.backend.metrics
 	w.follow(setHeader, slices.Values(header.Values(setHeader)), w.patch, metrics.badSet)
 	w.follow(actionHeader, actionsIn(header), w.session.act, metrics.badAction)
+}
+
+// sayUnaccepted says in the log that nothing comes of what an application asks for:
+// one that has signed a user in would wonder where the session is.
+func (h *Handler) sayUnaccepted(header http.Header) {
+	for _, name := range []string{setHeader, actionHeader} {
+		if len(header.Values(name)) > 0 {
+			h.sampled.warn("the application answers with a header that changes nothing here and is dropped: the block `upstream` has no `accept`",
+				zap.String("header", name))
+		}
+	}
 }
 
 // refuseLate says so where the application asks for a change after its header, in a

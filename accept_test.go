@@ -399,4 +399,5 @@ func TestUpstream_isNotObeyedWithoutAccept(t *testing.T) {
 	if got := app.last(t).Header.Get("Session-Data"); got != `{"user":"alice"}` {
 		t.Errorf("the session is %s", got)
 	}
+	s.logged("the block `upstream` has no `accept`")
 }

@@ -152,7 +152,7 @@ func TestJSON_mistakesAreErrorsOfTheProvisioning(t *testing.T) {
 		"certificate not there":      {`{"handler":"session","store":{"rqlite":{"addresses":["https://n1:4001"],"tls_ca":"/not/there"}}}`, "tls_ca"},
 		"unknown field":              {`{"handler":"session","expires":"1h"}`, "unknown field"},
 		"edit without operations":    {`{"handler":"session_edit"}`, "does nothing"},
-		"edit unknown operation":     {`{"handler":"session_edit","operations":[{"action":"rename"}]}`, `unknown operation "rename"`},
+		"edit unknown operation":     {`{"handler":"session_edit","operations":[{"action":"rename"}]}`, `unknown operation "rename": use put, `},
 		"edit without key":           {`{"handler":"session_edit","operations":[{"action":"put"}]}`, "put needs a key"},
 		"edit reserved key":          {`{"handler":"session_edit","operations":[{"action":"remove","keys":["a","__created"]}]}`, "keys that begin with __"},
 		"edit put_json":              {`{"handler":"session_edit","operations":[{"action":"put_json","key":"a","value":"{"}]}`, "not JSON"},

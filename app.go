@@ -76,6 +76,7 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
+	resolved.warnOfPlainText(logger)
 	l := &lease{backend: b, store: resolved, keys: keys}
 	a.leases[resolved.identity()] = l
 	return l, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -36,6 +37,9 @@ func (a *Auth) Validate() error {
 	}
 	if err := checkKey(a.Key); err != nil {
 		return fmt.Errorf("session_auth %w", err)
+	}
+	if name, _, ok := strings.Cut(a.Key, "="); ok {
+		return fmt.Errorf("session_auth takes the key alone: session_auth %s; ask for its value with the session matcher", name)
 	}
 	return nil
 }

@@ -58,6 +58,16 @@ func TestBind_isTakenOnByExistingSessions(t *testing.T) {
 	v.get("/visit", "User-Agent", "mine")
 	v.get("/", "User-Agent", "mine").want(t, http.StatusOK, "user=alice")
 	v.get("/", "User-Agent", "theirs").want(t, http.StatusOK, "user=")
+
+	const unknown = "bind has a placeholder that Caddy does not know"
+	if strings.Contains(s.readLog(), unknown) {
+		t.Error("the log does not know a header")
+	}
+	s.names["BOUND"] = "{http.request.headers.User-Agent}"
+	s.reload(boundSite)
+	v.get("/", "User-Agent", "theirs").want(t, http.StatusOK, "user=alice")
+	s.logged(unknown)
+	s.logged("{http.request.headers.User-Agent}")
 }
 
 // What handlers make of a request is not what the client sent.

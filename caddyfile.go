@@ -214,8 +214,19 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		h.Upstream = new(UpstreamConfig)
 		return h.Upstream.unmarshal(d)
 	}
-	if slices.Contains(cookieOptions, option) {
-		return d.Errf("%s is an option of the cookie: write it into the block of cookie", option)
+	for _, block := range []struct {
+		name    string
+		options []string
+	}{
+		{"cookie", cookieOptions},
+		{"rqlite", rqliteOptions},
+		{"embedded", embeddedOptions},
+		{"keys", keysOptions},
+		{"upstream", upstreamOptions},
+	} {
+		if slices.Contains(block.options, option) && option != "timeout" { // which may be meant for idle_timeout
+			return d.Errf("%s is an option of %s: write it into the block of %s", option, block.name, block.name)
+		}
 	}
 	return unknownOption(d, "session", option, sessionOptions)
 }

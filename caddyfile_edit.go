@@ -64,7 +64,8 @@ func (e *Edit) operation(d *caddyfile.Dispenser) error {
 	switch o.Action {
 	case "put", "put_json":
 		if len(args) != 2 {
-			return d.Errf("%s takes a key and a value; one with spaces goes into quotes, another operation on a line of its own in the block", o.Action)
+			quotes := map[string]string{"put": "quotes", "put_json": "backticks"}[o.Action]
+			return d.Errf("%s takes a key and a value; one with spaces goes into %s, another operation on a line of its own in the block", o.Action, quotes)
 		}
 		o.Key, o.Value = args[0], args[1]
 	case "increment":

@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -226,5 +227,26 @@ func TestCanary_literalsAreWarnedOf(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// So is one that others on the network can read, once for each store.
+func TestCanary_passwordsInPlainTextAreWarnedOf(t *testing.T) {
+	t.Setenv("CANARY", "canary-5c6d")
+	const user = " {\nusername me\npassword {env.CANARY}\n}\n"
+	sites := ""
+	for _, store := range []string{
+		"rqlite http://127.0.0.1:1 http://192.0.2.1:1 https://192.0.2.2:1" + user,
+		"rqlite http://127.0.0.1:1 http://192.0.2.1:1 https://192.0.2.2:1" + user,
+		"rqlite http://[::1]:1 http://localhost:1 http://127.0.0.2:1" + user,
+		"rqlite https://192.0.2.3:1" + user,
+		"rqlite http://192.0.2.4:1",
+	} {
+		sites += fmt.Sprintf("$SITE%d {\nsession {\n%s\n}\nrespond ok\n}\n", len(sites), store)
+	}
+	s := start(t, sites)
+	s.logged("the rqlite password goes over the network unencrypted")
+	if log := s.readLog(); strings.Count(log, "unencrypted") != 1 || !strings.Contains(log, `"addresses":["http://192.0.2.1:1"]`) {
+		t.Error("that is not said once, of the node that it is true of")
 	}
 }

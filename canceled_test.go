@@ -146,4 +146,12 @@ $SITE {
 	shopper.get("/").want(t, http.StatusOK, "user= cart=book")
 	shopper.do(http.MethodPost, "/login?user=bob").want(t, http.StatusOK, "welcome bob")
 	shopper.get("/").want(t, http.StatusOK, "user=bob cart=book")
+
+	// What is renewed for another reason, as a change of rights, is renewed all the same.
+	pressAndLeave(shopper, "bob")
+	var superseded bool
+	err := s.table().db.QueryRow("SELECT superseded IS NOT NULL FROM sessions WHERE token = ?", hashOf(shopper.token())).Scan(&superseded)
+	if err != nil || !superseded {
+		t.Errorf("the token of who has left is renewed: %v (%v)", superseded, err)
+	}
 }

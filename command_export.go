@@ -220,7 +220,7 @@ func (x *exporter) request() error {
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			return x.ended(newest, io.ErrUnexpectedEOF)
 		}
-		if _, err := x.to.Write(line); err != nil {
+		if _, err := x.to.WriteString(escapeControls(line)); err != nil { // names of users are in it, and a terminal may show them
 			return lastingError{err}
 		}
 		newest = append(newest[:0], line...)

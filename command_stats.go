@@ -26,8 +26,8 @@ circuit breaker: closed is good, open is a node that does not answer and gets no
 requests, half-open one that is being tried. With --watch it goes on showing
 them, and with them what happens per second.
 
-Where there is no store, one cannot be reached or its sessions cannot be counted,
-it says so on the standard error and exits with 1, unless it watches.`,
+Where there is no store, or one cannot be reached, counted or written to (a full
+disk), it says so on the standard error and exits with 1, unless it watches.`,
 		Args: takes(0, "no arguments: --store <name> names a store"),
 		RunE: run(showStats),
 	}

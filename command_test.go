@@ -112,7 +112,7 @@ values
 	if out := s.run("show", id); strings.Contains(out, "book") {
 		t.Errorf("values are shown to somebody who did not ask:\n%s", out)
 	}
-	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", evils, "--values"}, {"show", evils, "--values", "--json"}} {
+	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", evils, "--values"}, {"show", evils, "--values", "--json"}, {"export", "-"}} {
 		if out := s.run(args...); strings.ContainsAny(out, "\x1b\u009b\U000e0001") || !strings.Contains(out, "red") {
 			t.Errorf("%v lets control characters through: %q", args, out)
 		}
@@ -134,8 +134,10 @@ values
 	if out, notes, err := s.cli("list", "--limit", "2"); err != nil || strings.Count(out, "\n") != 3 || !strings.Contains(notes, "--limit 0") {
 		t.Errorf("list --limit 2 writes %v\n%s%s", err, out, notes)
 	}
-	if out, notes, err := s.cli("list", "--limit", "3"); err != nil || strings.Count(out, "\n") != 4 || notes != "" {
-		t.Errorf("list --limit 3 writes %v\n%s%s", err, out, notes)
+	for _, limit := range []string{"3", "0"} {
+		if out, notes, err := s.cli("list", "--limit", limit); err != nil || strings.Count(out, "\n") != 4 || notes != "" {
+			t.Errorf("list --limit %s writes %v\n%s%s", limit, err, out, notes)
+		}
 	}
 
 	if out, notes, err := s.cli("revoke", "none", id); err == nil || out != "1 session ended in sessions.db\n" || !strings.Contains(notes, "none: there is no session") || strings.Contains(notes, id) {

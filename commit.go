@@ -185,16 +185,14 @@ func (s *Session) store(ctx context.Context) error {
 	if s.isBeside(before) {
 		principal, login = s.isOneMore()
 	}
-	if err := s.destroyOthersAgain(ctx); err != nil {
-		return err
-	}
+	err := s.destroyOthersAgain(ctx)
 	if login {
 		if err := s.makeRoom(ctx, principal); err != nil {
 			return err
 		}
 	}
-	s.writeCookie(ctx)
-	return nil
+	s.writeCookie(ctx) // of what is stored, whatever became of the others: the token from before is good for the grace only
+	return err
 }
 
 // commitValues lets scs commit, a new session under another token if need be.

@@ -195,11 +195,14 @@ func (j *cookieJar) isSecure(r *http.Request) bool {
 // proxy in front of it that it trusts. Traefik says wss where a websocket is
 // opened over https: browsers send the Secure cookie there, too.
 func isHTTPS(r *http.Request) bool {
-	if r.TLS != nil {
-		return true
-	}
+	return r.TLS != nil || isFromTrustedProxy(r) && saysHTTPS(r)
+}
+
+// saysHTTPS reports whether a proxy, or whoever sent the request, says that the
+// client came over https.
+func saysHTTPS(r *http.Request) bool {
 	proto := r.Header.Get("X-Forwarded-Proto")
-	return isFromTrustedProxy(r) && (strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss"))
+	return strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss")
 }
 
 // isOverHTTP reports whether a browser asked over http, where it takes no Secure
@@ -213,8 +216,13 @@ func isOverHTTP(r *http.Request, host string) bool {
 }
 
 // checkScheme says in the log that browsers drop the session's cookie, which is
-// Secure, as they came over http: visitors would never be signed in.
+// Secure, as they came over http: visitors would never be signed in. Or that it is
+// not Secure on a site that seems to be served over https, which nobody would see.
 func (s *Session) checkScheme() {
+	if s.unproven {
+		s.h.sampled.warn("the session's cookie is not Secure, for the https of X-Forwarded-Proto comes from an address that is not trusted: if it is your proxy's, name it in trusted_proxies, or set `secure on`",
+			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
+	}
 	if !s.overHTTP {
 		return
 	}

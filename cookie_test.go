@@ -107,7 +107,8 @@ $SITE {
 		{"not trusted", "", "https", "session"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			v := start(t, test.globals+site).visitor().withoutJar()
+			s := start(t, test.globals+site)
+			v := s.visitor().withoutJar()
 			var headers []string
 			if test.proto != "" {
 				headers = []string{"X-Forwarded-Proto", test.proto}
@@ -119,6 +120,12 @@ $SITE {
 			again := v.get("/", append(headers, "Cookie", cookie.Name+"="+cookie.Value)...)
 			if again.Header["Set-Cookie"] != nil {
 				t.Error("the cookie is not recognized when it comes back")
+			}
+			const explained = "the session's cookie is not Secure"
+			if test.globals == "" {
+				s.logged(explained)
+			} else if strings.Contains(s.readLog(), explained) {
+				t.Error("a proxy that is trusted is said not to be")
 			}
 		})
 	}

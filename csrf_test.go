@@ -17,6 +17,14 @@ import (
 
 const csrfSite = `
 $SITE {
+	log {
+		output file $DIR/access.log {
+			roll_disabled
+		}
+		format filter {
+			request>headers>X-Csrf-Token delete
+		}
+	}
 	session
 	handle /login {
 		session_edit {
@@ -84,6 +92,7 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 	if a := v.send("application/x-www-form-urlencoded", []byte(late)); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a token at the end of a large form: %d", a.StatusCode)
 	}
+	s.logged("a request was refused for want of a token")
 
 	form := func(field, token string) []byte {
 		return []byte(url.Values{"a": {"1"}, field: {token}, "z": {"Zoë"}}.Encode())
@@ -136,6 +145,17 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 			t.Errorf("the token from before the login: %d", a.StatusCode)
 		}
 		v.send("text/plain", []byte("x"), "X-CSRF-Token", fresh).want(t, http.StatusOK, "x")
+	})
+	t.Run("the log has none, as the README has it filtered", func(t *testing.T) {
+		v.get("/form?last")
+		var log string
+		eventually(t, "the last request to be logged", func() bool {
+			log = readFile(t, s.expand("$DIR/access.log"))
+			return strings.Contains(log, "/form?last")
+		})
+		if !strings.Contains(log, "POST") || strings.Contains(log, again) || strings.Contains(strings.ToLower(log), "csrf") {
+			t.Errorf("the log has %s", log)
+		}
 	})
 }
 

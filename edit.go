@@ -7,9 +7,12 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/caddy-session/caddy-session/codec"
 )
@@ -27,6 +30,9 @@ type Edit struct {
 	// The status of the redirect, 301 to 308. Default: 303, which browsers
 	// follow with a GET whatever the method was.
 	StatusCode int `json:"status_code,omitempty"`
+
+	logger  *zap.Logger
+	unknown *rate.Sometimes // logs placeholders that Caddy does not know
 }
 
 // Operation is one change of a session.
@@ -65,7 +71,8 @@ func (*Edit) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision parses the JSON of put_json.
-func (e *Edit) Provision(caddy.Context) error {
+func (e *Edit) Provision(ctx caddy.Context) error {
+	e.logger, e.unknown = ctx.Logger(), &rate.Sometimes{Interval: time.Minute}
 	for i := range e.Operations {
 		if err := e.Operations[i].parse(); err != nil {
 			return err
@@ -111,7 +118,7 @@ func (o *Operation) parse() (err error) {
 		}
 	case "put_json":
 		if o.json, err = codec.DecodeValue([]byte(o.Value)); err != nil {
-			return fmt.Errorf("put_json %s: the value is not JSON: %w", o.Key, err)
+			return fmt.Errorf("put_json %s: the value is not JSON, in which a text has quotes (in a Caddyfile `\"text\"`): %w", o.Key, err)
 		}
 		if err := checkNames(o.json); err != nil {
 			return fmt.Errorf("put_json %s: %w", o.Key, err)
@@ -124,7 +131,7 @@ func (o *Operation) parse() (err error) {
 	case "clear", "renew", "destroy", "destroy_others", "remember", "forget":
 		return nil
 	default:
-		return fmt.Errorf("unknown operation %q", o.Action)
+		return fmt.Errorf("unknown operation %q: use put, put_json, increment, remove, clear, renew, destroy, destroy_others, remember, forget", o.Action)
 	}
 	if o.Key == "" {
 		return fmt.Errorf("%s needs a key", o.Action)
@@ -167,12 +174,13 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	fill := func(text string) string { return e.fill(text, repl) }
 	operations := e.Operations
 	if session.isAnswered() { // its error page changes nothing, but there is one
 		operations = nil
 	}
 	for i := range operations {
-		if err := operations[i].apply(session, repl); err != nil {
+		if err := operations[i].apply(session, fill); err != nil {
 			return session.httpError(err)
 		}
 	}
@@ -182,9 +190,22 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if e.Redirect == "" {
 		return next.ServeHTTP(w, r)
 	}
-	w.Header().Set("Location", repl.ReplaceAll(e.Redirect, ""))
+	w.Header().Set("Location", fill(e.Redirect))
 	w.WriteHeader(cmp.Or(e.StatusCode, http.StatusSeeOther))
 	return nil
+}
+
+// fill replaces placeholders. One that is not known becomes nothing, as elsewhere in
+// Caddy; but a login that puts nothing is none, and should not fail in silence.
+func (e *Edit) fill(text string, repl *caddy.Replacer) string {
+	filled, err := repl.ReplaceOrErr(text, false, true)
+	if err == nil {
+		return filled
+	}
+	e.unknown.Do(func() {
+		e.logger.Warn("session_edit puts nothing in the place of a placeholder that this request does not know: is it misspelt, or has what sets it, like basic_auth, not run before?", zap.Error(err))
+	})
+	return repl.ReplaceAll(text, "")
 }
 
 // enclosing returns the sessions of a request, the current of which a `session`
@@ -198,12 +219,12 @@ func enclosing(r *http.Request, what string) (*sessions, error) {
 	return all, nil
 }
 
-func (o *Operation) apply(s *Session, repl *caddy.Replacer) error {
+func (o *Operation) apply(s *Session, fill func(text string) string) error {
 	switch o.Action {
 	case "put":
-		return s.Put(o.Key, repl.ReplaceAll(o.Value, ""))
+		return s.Put(o.Key, fill(o.Value))
 	case "put_json":
-		return s.Put(o.Key, fillIn(o.json, repl))
+		return s.Put(o.Key, fillIn(o.json, fill))
 	case "increment":
 		by := 1
 		if o.By != nil {
@@ -227,20 +248,20 @@ func (o *Operation) apply(s *Session, repl *caddy.Replacer) error {
 }
 
 // fillIn replaces placeholders in the strings of a JSON value.
-func fillIn(value any, repl *caddy.Replacer) any {
+func fillIn(value any, fill func(text string) string) any {
 	switch value := value.(type) {
 	case string:
-		return repl.ReplaceAll(value, "")
+		return fill(value)
 	case []any:
 		filled := make([]any, len(value))
 		for i := range value {
-			filled[i] = fillIn(value[i], repl)
+			filled[i] = fillIn(value[i], fill)
 		}
 		return filled
 	case map[string]any:
 		filled := make(map[string]any, len(value))
 		for key := range value {
-			filled[key] = fillIn(value[key], repl)
+			filled[key] = fillIn(value[key], fill)
 		}
 		return filled
 	}

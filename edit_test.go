@@ -119,6 +119,15 @@ $SITE {
 			redir https://example.com/{query.to} 307
 		}
 	}
+	handle /nobody {
+		session_edit put user {http.auth.user.id}
+	}
+	handle /nowhere {
+		session_edit {
+			put user al
+			redir /of/{http.auth.user.name}
+		}
+	}
 	respond "{http.session.id}|{http.session.data.user}|{http.session.data.cart}"
 }`)
 	v, old := s.visitor(), s.visitor().withoutJar()
@@ -148,6 +157,18 @@ $SITE {
 	s.table().wantRows(0)
 	old.get("/", "Cookie", "session="+token).want(t, http.StatusOK, "||")
 	v.get("/").want(t, http.StatusOK, "||")
+
+	const nothing = "session_edit puts nothing in the place of a placeholder"
+	if strings.Contains(s.readLog(), nothing) {
+		t.Error("the log does not know what was put")
+	}
+	v.get("/nobody").cookie(t)
+	s.logged(nothing)
+	s.logged("{http.auth.user.id}")
+	if to := v.get("/nowhere").Header.Get("Location"); to != "/of/" {
+		t.Errorf("redir leads to %q", to)
+	}
+	s.logged("{http.auth.user.name}")
 }
 
 // To be remembered must not end a session earlier than it would end otherwise.
@@ -246,16 +267,31 @@ $SITE {
 	handle /remembered {
 		session_edit remember on
 	}
+	handle /forgotten {
+		session_edit remember off
+	}
+	handle /renew {
+		session_edit renew
+		in_go $WAIT
+	}
 	handle /wait {
 		in_go $WAIT
 	}
 	respond "{http.session.data.user} {http.session.expires}"
 }`, "WAIT", wait)
-	holds := func(v *visitor, want string) {
+	days := func(v *visitor, want string) int {
 		t.Helper()
 		user, expires, _ := strings.Cut(v.get("/").body, " ")
-		if ends, err := time.Parse(time.RFC3339, expires); user != want || err != nil || time.Until(ends) < 29*24*time.Hour {
+		ends, err := time.Parse(time.RFC3339, expires)
+		if user != want || err != nil {
 			t.Errorf("the session of %s ends %s (%v)", user, expires, err)
+		}
+		return int(time.Until(ends).Hours() / 24)
+	}
+	holds := func(v *visitor, want string) {
+		t.Helper()
+		if left := days(v, want); left < 29 {
+			t.Errorf("the session of %s ends in %d days", want, left)
 		}
 	}
 	v := s.visitor()
@@ -274,6 +310,17 @@ $SITE {
 	err := s.table().db.QueryRow("SELECT min(expiry - julianday('now')) FROM sessions").Scan(&left)
 	if err != nil || left < 29 {
 		t.Errorf("a row ends in %v days (%v)", left, err)
+	}
+	holds(other, "carol")
+
+	// Nor who begins its lifetime anew, as a login does, be it marked or not.
+	s.whileWaiting(other, "/renew", waiting, goOn, func() { other.get("/forgotten").cookie(t) }).cookie(t)
+	if left := days(other, "carol"); left > 1 {
+		t.Errorf("forgotten beside a renewal the session ends in %d days", left)
+	}
+	a = s.whileWaiting(other, "/renew", waiting, goOn, func() { other.get("/remembered").cookie(t) })
+	if c := a.cookie(t); c.MaxAge < 29*86400 {
+		t.Errorf("remembered beside a renewal the cookie is %v", c)
 	}
 	holds(other, "carol")
 }

@@ -91,6 +91,7 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
 	s.overHTTP = s.secure && isOverHTTP(r, s.host)
+	s.unproven = !s.secure && h.cookie.secure != "off" && saysHTTPS(r)
 }
 
 // serve runs next within the session.
@@ -141,12 +142,16 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 }
 
 // answerFailure makes the error for a request whose session could not be loaded
-// or stored, and takes back what the response's header had become.
+// or stored, and takes back what the response's header had become. A cookie for what
+// was stored before the failure is in it all the same: nobody else has the token.
 func (s *Session) answerFailure(header http.Header, entry []headerField, failure error) error {
 	s.takeBack()
 	clear(header)
 	for _, field := range entry {
 		header[field.name] = field.values
+	}
+	if s.hasCookie() {
+		s.writeHeader(header)
 	}
 	answer := s.httpError(failure)
 	if seconds := retryAfterOf(answer.StatusCode, failure); seconds != "" {

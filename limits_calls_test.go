@@ -135,6 +135,7 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 			})
 		}
 		eventually(t, "the calls to be under way", func() bool { return s.scrape().sum("store_calls") == float64(requests) })
+		eventually(t, "the calls to travel or wait", func() bool { return s.scrape().sum("store_waiting_calls") == float64(requests) })
 		return func() {
 			close(gate)
 			held.Wait()

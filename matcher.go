@@ -1,6 +1,7 @@
 package caddysession
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -56,7 +57,7 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			m.Values = make(map[string][]string)
 		}
 		m.Values[key] = d.RemainingArgs()
-		if err := checkMatch(key, m.Values[key]); err != nil {
+		if err := cmp.Or(checkMatch(key, m.Values[key]), checkWritten(key, m.Values[key])); err != nil {
 			return d.WrapErr(err)
 		}
 		if d.NextBlock(0) {
@@ -86,11 +87,30 @@ func checkMatch(key string, values []string) error {
 	if key == "" {
 		return errNoMatch
 	}
+	if name, not := strings.CutPrefix(key, "!"); not {
+		return fmt.Errorf("the session matcher takes no !: write not session %s", name)
+	}
 	if err := checkKey(key); err != nil {
 		return fmt.Errorf("the session matcher: %w", err)
 	}
 	if name, value, ok := strings.Cut(key, "="); ok && len(values) == 0 {
 		return fmt.Errorf("the session matcher takes a key and its values one after the other: session %s %s", name, value)
+	}
+	return nil
+}
+
+// checkWritten reports what other languages have between values, and would be one
+// here: `role != admin` would match the admins.
+func checkWritten(key string, values []string) error {
+	for i, value := range values[:max(len(values)-1, 0)] { // the last one may be such a text
+		switch {
+		case i == 0 && value == "!=":
+			return fmt.Errorf("the session matcher takes a key and its values one after the other: not session %s %s", key, values[1])
+		case i == 0 && (value == "=" || value == "=="):
+			return fmt.Errorf("the session matcher takes a key and its values one after the other: session %s %s", key, values[1])
+		case strings.HasSuffix(value, ","):
+			return fmt.Errorf("the session matcher: %q: values stand with a blank between them, and no comma", value)
+		}
 	}
 	return nil
 }

@@ -83,9 +83,12 @@ func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) (c
 			theirs[key] = value
 		}
 	}
-	if !deadline.Equal(oldDeadline) {
+	// A lifetime that begins anew, as by a renewal, is that of who thought as is stored
+	// now whether the session is remembered: `remember on` beside it is not cut short.
+	remembered := theirs[rememberKey] == true
+	if !deadline.Equal(oldDeadline) && remembered == (after[rememberKey] == true) {
 		until = deadline
 	}
 	merged, err := json.Encode(until, theirs)
-	return content{merged, until, theirs[rememberKey] == true}, err
+	return content{merged, until, remembered}, err
 }

@@ -1,7 +1,9 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"net/http"
+	"sync/atomic"
 	"testing"
 )
 
@@ -155,4 +157,29 @@ $SITE {
 	eventually(t, "the store to be back", func() bool { return v.get("/").body == "alice " })
 	v.get("/change").want(t, http.StatusOK, "changed")
 	v.get("/").want(t, http.StatusOK, "alice yes")
+}
+
+// Others are looked for once more when the session has its new token. If that fails,
+// the visitor has to know the token: the one from before ends with the grace.
+func TestDestroyOthers_thatFailsAfterARenewalGivesTheTokenOut(t *testing.T) {
+	store := newStandIn(t)
+	s := start(t, heldSite, "APP", "127.0.0.1:1", "OPTIONS", "rqlite "+store.URL+" {\n timeout 20s\n }")
+	v := s.visitor()
+	v.get("/login?user=alice").cookie(t)
+	var asked atomic.Int64
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		if bytes.Contains(bodyOf(r), []byte("ORDER BY o.principal")) && asked.Add(1) > 1 {
+			w.WriteHeader(http.StatusUnauthorized) // which is not tried again
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	a := v.get("/secure")
+	a.want(t, http.StatusServiceUnavailable, "")
+	if a.cookie(t).Value == "" || a.Header.Get("Cache-Control") != "private, no-store" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("the header of the failure is %v", a.Header)
+	}
+	store.works()
+	eventually(t, "the store to answer", func() bool { return v.get("/demote").StatusCode == http.StatusOK })
+	v.get("/read").want(t, http.StatusOK, "alice||") // under a token in its grace nothing is changed
 }

@@ -57,6 +57,9 @@ $SITE {
 	handle /kinds {
 		respond "{http.session.data.n} {http.session.data.f} {http.session.data.on} {http.session.data.cart} {http.session.data.address} {http.session.data.address.city} [{http.session.data.none}] [{http.session.data.nothing}] [{http.session.data.__created}]"
 	}
+	handle /misspelt {
+		respond {http.session.user}
+	}
 	handle /about {
 		respond "{http.session.id} {http.session.is_new} {http.session.created} {http.session.expires}"
 	}
@@ -121,6 +124,10 @@ $SITE2 {
 		t.Errorf("without a session the application is sent %q", user)
 	}
 
+	v.get("/misspelt").want(t, http.StatusOK, "{http.session.user}")
+	s.logged(`there is no such placeholder`)
+	s.logged(`"placeholder":"{http.session.user}"`)
+
 	about := strings.Fields(v.get("/about").body)
 	if len(about) != 4 || about[0] != s.table().only().id || about[1] != "false" {
 		t.Fatalf("the session is %q", about)
@@ -159,6 +166,11 @@ $SITE {
 		respond @good good
 		respond @poor poor
 	}
+	handle /short {
+		@user expression `+"`{session.data.user} == 'alice'`"+`
+		respond @user alice
+		respond nobody
+	}
 	handle /guarded {
 		@good expression `+"`session('score') && {http.session.data.score} >= 5`"+`
 		respond @good good
@@ -185,6 +197,8 @@ $SITE2 {
 		v.get("/score").want(t, http.StatusOK, want[1])
 		v.get("/guarded").want(t, http.StatusOK, strings.Replace(want[1], "poor", "other", 1))
 	}
+	v.get("/short").want(t, http.StatusOK, "nobody")
+	s.logged(`"placeholder":"{session.data.user}"`)
 }
 
 // Caddy's templates put values into a page as they are; html escapes them.

@@ -101,6 +101,13 @@ func (s *Session) setsCookie() bool {
 	return s.written != ""
 }
 
+// hasCookie reports whether a commit has made a cookie for the response.
+func (s *Session) hasCookie() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cookie != ""
+}
+
 // commit stores the session and writes what the response says of it into the header.
 func (w *responseWriter) commit() error {
 	if w.failed != nil {

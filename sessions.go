@@ -34,11 +34,18 @@ func sessionsOf(r *http.Request) *sessions {
 	caddyhttp.SetVar(ctx, sessionsVar, all)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Map(func(name string) (any, bool) {
-		name, ours := strings.CutPrefix(name, "http.session.")
-		if !ours || all.current == nil {
+		if all.current == nil {
 			return nil, false
 		}
-		value, known := all.current.placeholder(name)
+		short, ours := strings.CutPrefix(name, "http.session.")
+		var value any
+		known := false
+		if ours {
+			value, known = all.current.placeholder(short)
+		}
+		if !known && (ours || strings.HasPrefix(name, "session.")) {
+			all.current.h.warnOfMisspelt(name)
+		}
 		if known && all.page != nil { // no writer of ours says so there
 			addVary(all.page)
 		}

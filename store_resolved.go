@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +111,28 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 		logger.Warn("tls_insecure_skip_verify: the certificates of the rqlite nodes are not verified")
 	}
 	return r.loadTLS()
+}
+
+// warnOfPlainText warns of a password that leaves this machine as it is.
+func (r *resolvedStore) warnOfPlainText(logger *zap.Logger) {
+	if r.rqlite.Password == "" {
+		return
+	}
+	plain := slices.DeleteFunc(slices.Clone(r.rqlite.Addresses), isSealedOrLocal)
+	if len(plain) > 0 {
+		logger.Warn("the rqlite password goes over the network unencrypted: give the nodes certificates and write https:// for their addresses, unless nobody else can listen there",
+			zap.Strings("addresses", plain))
+	}
+}
+
+// isSealedOrLocal reports whether what is sent to an address is sealed by TLS or stays on this machine.
+func isSealedOrLocal(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "https" {
+		return true
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // resolveOption replaces the placeholders of an option that must not come out empty.

@@ -53,7 +53,8 @@ type EmbeddedConfig struct {
 // {file.PATH} are replaced when the config is loaded.
 type RqliteConfig struct {
 	// The HTTP addresses of the nodes, like http://n1:4001. Name them all:
-	// credentials are sent to no others.
+	// credentials are sent to no others. With https:// nobody can read them on
+	// the way.
 	Addresses []string `json:"addresses"`
 
 	// The name of the rqlite user; it needs the permissions execute and query.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 const (
@@ -42,8 +44,9 @@ type lane[A any] struct {
 	timeout time.Duration
 	sharing sharing
 	// width is how many bytes of a request a byte of a row takes.
-	width int
-	late  deadline
+	width   int
+	late    deadline
+	trouble trouble.Place // of the request under way
 
 	mu      sync.Mutex
 	waiting []*call[A]
@@ -106,11 +109,19 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	err := l.send(ctx, []*call[A]{&c})
-	if l.land() {
-		go l.run()
-	}
+	defer func() { // also where the connection or an observer panics, which whoever calls may survive
+		if l.land() {
+			go l.run()
+		}
+	}()
+	err := l.fly(ctx, []*call[A]{&c})
 	return c.answer, err
+}
+
+// fly is send, for whose trouble there is a place.
+func (l *lane[A]) fly(ctx context.Context, calls []*call[A]) error {
+	l.trouble.Clear()
+	return l.send(trouble.With(ctx, &l.trouble), calls)
 }
 
 // board begins a flight with this call alone, if one may begin and nobody waits.
@@ -198,11 +209,15 @@ func (l *lane[A]) wait(ctx context.Context, c *call[A]) (A, error) {
 	}
 }
 
-// leave gives up waiting for c.
+// leave gives up waiting for c, which is sent by itself or behind what is under way:
+// the trouble of that is why.
 func (l *lane[A]) leave(c *call[A], err error) (none A, _ error) {
 	l.mu.Lock()
 	c.left = true
 	l.mu.Unlock()
+	if why := l.trouble.Newest(); why != nil {
+		err = ended{err, why}
+	}
 	return none, err
 }
 
@@ -223,7 +238,7 @@ func (l *lane[A]) run() {
 // sendAll sends calls as one request. An error that one row caused is searched
 // by halves, so that it reaches its own caller and no other.
 func (l *lane[A]) sendAll(ctx context.Context, calls []*call[A]) {
-	err := l.send(ctx, calls)
+	err := l.fly(ctx, calls)
 	if err != nil && len(calls) > 1 && isRowError(err) {
 		half := len(calls) / 2
 		l.sendAll(ctx, calls[:half])

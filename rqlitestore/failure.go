@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/rqlite/gorqlite"
+
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 )
 
@@ -60,26 +62,54 @@ func inTime(ctx context.Context, err error) error {
 	return ended{context.Cause(ctx), err}
 }
 
-// refused is the answer of a node that does not let its user do this: it has
-// applied nothing.
+// refused is the answer of a node that does not let its user do this, or of a
+// connection that was closed: nothing was applied, and it will not be in a moment.
 type refused struct{ error }
 
 func (r refused) Unwrap() error { return r.error }
 
 func isRefused(err error) bool { return errors.As(err, new(refused)) }
 
-// asRefused marks the error of a request that a node refused. One that was sent
-// twice may have been applied before.
+// asRefused marks the error of a request that was refused. One that was sent twice
+// may have been applied before.
 func asRefused(ctx context.Context, err error) error {
 	if err == nil || idempotent.Repeated(ctx) {
 		return err
 	}
-	for _, status := range []string{"got: 401 ", "got: 403 "} { // gorqlite passes on the text only
-		if strings.HasPrefix(err.Error(), status) {
-			return refused{err}
-		}
+	if errors.Is(err, gorqlite.ErrClosed) || allRefuse(err.Error()) {
+		return refused{err}
 	}
 	return err
+}
+
+// unsent is the error of a request that no node of a cluster has taken: nothing was
+// applied.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+func isUnsent(err error) bool { return errors.As(err, new(unsent)) }
+
+// asUnsent marks the error of a request that no node has taken. Of one that may be
+// sent again an earlier attempt may have been applied.
+func asUnsent(ctx context.Context, err error) error {
+	if err == nil || idempotent.Is(ctx) || !strings.HasPrefix(err.Error(), "cluster: no node can answer") { // gorqlite passes on the text only
+		return err
+	}
+	return unsent{err}
+}
+
+// allRefuse reports whether every node that was asked refused its user. gorqlite
+// passes on the text only, and one of its own connections asks one after the other.
+func allRefuse(text string) bool {
+	refusals, nodes := 0, strings.Count(text, "\n   peer #")
+	for _, status := range []string{"got: 401 ", "got: 403 "} {
+		if strings.HasPrefix(text, status) {
+			return true
+		}
+		refusals += strings.Count(text, " failed due to "+status)
+	}
+	return nodes > 0 && refusals == nodes
 }
 
 // unprepared marks an error that came before what the call was for: the table

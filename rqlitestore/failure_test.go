@@ -205,6 +205,38 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 	}
 }
 
+// So does one that travels with others, which does not end with the caller's time, and
+// that nothing was stored is known where no node took it.
+func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, node.Close()) })
+	server := httptest.NewServer(node)
+	conn, err := cluster.Connect(server.URL)
+	must(t, err)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	must(t, s.Prepare(unhurried(t)))
+	server.Close()
+	rec := rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()}
+	for name, call := range map[string]func(context.Context) error{
+		"create": func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"commit": func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eventually(t, "it to be said before the time is up", func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				err := call(ctx)
+				return errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), server.URL+": ")
+			})
+			if err := call(unhurried(t)); err == nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), server.URL+": ") {
+				t.Errorf("with time enough: %v", err)
+			}
+		})
+	}
+}
+
 // What went wrong before says more than that the last try was given up.
 func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
 	t.Parallel()
@@ -262,9 +294,9 @@ func TestErrors_sayThatANodeRefusesItsUser(t *testing.T) {
 	t.Parallel()
 	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
 	t.Cleanup(func() { must(t, node.Close()) })
-	var refuses atomic.Bool
+	var refusesAll, refuses atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if refuses.Load() && r.URL.Path != "/db/query" {
+		if refusesAll.Load() || refuses.Load() && r.URL.Path != "/db/query" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -278,7 +310,38 @@ func TestErrors_sayThatANodeRefusesItsUser(t *testing.T) {
 	must(t, err)
 	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
 	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
+	plain, err := gorqlite.Open(server.URL)
+	must(t, err)
+	overGorqlite := rqlitestore.NewWithOptions(plain, rqlitestore.Options{})
+	must(t, overGorqlite.Prepare(unhurried(t)))
+
 	refuses.Store(true)
+	failAtOnce(t, s, rec, "refuses this user")
+	failAtOnce(t, overGorqlite, rec, "401")
+	if cur, ok, err := s.Load(t.Context(), "token"); !ok || err != nil || cur.Version != rec.Version {
+		t.Errorf("the session that nobody could change is %+v, %v, %v", cur, ok, err)
+	}
+	refusesAll.Store(true) // as with a wrong password, which the first call has already
+	failAtOnce(t, rqlitestore.NewWithOptions(conn, rqlitestore.Options{}), rec, "refuses this user")
+	failAtOnce(t, rqlitestore.NewWithOptions(plain, rqlitestore.Options{}), rec, "401")
+}
+
+// A connection that was closed stays closed.
+func TestErrors_sayThatTheConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	e := embeddedEnv(t)
+	conn := e.conn(t)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id", Principal: "alice"})
+	conn.Close()
+	failAtOnce(t, s, rec, gorqlite.ErrClosed.Error())
+	failAtOnce(t, rqlitestore.NewWithOptions(conn, rqlitestore.Options{}), rec, gorqlite.ErrClosed.Error())
+}
+
+// failAtOnce checks that each write fails with this text and before its time is up,
+// and does not leave in doubt that nothing was done.
+func failAtOnce(t *testing.T, s *rqlitestore.RqliteStore, rec rqlitestore.Record, want string) {
+	t.Helper()
 	for name, call := range map[string]func(context.Context) error{
 		"create": func(ctx context.Context) error {
 			return s.Create(ctx, rqlitestore.Record{Token: "other", ID: "other", Expiry: inAnHour()})
@@ -288,26 +351,21 @@ func TestErrors_sayThatANodeRefusesItsUser(t *testing.T) {
 			_, err := s.Update(ctx, rec, func(r rqlitestore.Record) (rqlitestore.Record, error) { r.Token = "renewed"; return r, nil })
 			return err
 		},
-		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
-		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, rec.ID) },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, rec.Principal, "") },
 		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "plain", nil, inAnHour()) },
-		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, "token") },
-		"touch":     func(ctx context.Context) error { return s.Touch(ctx, "id", inAnHour()) },
+		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, rec.Token) },
+		"touch":     func(ctx context.Context) error { return s.Touch(ctx, rec.ID, inAnHour()) },
 		"import": func(ctx context.Context) error {
 			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			ctx := unhurried(t)
-			err := call(ctx)
-			if err == nil || ctx.Err() != nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), "refuses this user") {
-				t.Errorf("got %v; the time is up: %v", err, ctx.Err())
-			}
-		})
-	}
-	if cur, ok, err := s.Load(t.Context(), "token"); !ok || err != nil || cur.Version != rec.Version {
-		t.Errorf("the session that nobody could change is %+v, %v, %v", cur, ok, err)
+		ctx := unhurried(t)
+		err := call(ctx)
+		if err == nil || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 

@@ -451,6 +451,38 @@ var observeCases = []storeCase{
 			t.Errorf("got %+v, want an error", r)
 		}
 	}},
+	{"Observe_thatPanicsLeavesTheNextCallsAlone", func(t *testing.T, e *env) {
+		var panics atomic.Bool
+		s := e.storeWith(t, rqlitestore.Options{Observe: func(rqlitestore.Request) {
+			if panics.CompareAndSwap(true, false) {
+				panic("observer")
+			}
+		}})
+		calls := map[string]func() error{
+			"commit": func() error { return s.Commit("token", nil, inAnHour()) },
+			"find":   func() error { _, _, err := s.Find("token"); return err },
+		}
+		for name, call := range calls {
+			must(t, call())
+			for range 3 {
+				func() {
+					defer func() {
+						if recover() == nil { // as net/http does
+							t.Errorf("%s: the panic is not the caller's", name)
+						}
+					}()
+					panics.Store(true)
+					_ = call()
+				}()
+			}
+			if err := call(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := s.Waiting(); n != 0 {
+			t.Errorf("%d calls wait", n)
+		}
+	}},
 	{"Waiting_countsCallsUnderWayAndThoseThatWait", func(t *testing.T, e *env) {
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
 		must(t, e.store(t).Prepare(unhurried(t)))

@@ -19,9 +19,9 @@ const destroyedAtOnce = 500
 // DestroyPrincipals removes all sessions of these principals, every token of
 // theirs, but that with the id exceptID; "" spares none. Sessions that a
 // principal had once and somebody else has now stay. It tries again until ctx
-// ends; only then, or where a node refuses its user, it returns an error. Of
-// principals with thousands of sessions it removes some at a time, so after an
-// error some may be gone: call it again.
+// ends; only then, or where a node refuses its user or the connection was closed,
+// it returns an error. Of principals with thousands of sessions it removes some at
+// a time, so after an error some may be gone: call it again.
 func (s *RqliteStore) DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error {
 	if slices.Contains(principals, "") {
 		return errors.New("destroy sessions of a principal: it has no name")

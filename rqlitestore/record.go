@@ -62,8 +62,8 @@ type Record struct {
 }
 
 // Load returns the session that token leads to. It follows an older token that
-// was rotated without a change of rights. A session that is not there or has
-// expired is reported as false.
+// was rotated without a change of rights. A session that is not there, has expired
+// or whose data cannot be read is reported as false.
 func (s *RqliteStore) Load(ctx context.Context, token string) (Record, bool, error) {
 	rec, ok, err := s.look(ctx, s.loads, token)
 	if err != nil {
@@ -128,8 +128,8 @@ func (s *RqliteStore) Presented(ctx context.Context, id, token string) error {
 }
 
 // Destroy removes the sessions with these ids, every token of theirs. It tries
-// again until ctx ends; only then, or where a node refuses its user, it returns an
-// error.
+// again until ctx ends; only then, or where a node refuses its user or the
+// connection was closed, it returns an error.
 func (s *RqliteStore) Destroy(ctx context.Context, ids ...string) error {
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()

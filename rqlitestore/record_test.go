@@ -70,9 +70,11 @@ var recordCases = []storeCase{
 	{"Create_refusesATakenToken", func(t *testing.T, e *env) {
 		s := e.store(t)
 		mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "first", Data: []byte("data")})
-		err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: "second", Expiry: inAnHour()})
-		if !errors.Is(err, rqlitestore.ErrExists) {
-			t.Fatalf("got %v, want ErrExists", err)
+		for _, id := range []string{"second", "first"} { // who creates one twice is told as well
+			err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: id, Data: []byte("other"), Expiry: inAnHour()})
+			if !errors.Is(err, rqlitestore.ErrExists) {
+				t.Fatalf("%s: got %v, want ErrExists", id, err)
+			}
 		}
 		if rec := mustLoad(t, s, "token"); rec.ID != "first" || string(rec.Data) != "data" {
 			t.Fatalf("the first session was changed: %+v", rec)

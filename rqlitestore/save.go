@@ -46,7 +46,7 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 	}
 	found, readErr := s.resolve(ctx, calls)
 	for _, c := range calls {
-		_, mine := found[c.id] // the id is fresh: who has it is this very row
+		mine := strings.Contains(found[c.id].writes, createWriteID.of(c.row))
 		switch {
 		case readErr == nil && mine:
 		case err != nil:

@@ -27,11 +27,31 @@ var addedColumns = []struct{ name, kind string }{
 	{"rights", "INTEGER"},  // counts renewals with a change of rights
 }
 
+// index is an index of the table, or of that of notes.
+type index struct{ name, on string }
+
+var indexes = []index{
+	{"expiry", `"(expiry)`},
+	{"id", `"(id) WHERE id IS NOT NULL`},
+	{"principal", `"(principal) WHERE principal IS NOT NULL`},
+	{"alias", `"(alias) WHERE alias IS NOT NULL`},
+	{"ended_expiry", `_ended"(expiry)`},
+}
+
+func (i index) foundAs(table string) string {
+	return "index " + strings.ToLower(table) + "_" + i.name + "_idx"
+}
+
+func (i index) create(table string) string {
+	return `CREATE INDEX IF NOT EXISTS "` + table + "_" + i.name + `_idx" ON "` + table + i.on
+}
+
 // Prepare creates the table, or adds to an older one what it lacks. The first
 // call that needs the table does it too; Prepare does it now. Several processes
 // may do it at the same time. A table of scs's own with a million rows takes more
-// seconds than a call has without a deadline, and one that is cut short may have to
-// begin anew: call Prepare first then, with a context that has minutes.
+// seconds than a call has without a deadline: calls fail until some of them together
+// had the time for it. With many millions none has: call Prepare first then, with a
+// context that has minutes.
 func (s *RqliteStore) Prepare(ctx context.Context) error {
 	if s.schema.ready.Load() {
 		return nil
@@ -54,7 +74,7 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
-		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, err))}
+		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
 	}
 	s.schema.ready.Store(true)
 	return nil
@@ -69,12 +89,17 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 		return nil // the usual case writes nothing
 	}
 	table := s.schema.table
-	if have["table "+strings.ToLower(table)] && !(have["column token"] && have["column data"] && have["column expiry"]) {
-		return errors.New("there is a table of this name without the columns token, data and expiry: it is something else's, choose another name")
+	why := have.others(table)
+	if why == "" && have["column expiry"] {
+		why, err = s.othersExpiry(ctx)
 	}
-	if have["note data"] {
-		return errors.New("there is a table " + table + "_ended with sessions, where this one is to keep notes of deleted ones: choose another name")
+	switch {
+	case err != nil:
+		return err
+	case why != "":
+		return errors.New(why + ", choose another name")
 	}
+	isNew := !have["column token"]
 	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
 	for _, c := range addedColumns {
 		columns += "," + c.name + " " + c.kind
@@ -95,13 +120,23 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 			return err // a duplicate is one that another process has just added
 		}
 	}
-	return s.define(ctx,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_expiry_idx" ON "`+table+`"(expiry)`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_id_idx" ON "`+table+`"(id) WHERE id IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_principal_idx" ON "`+table+`"(principal) WHERE principal IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_alias_idx" ON "`+table+`"(alias) WHERE alias IS NOT NULL`,
-		`CREATE INDEX IF NOT EXISTS "`+table+`_ended_expiry_idx" ON "`+table+`_ended"(expiry)`,
-	)
+	var missing []string
+	for _, i := range indexes {
+		if !have[i.foundAs(table)] {
+			missing = append(missing, i.create(table))
+		}
+	}
+	if isNew {
+		return s.define(ctx, missing...)
+	}
+	// One by one, so that what is done stays when the time is up: on a table with a
+	// million rows each takes a second or more.
+	for _, index := range missing {
+		if err := s.define(ctx, index); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // found is what the database has: "column x", "note x" for a column of the table
@@ -110,33 +145,52 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 type found map[string]bool
 
 func (f found) complete(table string) bool {
-	table = strings.ToLower(table)
 	for _, c := range addedColumns {
 		if !f["column "+c.name] {
 			return false
 		}
 	}
-	for _, i := range []string{"expiry", "id", "principal", "alias", "ended_expiry"} {
-		if !f["index "+table+"_"+i+"_idx"] {
+	for _, i := range indexes {
+		if !f[i.foundAs(table)] {
 			return false
 		}
 	}
 	return true // an index has its table
 }
 
+// others says what is there of something else; "" if nothing is.
+func (f found) others(table string) string {
+	name := strings.ToLower(table)
+	switch {
+	case f["view "+name]:
+		return "there is a view of this name"
+	case f["table "+name] && !(f["column token"] && f["column data"] && f["column expiry"]):
+		return "there is a table of this name without the columns token, data and expiry: it is something else's"
+	case f["note data"]:
+		return "there is a table " + table + "_ended with sessions, where this one is to keep notes of deleted ones"
+	case f["view "+name+"_ended"], f["table "+name+"_ended"] && !(f["note token"] && f["note expiry"]):
+		return "there is a table or view " + table + "_ended of something else, where this one is to keep notes of deleted sessions"
+	}
+	return ""
+}
+
+// othersExpiry says that the table has times that are no numbers: to SQLite they are
+// later than all that are, so these sessions would never end.
+func (s *RqliteStore) othersExpiry(ctx context.Context) (why string, err error) {
+	kind, err := s.askTable(ctx, statement{Query: `SELECT typeof(max(expiry)) FROM "` + s.schema.table + `"`})
+	if kind == "text" || kind == "blob" {
+		why = "there is a table of this name whose column expiry has no Julian days: it is another store's"
+	}
+	return why, err
+}
+
 func (s *RqliteStore) existing(ctx context.Context) (found, error) {
-	results, err := s.conn.QueryParameterizedContext(ctx, []statement{
-		{
-			Query: `SELECT group_concat(lower(x)) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
+	list, err := s.askTable(ctx, statement{
+		Query: `SELECT group_concat(lower(x)) FROM (SELECT 'column '||name AS x FROM pragma_table_info(?1)
 UNION ALL SELECT 'note '||name FROM pragma_table_info(?1||'_ended')
 UNION ALL SELECT type||' '||name FROM sqlite_master WHERE lower(tbl_name) IN (lower(?1),lower(?1||'_ended')))`,
-			Arguments: []any{s.schema.table},
-		},
+		Arguments: []any{s.schema.table},
 	})
-	if err != nil {
-		return nil, inShort(err)
-	}
-	list, err := oneCell(results, exactlyOne)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +199,15 @@ UNION ALL SELECT type||' '||name FROM sqlite_master WHERE lower(tbl_name) IN (lo
 		f[x] = true
 	}
 	return f, nil
+}
+
+// askTable returns the only cell of a query about the table itself.
+func (s *RqliteStore) askTable(ctx context.Context, st statement) (string, error) {
+	results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
+	if err != nil {
+		return "", inShort(err)
+	}
+	return oneCell(results, exactlyOne)
 }
 
 // define runs statements that define tables, in one transaction.

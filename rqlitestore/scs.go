@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Find returns the data stored under token. A token that is not there or has
-// expired is reported as false.
+// Find returns the data stored under token. A token that is not there, has expired
+// or whose data cannot be read is reported as false.
 func (s *RqliteStore) Find(token string) ([]byte, bool, error) {
 	return s.FindCtx(context.Background(), token)
 }

@@ -116,20 +116,21 @@ func (s *RqliteStore) withTable(ctx context.Context, w work, request func() erro
 	}
 	err := s.observed(w, request)
 	if err == nil || !isMissing(err) {
-		return inTime(ctx, asRefused(ctx, err))
+		return inTime(ctx, asUnsent(ctx, asRefused(ctx, err)))
 	}
 	s.schema.ready.Store(false)
 	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
-	return inTime(ctx, asRefused(ctx, s.observed(w, request)))
+	return inTime(ctx, asUnsent(ctx, asRefused(ctx, s.observed(w, request))))
 }
 
 // isDefinite reports whether err is an answer of the database itself, whose
-// transaction was rolled back, or the refusal of a node: nothing was stored.
+// transaction was rolled back, or the refusal of a node, or that none took the
+// request: nothing was stored.
 func isDefinite(err error) bool {
 	var se *gorqlite.StatementError
-	return errors.As(err, &se) || isRefused(err)
+	return errors.As(err, &se) || isRefused(err) || isUnsent(err)
 }
 
 // isMissing reports whether err says that the table is not there, or not in the

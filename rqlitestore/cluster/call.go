@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 // call is one request on its way through the cluster: the attempts at nodes
@@ -98,6 +100,7 @@ func (c *call) run(ctx context.Context, hedgeAt time.Time) (*http.Response, erro
 		if c.superseded(v) {
 			return nil, c.failure(errOutcomeUnknown)
 		}
+		trouble.Tell(ctx, func() error { return c.failure(errNoAnswer) })
 		timer.Reset(c.sleep(v, hedgeAt))
 		select {
 		case o := <-c.outcomes:

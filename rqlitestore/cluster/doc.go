@@ -61,7 +61,9 @@
 // lost its data. Of these the breaker is open, too, but for the one that most
 // others follow, or that was found first, until they follow that one. A node that
 // follows another leader while ours leads is not asked to forward either, and is not
-// taken for ours when it comes to lead there.
+// taken for ours when it comes to lead there. All this goes by the name under which
+// a leader answers, which it tells from rqlite 9.4.1 on: of older nodes it cannot be
+// told which cluster they are of, and one that was not joined may be taken for ours.
 //
 // Creating a Transport does no I/O. It opens with every node down and works
 // soon after they are up.

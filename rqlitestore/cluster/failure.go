@@ -32,7 +32,8 @@ func (c *call) hopeless(v *view) bool {
 }
 
 var (
-	errNoNode         = errors.New("no node can answer")
+	errNoAnswer       = errors.New("no node has answered")
+	errNoNode         = errors.New("no node can answer") // so a delicate request was not applied: the store knows it by this text
 	errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
 )
 
