@@ -30,8 +30,7 @@ type upstreamWriter struct {
 
 // WriteHeader acts on the final header; informational ones only lose what is ours.
 func (w *upstreamWriter) WriteHeader(status int) {
-	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
-	if final && !w.wroteHeader {
+	if isFinal(status) && !w.wroteHeader {
 		w.wroteHeader = true
 		if w.upstreams.accept() {
 			w.obey(w.Header())
@@ -106,10 +105,8 @@ func (w *upstreamWriter) obey(header http.Header) {
 func (h *Handler) sayUnaccepted(header http.Header) {
 	for _, name := range []string{setHeader, actionHeader} {
 		if len(header.Values(name)) > 0 {
-			h.unaccepted.Do(func() {
-				h.logger.Warn("the application answers with a header that changes nothing here and is dropped: the block `upstream` has no `accept`",
-					zap.String("header", name))
-			})
+			h.sampled.warn("the application answers with a header that changes nothing here and is dropped: the block `upstream` has no `accept`",
+				zap.String("header", name))
 		}
 	}
 }

@@ -32,12 +32,12 @@ func (AdminAPI) CaddyModule() caddy.ModuleInfo {
 func (AdminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/session/stores", Handler: byMethod{http.MethodGet: adminStores}},
-		{Pattern: "/session/count", Handler: byMethod{http.MethodGet: adminCount}},
-		{Pattern: "/session/sessions", Handler: byMethod{http.MethodGet: adminList, http.MethodDelete: adminRevokeMany}},
-		{Pattern: "/session/sessions/{id}", Handler: byMethod{http.MethodGet: adminShow, http.MethodDelete: adminRevoke}},
-		{Pattern: "/session/purge", Handler: byMethod{http.MethodPost: adminPurge}},
-		{Pattern: "/session/export", Handler: byMethod{http.MethodGet: adminExport, http.MethodPost: adminExport}},
-		{Pattern: "/session/import", Handler: byMethod{http.MethodPost: adminImport}},
+		{Pattern: "/session/count", Handler: byMethod{http.MethodGet: ofStore(adminCount)}},
+		{Pattern: "/session/sessions", Handler: byMethod{http.MethodGet: ofStore(adminList), http.MethodDelete: ofStore(adminRevokeMany)}},
+		{Pattern: "/session/sessions/{id}", Handler: byMethod{http.MethodGet: ofStore(adminShow), http.MethodDelete: ofStore(adminRevoke)}},
+		{Pattern: "/session/purge", Handler: byMethod{http.MethodPost: ofStore(adminPurge)}},
+		{Pattern: "/session/export", Handler: byMethod{http.MethodGet: ofStore(adminExport), http.MethodPost: ofStore(adminExport)}},
+		{Pattern: "/session/import", Handler: byMethod{http.MethodPost: ofStore(adminImport)}},
 		{Pattern: "/session/", Handler: caddy.AdminHandlerFunc(func(http.ResponseWriter, *http.Request) error {
 			return apiError(http.StatusNotFound, "the admin API of session has stores, count, sessions, purge, export and import")
 		})},
@@ -46,7 +46,9 @@ func (AdminAPI) Routes() []caddy.AdminRoute {
 
 // byMethod chooses the handler by the method of the request. It is given the stores
 // of the config that is running.
-type byMethod map[string]func(w http.ResponseWriter, r *http.Request, stores []namedStore) error
+type byMethod map[string]adminHandler
+
+type adminHandler func(w http.ResponseWriter, r *http.Request, stores []namedStore) error
 
 func (m byMethod) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	handle, ok := m[r.Method]
@@ -59,6 +61,17 @@ func (m byMethod) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	stores, letGo := holdStores()
 	defer letGo()
 	return handle(w, r, stores)
+}
+
+// ofStore is for what is asked of one store: that which the request names.
+func ofStore(handle func(w http.ResponseWriter, r *http.Request, s namedStore) error) adminHandler {
+	return func(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
+		s, err := storeFor(r, stores)
+		if err != nil {
+			return err
+		}
+		return handle(w, r, s)
+	}
 }
 
 func apiError(status int, format string, args ...any) error {

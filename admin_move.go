@@ -36,11 +36,7 @@ type ExportRequest struct {
 // adminExport streams the rows of a store, one a line, in the order of their
 // tokens. A GET begins at the first, a POST continues an export. A response
 // that is not complete breaks off: over HTTP/1.1 without its last chunk.
-func adminExport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminExport(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	var asked ExportRequest
 	if r.Method == http.MethodPost {
 		if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&asked); err != nil {
@@ -51,7 +47,7 @@ func adminExport(w http.ResponseWriter, r *http.Request, stores []namedStore) er
 	begun := false
 	lines := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(lines)
-	err = s.backend.store.Export(r.Context(), asked.After, func(rows []rqlitestore.Row) error {
+	err := s.backend.store.Export(r.Context(), asked.After, func(rows []rqlitestore.Row) error {
 		begun = true
 		for i := range rows {
 			if err := encoder.Encode(&rows[i]); err != nil {
@@ -91,11 +87,7 @@ type ImportResult struct {
 // adminImport takes the rows of an export. Those that the store has already, in
 // the same version or a newer one, stay as they are: an import that broke off
 // can be sent again.
-func adminImport(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminImport(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	result := ImportResult{Store: s.name}
 	deadlines := http.NewResponseController(w)
 	lines := newLineReader(r.Body)

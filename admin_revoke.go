@@ -18,11 +18,7 @@ type RevokeResult struct {
 	Revoked int `json:"revoked"`
 }
 
-func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminRevoke(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	id := r.PathValue("id")
 	rec, found, err := s.backend.revoke(r.Context(), id)
 	if err != nil {
@@ -31,16 +27,12 @@ func adminRevoke(w http.ResponseWriter, r *http.Request, stores []namedStore) er
 	if !found {
 		return errNoSession
 	}
-	status, _ := describe(s.lease, rec)
+	status, _ := s.describe(rec)
 	s.backend.tell(event{name: sessionDestroyed, id: id, principal: status.Principal})
 	return writeJSON(w, RevokeResult{s.name, 1})
 }
 
-func adminRevokeMany(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminRevokeMany(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	all, err := flag(r, "all")
 	if err != nil {
 		return err
@@ -92,11 +84,7 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 	if err != nil {
 		return revoked, err
 	}
-	err = l.backend.store.RqliteStore.DestroyPrincipals(ctx, hashes, "")
-	for _, hash := range hashes {
-		l.backend.ended(principalKey(hash))
-	}
-	return revoked, err
+	return revoked, l.backend.destroyPrincipals(ctx, l.backend.store.RqliteStore, hashes, "")
 }
 
 // revokeUnmarked ends the sessions that are a principal's by their values alone:
@@ -107,7 +95,7 @@ func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string
 		if slices.Contains(hashes, rec.Principal) {
 			return false
 		}
-		status, _ := describe(l, rec)
+		status, _ := l.describe(rec)
 		return status.Principal == name
 	})
 }
@@ -140,7 +128,7 @@ func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) 
 func (l *lease) revokeAll(ctx context.Context) (revoked int, err error) {
 	begun := time.Now()
 	old := func(rec rqlitestore.Record) bool {
-		status, _ := describe(l, rec)
+		status, _ := l.describe(rec)
 		return status.Created == nil || !status.Created.After(begun)
 	}
 	for clean := 0; clean < 2; {
@@ -166,11 +154,7 @@ type PurgeResult struct {
 	Purged int64 `json:"purged"`
 }
 
-func adminPurge(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminPurge(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	removed, err := s.backend.store.DeleteExpired(r.Context())
 	if err != nil {
 		return s.unavailable(err)

@@ -2,18 +2,16 @@ package caddysession
 
 import (
 	"encoding/json"
-	"maps"
 	"time"
 
-	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
-// principalName returns whose session it is by its values, which nobody can
+// principalIn returns whose session it is by its values, which nobody can
 // change without the key where rows are sealed.
-func principalName(l *lease, values map[string]any) string {
-	for _, owner := range l.owners {
-		value, _ := lookup(values, owner)
+func (l *lease) principalIn(values map[string]any) string {
+	for _, key := range l.ownerKeys {
+		value, _ := lookup(values, key)
 		if name := nameIn(value); name != "" {
 			return name
 		}
@@ -65,16 +63,17 @@ type SessionStatus struct {
 	Values json.RawMessage `json:"values,omitempty"`
 }
 
-// describe tells what a row is, without its values.
-func describe(l *lease, rec rqlitestore.Record) (SessionStatus, map[string]any) {
-	s := SessionStatus{ID: rec.ID, Expires: writable(rec.Expiry), Size: len(rec.Data), Saves: rec.Version}
+// describe tells what a row is, and its values apart from that; none where it
+// cannot be read.
+func (l *lease) describe(rec rqlitestore.Record) (s SessionStatus, kept map[string]any) {
+	s = SessionStatus{ID: rec.ID, Expires: writable(rec.Expiry), Size: len(rec.Data), Saves: rec.Version}
 	deadline, kept, err := l.keys.values(rec)
 	if err != nil {
 		s.Unreadable = true
 		return s, nil
 	}
 	s.Deadline = new(writable(deadline))
-	s.Principal = principalName(l, kept)
+	s.Principal = l.principalIn(kept)
 	s.Created, s.Used = unixTime(kept[createdKey]), unixTime(kept[usedKey])
 	s.Audience, _ = kept[audienceKey].(string)
 	s.Address, _ = kept[addressKey].(string)
@@ -103,11 +102,4 @@ func writable(t time.Time) time.Time {
 		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	}
 	return t
-}
-
-// applicationValues is the JSON of what is not the session's own.
-func applicationValues(kept map[string]any) (json.RawMessage, error) {
-	shown := maps.Clone(kept)
-	maps.DeleteFunc(shown, func(key string, _ any) bool { return isReserved(key) })
-	return codec.EncodeValue(shown)
 }

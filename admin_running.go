@@ -47,7 +47,7 @@ func holdStores() (stores []namedStore, letGo func()) {
 	running.mu.Lock()
 	defer running.mu.Unlock()
 	if len(running.apps) > 0 {
-		stores = running.apps[len(running.apps)-1].named
+		stores = nameStores(running.apps[len(running.apps)-1].leases)
 	}
 	for _, s := range stores {
 		s.backend.hold()
@@ -59,44 +59,44 @@ func holdStores() (stores []namedStore, letGo func()) {
 	}
 }
 
-// place is where a store is, as people write it: the file or the nodes, and the
-// table behind them unless it is the usual one.
-type place struct{ short, long, table string }
-
-// place tells people which store this is.
-func (r *resolvedStore) place() place {
+// names are what people call the store: the file or the nodes, and the table behind
+// them unless it is the usual one. The short one is the file without its directory,
+// or the first node.
+func (r *resolvedStore) names() (short, long string) {
 	if r.file != "" {
-		return place{r.withTable(filepath.Base(r.file)), r.withTable(r.file), r.table}
+		return r.withTable(filepath.Base(r.file)), r.withTable(r.file)
 	}
 	hosts := make([]string, len(r.rqlite.Addresses))
 	for i, address := range r.rqlite.Addresses {
 		u, _ := url.Parse(address) // it was checked
 		hosts[i] = u.Host
 	}
-	return place{r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ",")), r.table}
+	return r.withTable(hosts[0]), r.withTable(strings.Join(hosts, ","))
 }
 
 // namedStore is a store of a config with the name that the admin API and the
 // command line have for it.
 type namedStore struct {
 	name string
+	long string // good as a name, too
 	*lease
 }
 
-// nameStores gives the stores of a config their names: the file without its
-// directory, or the first node; where two would be called the same, all of it.
+// nameStores gives the stores of a config their names: the short one, or where two
+// would be called the same, the long one.
 func nameStores(leases map[string]*lease) []namedStore {
 	uses := make(map[string]int)
 	for _, l := range leases {
-		uses[l.place.short]++
+		short, _ := l.store.names()
+		uses[short]++
 	}
 	var stores []namedStore
 	for _, l := range leases {
-		name := l.place.short
+		name, long := l.store.names()
 		if uses[name] > 1 {
-			name = l.place.long
+			name = long
 		}
-		stores = append(stores, namedStore{name, l})
+		stores = append(stores, namedStore{name, long, l})
 	}
 	slices.SortFunc(stores, func(a, b namedStore) int { return strings.Compare(a.name, b.name) })
 	return stores
@@ -116,7 +116,7 @@ func storeFor(r *http.Request, stores []namedStore) (namedStore, error) {
 	}
 	names := make([]string, len(stores))
 	for i, s := range stores {
-		if name == s.name || name == s.place.long || name == s.backend.metrics.store {
+		if name == s.name || name == s.long || name == s.backend.metrics.store {
 			return s, nil
 		}
 		names[i] = s.name

@@ -5,9 +5,11 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"strconv"
 
+	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
@@ -24,23 +26,20 @@ type ListResult struct {
 	Next string `json:"next,omitempty"`
 }
 
-func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
+func adminList(w http.ResponseWriter, r *http.Request, s namedStore) error {
+	query := r.URL.Query()
+	name := query.Get("principal")
+	after, err := openCursor(query.Get("after"), name)
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	var o rqlitestore.ListOptions
-	name := query.Get("principal")
+	o := rqlitestore.ListOptions{After: after}
 	if name != "" {
-		o.Principals = s.lease.keys.principalHashes(name)
-	}
-	if o.After, err = openCursor(query.Get("after"), name); err != nil {
-		return err
+		o.Principals = s.keys.principalHashes(name)
 	}
 	if limit := query.Get("limit"); limit != "" {
-		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > 1000 {
-			return apiError(http.StatusBadRequest, "limit is a number from 1 to 1000, not %q", limit)
+		if o.Limit, err = strconv.Atoi(limit); err != nil || o.Limit < 1 || o.Limit > listPage {
+			return apiError(http.StatusBadRequest, "limit is a number from 1 to %d, not %q", listPage, limit)
 		}
 	}
 	recs, next, err := s.backend.store.RqliteStore.List(r.Context(), o)
@@ -55,17 +54,13 @@ func adminList(w http.ResponseWriter, r *http.Request, stores []namedStore) erro
 		if rec.ID == "" {
 			continue // a row of another program that shares the table: no cookie leads to it
 		}
-		status, _ := describe(s.lease, rec)
+		status, _ := s.describe(rec)
 		result.Sessions = append(result.Sessions, status)
 	}
 	return writeJSON(w, result)
 }
 
-func adminShow(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminShow(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	withValues, err := flag(r, "values")
 	if err != nil {
 		return err
@@ -77,9 +72,10 @@ func adminShow(w http.ResponseWriter, r *http.Request, stores []namedStore) erro
 	if !found {
 		return errNoSession
 	}
-	status, kept := describe(s.lease, rec)
+	status, kept := s.describe(rec)
 	if withValues && !status.Unreadable {
-		if status.Values, err = applicationValues(kept); err != nil {
+		maps.DeleteFunc(kept, func(key string, _ any) bool { return isReserved(key) })
+		if status.Values, err = codec.EncodeValue(kept); err != nil {
 			return err
 		}
 	}
@@ -94,7 +90,7 @@ var errNoPrincipals = apiError(http.StatusBadRequest,
 	"no session of this store is known to be of anybody: set the option principal to the key that names the user, and end the sessions from before by their ids or all at once")
 
 // unnamed reports whether no handler on the store says which value names the user.
-func (l *lease) unnamed() bool { return len(l.owners) == 0 }
+func (l *lease) unnamed() bool { return len(l.ownerKeys) == 0 }
 
 // cursors are sealed: where a page ends is the hash of a token, which is not to
 // be shown and would stand in Caddy's log as part of the next request. They are good

@@ -109,7 +109,7 @@ func adminStores(w http.ResponseWriter, r *http.Request, stores []namedStore) er
 func (s namedStore) status(ctx context.Context) StoreStatus {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	status := StoreStatus{Name: s.name, Label: s.backend.metrics.store, Kind: "embedded", File: s.backend.file, Table: s.place.table}
+	status := StoreStatus{Name: s.name, Label: s.backend.metrics.store, Kind: "embedded", File: s.store.file, Table: s.store.table}
 	begun := time.Now()
 	err := s.backend.blocked()
 	if err == nil {
@@ -168,11 +168,7 @@ type KeyCount struct {
 	First bool `json:"first"`
 }
 
-func adminCount(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
-	s, err := storeFor(r, stores)
-	if err != nil {
-		return err
-	}
+func adminCount(w http.ResponseWriter, r *http.Request, s namedStore) error {
 	counts, err := s.backend.store.CountByPrefix(r.Context(), sealedPrefix)
 	if err != nil {
 		return s.unavailable(err)

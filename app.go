@@ -17,9 +17,8 @@ type App struct {
 	// What every `session` handler starts from where it sets nothing itself.
 	Defaults *Handler `json:"defaults,omitempty"`
 
-	backends map[string]*lease // by identity: what the store is
+	leases   map[string]*lease // by identity: what the store is
 	files    map[string]string // of embedded nodes: without links → as configured
-	named    []namedStore      // the same, since the start
 	handlers int               // how many there are
 	events   *events           // those of this config
 	logger   *zap.Logger
@@ -27,13 +26,11 @@ type App struct {
 
 // lease is one store that this config has taken from the pool.
 type lease struct {
-	backend  *backend
-	key      string
-	settings liveSettings
-	keys     *keyring
-	place    place
-	owners   []string // the values that name the user, of the handlers on it
-	idle     bool     // whether any of them has an idle_timeout
+	backend   *backend
+	store     *resolvedStore // what it is, and its settings
+	keys      *keyring
+	ownerKeys []string // whose values name the user, of the handlers on it
+	idle      bool     // whether any of them has an idle_timeout
 }
 
 // CaddyModule returns the Caddy module information.
@@ -47,7 +44,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the app.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
-	a.backends = make(map[string]*lease)
+	a.leases = make(map[string]*lease)
 	a.files = make(map[string]string)
 	var err error
 	if a.events, err = newEvents(ctx); err != nil {
@@ -63,11 +60,11 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 	if err != nil {
 		return nil, err
 	}
-	if have, ok := a.backends[resolved.identity()]; ok {
+	if have, ok := a.leases[resolved.identity()]; ok {
 		if !have.keys.sameAs(keys) {
 			return nil, fmt.Errorf("%s is configured twice with different keys: give every session on it the same ones, best in the global session option", resolved.name())
 		}
-		if have.key != resolved.key() || have.settings != resolved.live {
+		if have.store.key() != resolved.key() || have.store.live != resolved.live {
 			return nil, fmt.Errorf("%s is configured twice with different settings: give every session on it the same ones, best in the global session option", resolved.name())
 		}
 		return have, nil
@@ -80,8 +77,8 @@ func (a *App) lease(config *StoreConfig, keys *keyring, logger *zap.Logger) (*le
 		return nil, err
 	}
 	resolved.warnOfPlainText(logger)
-	l := &lease{backend: b, key: resolved.key(), settings: resolved.live, keys: keys, place: resolved.place()}
-	a.backends[resolved.identity()] = l
+	l := &lease{backend: b, store: resolved, keys: keys}
+	a.leases[resolved.identity()] = l
 	return l, nil
 }
 
@@ -91,8 +88,8 @@ func (a *App) checkFile(r *resolvedStore) error {
 	if r.file == "" {
 		return nil
 	}
-	for _, have := range a.backends {
-		if have.backend.file == r.file && have.settings.synchronous != r.live.synchronous {
+	for _, have := range a.leases {
+		if have.store.file == r.file && have.store.live.synchronous != r.live.synchronous {
 			return fmt.Errorf("the embedded store %s is configured twice with different settings: synchronous is one for the file, whatever the table", r.file)
 		}
 	}
@@ -110,11 +107,10 @@ func (a *App) checkFile(r *resolvedStore) error {
 // Start opens the stores and begins their upkeep. A store that cannot be
 // reached stops nothing: it is tried again by every request that needs it.
 func (a *App) Start() error {
-	for _, l := range a.backends {
-		l.backend.start(l.settings, l.keys, a.logger)
+	for _, l := range a.leases {
+		l.backend.start(l.store.live, l.keys, a.logger)
 		l.backend.listeners.add(a.events)
 	}
-	a.named = nameStores(a.backends)
 	a.enter()
 	return nil
 }
@@ -122,16 +118,16 @@ func (a *App) Start() error {
 // applySettings gives the stores the settings and the log of this config back, after
 // those of one that failed to start.
 func (a *App) applySettings() {
-	for _, l := range a.backends {
-		l.backend.apply(l.settings, l.keys, a.logger)
+	for _, l := range a.leases {
+		l.backend.apply(l.store.live, l.keys, a.logger)
 	}
 }
 
 // note notes of a handler on the store by which value it names the user, and
 // whether it has an idle_timeout.
-func (l *lease) note(owner string, idle bool) {
-	if owner != "" && !slices.Contains(l.owners, owner) {
-		l.owners = append(l.owners, owner)
+func (l *lease) note(ownerKey string, idle bool) {
+	if ownerKey != "" && !slices.Contains(l.ownerKeys, ownerKey) {
+		l.ownerKeys = append(l.ownerKeys, ownerKey)
 	}
 	l.idle = l.idle || idle
 }
@@ -149,11 +145,11 @@ func (a *App) Cleanup() error {
 		goesOn.applySettings()
 	}
 	var errs []error
-	for identity, l := range a.backends {
+	for identity, l := range a.leases {
 		l.backend.listeners.remove(a.events)
-		_, err := backends.Delete(l.key)
+		_, err := backends.Delete(l.store.key())
 		errs = append(errs, err)
-		delete(a.backends, identity)
+		delete(a.leases, identity)
 	}
 	if a.events != nil { // nil: provisioning failed before
 		a.events.end()

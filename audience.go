@@ -94,11 +94,9 @@ func (s *Session) isHere(loaded context.Context, id string) bool {
 		return true
 	}
 	s.h.backend.metrics.strayed.Inc()
-	s.h.strayed.Do(func() {
-		s.h.logger.Warn("a session that was begun elsewhere is presented: it is none here; sites that are to share sessions need the same audience, and a proxy in front that changes Host belongs to trusted_proxies",
-			zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host),
-			zap.String("begun_as", cookie), zap.String("cookie", s.cookieName()))
-	})
+	s.h.sampled.warn("a session that was begun elsewhere is presented: it is none here; sites that are to share sessions need the same audience, and a proxy in front that changes Host belongs to trusted_proxies",
+		zap.String("session_id", id), zap.String("audience", audience), zap.String("host", s.host),
+		zap.String("begun_as", cookie), zap.String("cookie", s.cookieName()))
 	return false
 }
 
@@ -136,8 +134,6 @@ func (s *Session) checkDomain() {
 	if domain == "" || isUnder(canonicalHost(s.host), canonicalHost(strings.TrimPrefix(domain, "."))) {
 		return
 	}
-	s.h.misplaced.Do(func() {
-		s.h.logger.Warn("browsers drop the session's cookie: its domain is neither the host that they asked for nor a domain above it; a proxy in front that changes Host belongs to trusted_proxies",
-			zap.String("domain", domain), zap.String("host", s.host))
-	})
+	s.h.sampled.warn("browsers drop the session's cookie: its domain is neither the host that they asked for nor a domain above it; a proxy in front that changes Host belongs to trusted_proxies",
+		zap.String("domain", domain), zap.String("host", s.host))
 }

@@ -89,7 +89,7 @@ func (a *Auth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	if d.NextBlock(0) {
-		return d.Err("session_auth takes no block")
+		return noBlock(d, "session_auth")
 	}
 	return nil
 }

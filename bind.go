@@ -43,9 +43,7 @@ func (h *Handler) binding(ctx context.Context) string {
 		value, err := repl.ReplaceOrErr(placeholder, false, true)
 		if err != nil {
 			value = repl.ReplaceAll(placeholder, "")
-			h.unboundable.Do(func() {
-				h.logger.Warn("bind has a placeholder that Caddy does not know, which binds sessions to nothing: is it misspelt?", zap.Error(err))
-			})
+			h.sampled.warn("bind has a placeholder that Caddy does not know, which binds sessions to nothing: is it misspelt?", zap.Error(err))
 		}
 		values[i] = value
 	}
@@ -75,10 +73,8 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 		return true
 	}
 	s.h.backend.metrics.unboundSession.Inc()
-	s.h.unbound.Do(func(requests int64) {
-		s.h.logger.Info("a session is presented by another client than the one that it is bound to: it is none here",
-			zap.String("session_id", id), zap.Int64("requests", requests))
-	})
+	s.h.sampled.counted(zap.InfoLevel, "a session is presented by another client than the one that it is bound to: it is none here",
+		zap.String("session_id", id))
 	return false
 }
 

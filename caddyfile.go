@@ -205,7 +205,8 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		h.Keys = new(KeysConfig)
 		return h.Keys.unmarshal(d)
 	case "max_new_per_client":
-		return parseClientLimit(d, &h.MaxNewPerClient)
+		h.MaxNewPerClient = new(ClientLimit)
+		return h.MaxNewPerClient.unmarshal(d)
 	case "cross_origin":
 		h.CrossOrigin = new(CrossOriginConfig)
 		return h.CrossOrigin.unmarshal(d)

@@ -71,9 +71,7 @@ func (e *Edit) operation(d *caddyfile.Dispenser) error {
 	case "increment":
 		err = o.parseIncrement(d, args)
 	case "remove":
-		if o.Keys = args; len(args) == 0 {
-			return d.Err("remove needs the keys to remove; clear removes them all")
-		}
+		o.Keys = args
 	case "clear", "renew", "destroy", "destroy_others":
 		if len(args) > 0 {
 			return d.Errf("%s takes no arguments; another operation goes on a line of its own in the block", o.Action)

@@ -2,7 +2,6 @@ package caddysession
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -22,24 +21,23 @@ func parseCount(d *caddyfile.Dispenser, to *int) error {
 	return nil
 }
 
-// parseClientLimit reads how many sessions a client may begin in how long.
-func parseClientLimit(d *caddyfile.Dispenser, to **ClientLimit) error {
-	option, sessions, per := d.Val(), "", ""
+func (l *ClientLimit) unmarshal(d *caddyfile.Dispenser) error {
+	var sessions, per string
 	if !d.AllArgs(&sessions, &per) {
-		return d.Errf("%s takes a number of sessions and a duration: %s 20 1h", option, option)
+		return d.Err("max_new_per_client takes a number of sessions and a duration: max_new_per_client 20 1h")
 	}
-	n, err := strconv.Atoi(sessions)
-	if err != nil || n < 1 {
-		return d.Errf("%s must be a positive number of sessions, not %q", option, sessions)
+	var err error
+	if l.Sessions, err = strconv.Atoi(sessions); err != nil || l.Sessions < 1 {
+		return d.Errf("max_new_per_client must be a positive number of sessions, not %q", sessions)
 	}
 	duration, err := caddy.ParseDuration(per)
 	if err != nil {
-		return d.Errf("%s takes a duration like 1h behind the number, not %q", option, per)
+		return d.Errf("max_new_per_client takes a duration like 1h behind the number, not %q", per)
 	}
 	if duration <= 0 {
-		return d.Errf("%s must be for a positive duration, not %v", option, time.Duration(duration))
+		return d.Errf("max_new_per_client must be for a positive duration, not %v", duration)
 	}
-	*to = &ClientLimit{Sessions: n, Per: caddy.Duration(duration)}
+	l.Per = caddy.Duration(duration)
 	return nil
 }
 

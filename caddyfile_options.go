@@ -58,7 +58,7 @@ func eachOption(d *caddyfile.Dispenser, nesting int, read func(d *caddyfile.Disp
 	return nil
 }
 
-// noBlock is the error for a block behind an option that takes none.
+// noBlock is the error for a block behind what takes none.
 func noBlock(d *caddyfile.Dispenser, option string) error {
 	return d.Errf("%s takes no block", option)
 }

@@ -209,7 +209,13 @@ func (c *client) explain(err error) error {
 // its admin API answers before its config runs.
 func mayPass(err error) bool {
 	var answer answerError
-	return !errors.As(err, &answer) || answer.status >= http.StatusInternalServerError || answer.status == http.StatusNotFound
+	switch {
+	case errors.As(err, &lastingError{}):
+		return false
+	case errors.As(err, &answer):
+		return answer.status >= http.StatusInternalServerError || answer.status == http.StatusNotFound
+	}
+	return true
 }
 
 // printJSON writes one JSON value on a line. It may go to a terminal, too.

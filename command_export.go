@@ -259,7 +259,7 @@ func (p *patience) pause(err error) bool {
 	if p.until.IsZero() {
 		p.until = time.Now().Add(movePatience)
 	}
-	if !mayPass(err) || errors.As(err, &lastingError{}) || time.Now().After(p.until) {
+	if !mayPass(err) || time.Now().After(p.until) {
 		return false
 	}
 	time.Sleep(movePause)

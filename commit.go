@@ -151,7 +151,8 @@ func (s *Session) end(ctx context.Context) error {
 
 // store writes the values through scs, which calls save.
 func (s *Session) store(ctx context.Context) error {
-	isNew := s.isUnstored()
+	before := s.row().ID
+	isNew := before == ""
 	if isNew {
 		if len(s.Keys()) == 0 {
 			return nil // nothing to keep: no row, no cookie
@@ -178,7 +179,6 @@ func (s *Session) store(ctx context.Context) error {
 	s.noteBinding(ctx)
 	s.noteAudience(ctx)
 	s.noteUse(ctx)
-	before := s.row().ID
 	if err := s.commitValues(ctx, isNew); err != nil {
 		return err
 	}
@@ -202,7 +202,12 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
 			break
 		}
-		err = s.commitUnderFreshToken(ctx)
+		// The same token must not be sent twice, for the first insert may still
+		// arrive: nobody ever learns that one.
+		if err := s.replaceToken(ctx); err != nil {
+			return err
+		}
+		err = s.commitThrough(ctx)
 	}
 	// One that ran out of time may be stored yet: were it free, a flood could hold a slow store up for ever.
 	if errors.As(err, &storeError{}) && ctx.Err() == nil {
@@ -214,15 +219,15 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 // createRetries is how often a session that may or may not have been inserted is tried anew.
 const createRetries = 2
 
-// commitUnderFreshToken tries a new session again. The same token must not be
-// sent twice, for the first insert may still arrive: nobody ever learns that one.
-func (s *Session) commitUnderFreshToken(ctx context.Context) error {
+// replaceToken lets scs make another token, and keeps the deadline, which scs's
+// RenewToken would move.
+func (s *Session) replaceToken(ctx context.Context) error {
 	deadline := s.h.manager.Deadline(ctx)
-	if err := s.h.manager.RenewToken(ctx); err != nil {
-		return err
+	err := s.h.manager.RenewToken(ctx)
+	if err == nil {
+		s.h.manager.SetDeadline(ctx, deadline)
 	}
-	s.h.manager.SetDeadline(ctx, deadline)
-	return s.commitThrough(ctx)
+	return err
 }
 
 // commitThrough lets scs commit. Whoever makes an edit meanwhile waits: it would be
@@ -277,13 +282,10 @@ func (s *Session) noteDelete(token string) bool {
 
 // noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.
 func (s *Session) noteEnd() {
+	gone := s.h.manager.Token(s.scs) == ""
 	s.mu.Lock()
-	pending := s.deleted && !s.ended
-	s.mu.Unlock()
-	if !pending || s.h.manager.Token(s.scs) != "" {
-		return
+	defer s.mu.Unlock()
+	if gone && s.deleted && !s.ended {
+		s.ended, s.deleted, s.edits = true, false, nil
 	}
-	s.mu.Lock()
-	s.ended, s.deleted, s.edits = true, false, nil
-	s.mu.Unlock()
 }

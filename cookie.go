@@ -90,7 +90,7 @@ func (c *CookieConfig) check() error {
 	if c.Name != "" && !httpguts.ValidHeaderFieldName(c.Name) {
 		return fmt.Errorf("%q is no name for a cookie: use letters, digits, - and _", c.Name)
 	}
-	if isPlaceholder(c.Domain) || isPlaceholder(c.Path) {
+	if hasUnescapedPlaceholder(c.Domain) || hasUnescapedPlaceholder(c.Path) {
 		return errors.New("placeholders are not replaced in the cookie's domain and path: write them out, or {$NAME} in a Caddyfile")
 	}
 	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "; \t\r\n") || !canWrite(http.Cookie{Path: c.Path})) {
@@ -220,18 +220,14 @@ func isOverHTTP(r *http.Request, host string) bool {
 // not Secure on a site that seems to be served over https, which nobody would see.
 func (s *Session) checkScheme() {
 	if s.unproven {
-		s.h.insecure.Do(func() {
-			s.h.logger.Warn("the session's cookie is not Secure, for the https of X-Forwarded-Proto comes from an address that is not trusted: if it is your proxy's, name it in trusted_proxies, or set `secure on`",
-				zap.String("cookie", s.cookieName()), zap.String("host", s.host))
-		})
+		s.h.sampled.warn("the session's cookie is not Secure, for the https of X-Forwarded-Proto comes from an address that is not trusted: if it is your proxy's, name it in trusted_proxies, or set `secure on`",
+			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
 	}
 	if !s.overHTTP {
 		return
 	}
-	s.h.dropped.Do(func() {
-		s.h.logger.Warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
-			zap.String("cookie", s.cookieName()), zap.String("host", s.host))
-	})
+	s.h.sampled.warn("browsers drop the session's cookie: it is Secure, and they came over http; serve the site over https, or leave out what makes the cookie Secure: `secure on`, `same_site none`, `partitioned` and names like __Host-…",
+		zap.String("cookie", s.cookieName()), zap.String("host", s.host))
 }
 
 // isFromTrustedProxy reports whether what the request says of the client's own
@@ -257,11 +253,8 @@ func (j *cookieJar) owns(name string) bool {
 // taken is what the cookies of a request say.
 type taken struct {
 	ticket
-	ambiguous bool // two different ones under our name: there is none then
-	malformed bool // one is not in the form in which they are issued
-	forged    bool // one has a tag that does not fit
-	unknown   bool // one was issued under a key that is not configured
-	plain     bool // one was issued without a key, which is no longer accepted
+	ambiguous bool           // two different ones under our name: there is no ticket then
+	has       [verdicts]bool // whether any of them is that
 }
 
 // take finds the ticket in the request and removes our cookies from it, so that
@@ -311,18 +304,10 @@ func (j *cookieJar) giveBack(r *http.Request, header http.Header, cookies []stri
 
 // add takes one more cookie into account.
 func (t *taken) add(found ticket, is verdict) {
-	switch is {
-	case genuine:
+	t.has[is] = true
+	if is == genuine {
 		t.ambiguous = t.ambiguous || t.token != "" && t.ticket != found
 		t.ticket = found
-	case unknownKey:
-		t.unknown = true
-	case forged:
-		t.forged = true
-	case plain:
-		t.plain, t.malformed = true, true
-	case malformed:
-		t.malformed = true
 	}
 }
 

@@ -126,10 +126,9 @@ func (s *Session) checkOrigin(r *http.Request) error {
 		return nil
 	}
 	why := whyForeign(r)
-	s.h.crossed.Do(func() { // Caddy logs a 403 as debug only
-		s.h.logger.Warn("a cross-origin request was refused", zap.Error(why), zap.String("origin", r.Header.Get("Origin")),
-			zap.String("method", asked.Method), zap.String("host", s.host), zap.String("path", r.URL.Path))
-	})
+	// Caddy logs a 403 as debug only.
+	s.h.sampled.warn("a cross-origin request was refused", zap.Error(why), zap.String("origin", r.Header.Get("Origin")),
+		zap.String("method", asked.Method), zap.String("host", s.host), zap.String("path", r.URL.Path))
 	return caddyhttp.Error(http.StatusForbidden, why)
 }
 

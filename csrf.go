@@ -243,7 +243,7 @@ func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if d.NextBlock(0) {
-		return d.Err("session_csrf takes no block")
+		return noBlock(d, "session_csrf")
 	}
 	return here(d, c.Validate())
 }

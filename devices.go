@@ -73,7 +73,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	session := sessions.current
-	if session.h.owner == "" {
+	if session.h.ownerKey == "" {
 		return caddyhttp.Error(http.StatusInternalServerError, errNoOwner)
 	}
 	if err := session.Load(); err != nil {
@@ -81,7 +81,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Add("Vary", "Accept")
-	owner := session.h.principalIn(session.values())
+	owner := session.h.principal(session.scs)
 	if owner == "" || session.isUnstored() {
 		return caddyhttp.Error(http.StatusUnauthorized, errNotSignedIn)
 	}
@@ -211,7 +211,7 @@ func (v deviceVisit) newest() (found []device, all bool, err error) {
 
 // add adds a row, unless it is somebody else's or cannot be read.
 func (v deviceVisit) add(found []device, rec rqlitestore.Record) []device {
-	s, kept := describe(v.h.lease, rec)
+	s, kept := v.h.lease.describe(rec)
 	if s.Unreadable || v.h.principalIn(kept) != v.owner {
 		return found
 	}
@@ -302,7 +302,7 @@ func (v deviceVisit) endOther(w http.ResponseWriter, id string) error {
 	if err != nil {
 		return v.unavailable(w, doingLoad, err)
 	}
-	if _, kept := describe(v.h.lease, rec); !found || v.h.principalIn(kept) != v.owner {
+	if _, kept := v.h.lease.describe(rec); !found || v.h.principalIn(kept) != v.owner {
 		return caddyhttp.Error(http.StatusNotFound, errNotYours)
 	}
 	if err := v.h.backend.destroy(ctx, rec); err != nil {
@@ -342,7 +342,7 @@ func (d *Devices) UnmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 		return err
 	}
 	if disp.NextBlock(0) {
-		return disp.Err("session_devices takes no block")
+		return noBlock(disp, "session_devices")
 	}
 	return nil
 }

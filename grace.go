@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"time"
 
 	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
@@ -59,7 +58,7 @@ func (s *Session) restricted(loaded context.Context, token string, to map[string
 // another request renewed first, as a login button pressed twice does. It has what
 // is the same before and after, as that is now, and what this request did: what was
 // taken away meanwhile is not brought back, and nothing where the session has ended.
-func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time) error {
+func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, w write) error {
 	s.mu.Lock()
 	base, known := s.base, s.owner
 	s.mu.Unlock()
@@ -72,18 +71,17 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 		return s.droppedOr(err)
 	}
 	values := inCommon(before, now)
-	merged, err := s.replay(deadline, values, data)
-	if err != nil {
+	beside := write{token: w.token}
+	if beside.content, err = s.replay(w.deadline, values, w.values); err != nil {
 		return err
 	}
-	owner, err := s.h.principalOf(merged.values)
-	if err != nil {
+	if beside.owner, err = s.h.principalOf(beside.values); err != nil {
 		return err
 	}
 	// Who has ended all other sessions since is not joined by one that an older
 	// token begins. Who signs in does not need that one.
 	lasts := func(now map[string]any) error {
-		if owner != "" && owner == known && now[aloneKey] != before[aloneKey] {
+		if beside.owner != "" && beside.owner == known && now[aloneKey] != before[aloneKey] {
 			return rqlitestore.ErrSuperseded
 		}
 		return nil
@@ -92,7 +90,7 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 		s.dropped(rqlitestore.ErrSuperseded)
 		return nil
 	}
-	err = s.create(ctx, token, merged.values, deadline, owner, func() error {
+	err = s.create(ctx, beside, func() error {
 		now, err := s.valuesNow(ctx, read.ID)
 		if err == nil {
 			err = lasts(now)
@@ -103,7 +101,7 @@ func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, tok
 		return s.droppedOr(err)
 	}
 	s.mu.Lock()
-	s.base, s.merged = data, true // of what scs holds the row may have less
+	s.base, s.merged = w.values, true // of what scs holds the row may have less
 	s.mu.Unlock()
 	return nil
 }

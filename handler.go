@@ -77,22 +77,16 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	cookie := h.cookie.take(r.Header, s.secure, h.keys)
 	h.backend.metrics.countCookie(cookie)
 	if cookie.ambiguous {
-		h.twoCookies.Do(func() {
-			h.logger.Warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
-				zap.String("cookie", h.cookie.name(s.secure)))
-		})
+		h.sampled.warn("a request carries two different session cookies: it is served without a session; whoever changes domain, path or partitioned of a cookie has to change its name as well",
+			zap.String("cookie", s.cookieName()))
 	}
-	if cookie.unknown {
-		h.unknownKey.Do(func() {
-			h.logger.Warn("session cookies arrive that were issued under a key which is not configured: they are no sessions here; is a secret missing in keys?",
-				zap.String("cookie", h.cookie.name(s.secure)))
-		})
+	if cookie.has[unknownKey] {
+		h.sampled.warn("session cookies arrive that were issued under a key which is not configured: they are no sessions here; is a secret missing in keys?",
+			zap.String("cookie", s.cookieName()))
 	}
-	if cookie.plain && cookie.token == "" {
-		h.plainCookie.Do(func(requests int64) {
-			h.logger.Warn("session cookies from before there were keys arrive: they are no sessions here, for plain_until of keys is not set or has passed",
-				zap.String("cookie", h.cookie.name(s.secure)), zap.Int64("requests", requests))
-		})
+	if cookie.has[plain] && cookie.token == "" {
+		h.sampled.counted(zap.WarnLevel, "session cookies from before there were keys arrive: they are no sessions here, for plain_until of keys is not set or has passed",
+			zap.String("cookie", s.cookieName()))
 	}
 	s.presented, s.binding = cookie.ticket, h.binding(s.request)
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)

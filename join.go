@@ -40,14 +40,14 @@ func (h *Handler) ignoredWithin(outer *Handler) (names []string) {
 		{"remember_lifetime", h.RememberLifetime > 0, h.remember == outer.remember},
 		{"max_size", h.MaxSize > 0, h.maxSize == outer.maxSize},
 		{"cache", h.Cache > 0, h.cacheAge == outer.cacheAge},
-		{"principal", h.Principal != "", h.owner == outer.owner},
+		{"principal", h.Principal != "", h.ownerKey == outer.ownerKey},
 		{"max_per_principal", h.MaxPerPrincipal != nil, reflect.DeepEqual(h.limit, outer.limit)},
 		{"bind", len(h.Bind) > 0, slices.Equal(h.bind, outer.bind)},
 		{"audience", h.Audience != "", h.audience == outer.audience},
 		{"track", h.Track != nil, h.track == outer.track},
 		{"on_store_error", h.OnStoreError != "", h.anonymous == outer.anonymous},
 		{"revalidate", h.Revalidate > 0, h.revalidate == outer.revalidate},
-		{"max_new_per_client", h.MaxNewPerClient != nil, h.newOnes == outer.newOnes},
+		{"max_new_per_client", h.MaxNewPerClient != nil, h.perClient == outer.perClient},
 		{"cross_origin", h.CrossOrigin != nil, h.origins.sameAs(outer.origins)},
 	} {
 		if option.set && !option.same {

@@ -167,28 +167,37 @@ func (r *keyring) keyOfRow(data []byte) *key {
 	return r.first()
 }
 
-// sealRow encrypts data for the row with this token hash, id and version, and
-// no other; without a key it leaves it plain.
-func (k *key) sealRow(token, id string, version int64, data []byte) []byte {
+// sealRow encrypts values for the row with the token hash, id and version of a
+// record, and no other; without a key it leaves them plain.
+func (k *key) sealRow(rec rqlitestore.Record, values []byte) []byte {
 	if k == nil {
-		return data
+		return values
 	}
 	nonceEnd := sealedPrefix + k.seal.NonceSize()
-	sealed := make([]byte, nonceEnd, nonceEnd+len(data)+k.seal.Overhead())
+	sealed := make([]byte, nonceEnd, nonceEnd+len(values)+k.seal.Overhead())
 	sealed[0] = sealedFormat
 	copy(sealed[1:], k.id[:])
 	nonce := sealed[sealedPrefix:]
 	rand.Read(nonce)
-	return k.seal.Seal(sealed, nonce, data, rowOf(token, id, version))
+	return k.seal.Seal(sealed, nonce, values, rowOf(rec))
+}
+
+// withValues is a row as it is stored with other values next, under the key that
+// it is sealed with.
+func (r *keyring) withValues(rec rqlitestore.Record, values []byte) rqlitestore.Record {
+	rec.Version++
+	rec.Data = r.keyOfRow(rec.Data).sealRow(rec, values)
+	return rec
 }
 
 // rowOf names a row, as the additional data of its seal.
-func rowOf(token, id string, version int64) []byte {
-	return fmt.Appendf(nil, "caddy-session row\x00%s\x00%s\x00%d", token, id, version)
+func rowOf(rec rqlitestore.Record) []byte {
+	return fmt.Appendf(nil, "caddy-session row\x00%s\x00%s\x00%d", rec.Token, rec.ID, rec.Version)
 }
 
 // openRow decrypts the data of a row.
-func (r *keyring) openRow(token, id string, version int64, data []byte) ([]byte, error) {
+func (r *keyring) openRow(rec rqlitestore.Record) ([]byte, error) {
+	data := rec.Data
 	if !isSealed(data) {
 		if !r.acceptsPlain() {
 			return nil, errPlainRow
@@ -206,7 +215,7 @@ func (r *keyring) openRow(token, id string, version int64, data []byte) ([]byte,
 	if len(data) < nonceEnd {
 		return nil, errBrokenSeal
 	}
-	opened, err := k.seal.Open(nil, data[sealedPrefix:nonceEnd], data[nonceEnd:], rowOf(token, id, version))
+	opened, err := k.seal.Open(nil, data[sealedPrefix:nonceEnd], data[nonceEnd:], rowOf(rec))
 	if err != nil {
 		return nil, errBrokenSeal
 	}
@@ -230,9 +239,8 @@ var (
 	errNoKeys     = refused("it is sealed, and no keys are configured")
 	errUnknownKey = refused("it is sealed with a key that is not configured")
 	errBrokenSeal = refused("its seal is broken: it was changed, or moved from another row")
+	errAlias      = refused("an older token leads to it that it does not know")
 )
-
-var errAlias = refused("an older token leads to it that it does not know")
 
 type refused string
 
@@ -240,7 +248,7 @@ func (r refused) Error() string { return string(r) }
 
 // open returns the values of a row that a token with this hash led to, encoded.
 func (r *keyring) open(rec rqlitestore.Record, hash string) ([]byte, error) {
-	data, err := r.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
+	data, err := r.openRow(rec)
 	if err != nil || rec.Token == hash || !isSealed(rec.Data) {
 		return data, err // whether it is an older token, the database does not decide
 	}
@@ -279,7 +287,7 @@ func (r *keyring) noteBefore(values map[string]any, hash string) {
 
 // values opens and decodes a row.
 func (r *keyring) values(rec rqlitestore.Record) (deadline time.Time, values map[string]any, err error) {
-	data, err := r.openRow(rec.Token, rec.ID, rec.Version, rec.Data)
+	data, err := r.openRow(rec)
 	if err != nil {
 		return time.Time{}, nil, err
 	}

@@ -10,30 +10,35 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 func TestKeys_openOnlyWhatTheySealed(t *testing.T) {
 	t.Parallel()
 	ring := &keyring{keys: []*key{testKey(t, "new"), testKey(t, "old")}}
 	data := []byte(`{"deadline":"2026-05-04T12:00:00Z","values":{"user":"alice"}}`)
-	sealed := ring.first().sealRow("token", "id", 7, data)
+	row := func(token, id string, version int64, data []byte) rqlitestore.Record {
+		return rqlitestore.Record{Token: token, ID: id, Version: version, Data: data}
+	}
+	sealed := ring.first().sealRow(row("token", "id", 7, nil), data)
 	if bytes.Contains(sealed, []byte("alice")) {
 		t.Error("the sealed row shows a value")
 	}
-	if bytes.Equal(sealed, ring.first().sealRow("token", "id", 7, data)) {
+	if bytes.Equal(sealed, ring.first().sealRow(row("token", "id", 7, nil), data)) {
 		t.Error("two seals are equal: the nonce is not random")
 	}
-	if opened, err := ring.openRow("token", "id", 7, sealed); err != nil || !bytes.Equal(opened, data) {
+	if opened, err := ring.openRow(row("token", "id", 7, sealed)); err != nil || !bytes.Equal(opened, data) {
 		t.Fatalf("opened %q, %v", opened, err)
 	}
 	rotated := &keyring{keys: []*key{testKey(t, "newer"), testKey(t, "new")}}
-	if opened, err := rotated.openRow("token", "id", 7, sealed); err != nil || !bytes.Equal(opened, data) {
+	if opened, err := rotated.openRow(row("token", "id", 7, sealed)); err != nil || !bytes.Equal(opened, data) {
 		t.Errorf("after a rotation: opened %q, %v", opened, err)
 	}
 
 	accepted := 0
 	try := func(r *keyring, token, id string, version int64, data []byte) {
-		if _, err := r.openRow(token, id, version, data); err == nil {
+		if _, err := r.openRow(row(token, id, version, data)); err == nil {
 			accepted++
 		}
 	}
@@ -61,11 +66,12 @@ func TestKeys_openOnlyWhatTheySealed(t *testing.T) {
 func TestKeys_acceptPlainRowsForATime(t *testing.T) {
 	t.Parallel()
 	ring := &keyring{keys: []*key{testKey(t, "new")}, plainUntil: time.Now().Add(time.Hour)}
-	if _, err := ring.openRow("token", "id", 1, []byte(`{}`)); err != nil {
+	row := rqlitestore.Record{Token: "token", ID: "id", Version: 1, Data: []byte(`{}`)}
+	if _, err := ring.openRow(row); err != nil {
 		t.Errorf("before plain_until: %v", err)
 	}
 	ring.plainUntil = time.Now()
-	if _, err := ring.openRow("token", "id", 1, []byte(`{}`)); !errors.Is(err, errPlainRow) {
+	if _, err := ring.openRow(row); !errors.Is(err, errPlainRow) {
 		t.Errorf("after plain_until: %v", err)
 	}
 }

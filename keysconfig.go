@@ -47,7 +47,7 @@ func (c *KeysConfig) check() error {
 		if strings.HasSuffix(secret, "},") { // or it would be a part of the secret
 			return errors.New("the secrets of keys stand with a blank between them, and no comma")
 		}
-		if isPlaceholder(secret) {
+		if hasUnescapedPlaceholder(secret) {
 			continue // resolved, and checked again, when the config is loaded
 		}
 		if _, err := os.Stat(secret); err == nil { // or a name that can be guessed would be the secret
@@ -60,9 +60,9 @@ func (c *KeysConfig) check() error {
 	return nil
 }
 
-// isPlaceholder reports whether an option has a placeholder, and not only braces
-// of its own.
-func isPlaceholder(option string) bool {
+// hasUnescapedPlaceholder is hasPlaceholder for an option in which they are
+// replaced, and which may have braces of its own.
+func hasUnescapedPlaceholder(option string) bool {
 	return hasPlaceholder(strings.ReplaceAll(option, `\{`, ""))
 }
 
@@ -104,7 +104,7 @@ func newKeyring(c *KeysConfig, logger *zap.Logger) (*keyring, error) {
 }
 
 func resolveSecret(option string, logger *zap.Logger) (string, error) {
-	if !isPlaceholder(option) {
+	if !hasUnescapedPlaceholder(option) {
 		logger.Warn("a secret of keys stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
 	}
 	secret, err := caddy.NewReplacer().ReplaceOrErr(option, true, true)

@@ -42,22 +42,22 @@ func (l *ClientLimit) check() error {
 // long are forgotten first; they may then begin as many sessions as at first.
 const maxClients = 1 << 16
 
-// newSessions is what clients have left of a limit. All handlers of a store
-// with the same limit share it, over reloads too.
-type newSessions struct {
+// clientLimiter has a token bucket for each client. All handlers of a store with
+// the same limit share it, over reloads too.
+type clientLimiter struct {
 	limit   ClientLimit
 	buckets *otter.Cache[netip.Prefix, *rate.Limiter]
 }
 
-// newSessionsOf returns what is kept for a limit; nil where there is none.
-func (b *backend) newSessionsOf(limit *ClientLimit) *newSessions {
+// limiterOf returns the limiter of a limit; nil where there is none.
+func (b *backend) limiterOf(limit *ClientLimit) *clientLimiter {
 	if limit == nil {
 		return nil
 	}
 	if known, ok := b.clients.Load(*limit); ok {
-		return known.(*newSessions)
+		return known.(*clientLimiter)
 	}
-	fresh := &newSessions{limit: *limit, buckets: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
+	fresh := &clientLimiter{limit: *limit, buckets: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
 		MaximumSize: maxClients,
 		// A bucket that was left alone for so long is full again.
 		ExpiryCalculator: otter.ExpiryAccessing[netip.Prefix, *rate.Limiter](time.Duration(limit.Per)),
@@ -66,13 +66,13 @@ func (b *backend) newSessionsOf(limit *ClientLimit) *newSessions {
 	if lost {
 		fresh.buckets.StopAllGoroutines()
 	}
-	return known.(*newSessions)
+	return known.(*clientLimiter)
 }
 
 // forgetClients ends what the limits of the store do in the background.
 func (b *backend) forgetClients() {
 	b.clients.Range(func(_, known any) bool {
-		known.(*newSessions).buckets.StopAllGoroutines()
+		known.(*clientLimiter).buckets.StopAllGoroutines()
 		return true
 	})
 }
@@ -89,10 +89,10 @@ func (clientLimited) Error() string {
 func (s *Session) mayBegin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.h.newOnes == nil || s.allowed {
+	if s.h.perClient == nil || s.allowed {
 		return nil
 	}
-	if err := s.h.newOnes.take(s.request); err != nil {
+	if err := s.h.perClient.take(s.request); err != nil {
 		s.h.backend.metrics.tooManyNew.Inc()
 		return err
 	}
@@ -107,14 +107,14 @@ func (s *Session) hasNotBegun() {
 	defer s.mu.Unlock()
 	if s.allowed {
 		s.allowed = false
-		s.h.newOnes.giveBack(s.request)
+		s.h.perClient.giveBack(s.request)
 	}
 }
 
-func (n *newSessions) take(ctx context.Context) error {
-	bucket, _ := n.buckets.ComputeIfAbsent(clientOf(ctx), func() (*rate.Limiter, bool) {
-		every := time.Duration(n.limit.Per) / time.Duration(n.limit.Sessions)
-		return rate.NewLimiter(rate.Every(max(every, 1)), n.limit.Sessions), false
+func (l *clientLimiter) take(ctx context.Context) error {
+	bucket, _ := l.buckets.ComputeIfAbsent(clientOf(ctx), func() (*rate.Limiter, bool) {
+		every := time.Duration(l.limit.Per) / time.Duration(l.limit.Sessions)
+		return rate.NewLimiter(rate.Every(max(every, 1)), l.limit.Sessions), false
 	})
 	now := time.Now()
 	if bucket.AllowN(now, 1) {
@@ -124,8 +124,8 @@ func (n *newSessions) take(ctx context.Context) error {
 	return clientLimited{time.Duration(missing / float64(bucket.Limit()) * float64(time.Second))}
 }
 
-func (n *newSessions) giveBack(ctx context.Context) {
-	if bucket, known := n.buckets.GetIfPresent(clientOf(ctx)); known {
+func (l *clientLimiter) giveBack(ctx context.Context) {
+	if bucket, known := l.buckets.GetIfPresent(clientOf(ctx)); known {
 		bucket.AllowN(time.Now(), -1) // a reservation that was let in at once can no longer be cancelled
 	}
 }

@@ -16,7 +16,7 @@ import (
 func TestLimits_rememberABoundedNumberOfClients(t *testing.T) {
 	b := new(backend)
 	t.Cleanup(b.forgetClients)
-	clients := b.newSessionsOf(&ClientLimit{Sessions: 1, Per: caddy.Duration(time.Hour)})
+	clients := b.limiterOf(&ClientLimit{Sessions: 1, Per: caddy.Duration(time.Hour)})
 	heap := func() uint64 {
 		runtime.GC()
 		var stats runtime.MemStats

@@ -51,10 +51,8 @@ func (s *Session) find(cookie ticket) error {
 	endSpan(span, rec.ID, err)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
 		s.h.backend.metrics.unreadable.Inc()
-		s.h.unreadable.Do(func(requests int64) {
-			s.h.logger.Warn("a session's row cannot be read: it is left as it is, and the visitor starts anew",
-				zap.String("session_id", rec.ID), zap.Int64("requests", requests), zap.Error(err))
-		})
+		s.h.sampled.counted(zap.WarnLevel, "a session's row cannot be read: it is left as it is, and the visitor starts anew",
+			zap.String("session_id", rec.ID), zap.Error(err))
 		s.scs = s.empty()
 		return nil
 	}

@@ -151,14 +151,14 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 		return err
 	}
 	if !ok {
-		rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: newID(), Expiry: s.h.expiry(deadline)}
-		rec.Data = keys.first().sealRow(rec.Token, rec.ID, 1, data)
+		rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: newID(), Expiry: s.h.expiry(deadline), Version: 1}
+		rec.Data = keys.first().sealRow(rec, data)
 		return s.h.backend.store.Create(ctx, rec)
 	}
 	rec, err := s.h.backend.store.Update(ctx, found.Record, func(current rqlitestore.Record) (rqlitestore.Record, error) {
-		current.Data = keys.keyOfRow(current.Data).sealRow(current.Token, current.ID, current.Version+1, data)
-		current.Expiry = s.h.expiry(deadline)
-		return current, nil
+		next := keys.withValues(current, data)
+		next.Expiry = s.h.expiry(deadline)
+		return next, nil
 	})
 	if err == nil {
 		s.h.backend.wrote(rec, nil, began)

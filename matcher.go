@@ -61,7 +61,7 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.WrapErr(err)
 		}
 		if d.NextBlock(0) {
-			return d.Err("the session matcher takes no block")
+			return noBlock(d, "the session matcher")
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal b
 	owner, rotation := s.owner, s.rotating != ""
 	s.mu.Unlock()
 	same := s.h.principalIn(theirs) == owner
-	if s.h.owner == "" {
+	if s.h.ownerKey == "" {
 		same = s.h.keys.samePrincipal(read.Principal, current.Principal, theirs) ||
 			read.Principal == "" && s.wasNamed(current.Principal, theirs)
 	}

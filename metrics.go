@@ -146,11 +146,11 @@ func (m *storeMetrics) countCookie(t taken) {
 	case t.ambiguous:
 		m.ambiguousCookie.Inc()
 	case t.token != "":
-	case t.unknown:
+	case t.has[unknownKey]:
 		m.unknownKeyCookie.Inc()
-	case t.forged:
+	case t.has[forged]:
 		m.forgedCookie.Inc()
-	case t.malformed:
+	case t.has[malformed], t.has[plain]:
 		m.malformedCookie.Inc()
 	}
 }

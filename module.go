@@ -18,7 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 )
 
 func init() {
@@ -163,9 +162,9 @@ type Handler struct {
 	remember   time.Duration
 	maxSize    int64
 	cacheAge   time.Duration
-	owner      string // the key of the principal
+	ownerKey   string // the key whose value names the principal
 	limit      *PrincipalLimit
-	newOnes    *newSessions
+	perClient  *clientLimiter // nil without max_new_per_client
 	bind       []string
 	audience   string
 	track      bool
@@ -174,22 +173,8 @@ type Handler struct {
 	origins    *originGuard
 	upstream   *upstream
 	logger     *zap.Logger
-
-	twoCookies  *rate.Sometimes // logs requests with two cookies of ours
-	unknownKey  *rate.Sometimes // logs cookies under unknown keys
-	plainCookie *countedTimes   // logs cookies from before there were keys
-	strayed     *rate.Sometimes // logs sessions for another audience
-	unbound     *countedTimes   // logs sessions that are bound to another client
-	unreadable  *countedTimes   // logs rows that cannot be read
-	crossed     *rate.Sometimes // logs cross-origin requests that were refused
-	unboundable *rate.Sometimes // logs placeholders of bind that Caddy does not know
-	misspelt    *rate.Sometimes // logs placeholders of the session that do not exist
-	misplaced   *rate.Sometimes // logs that the cookie's domain is not the site's
-	insecure    *rate.Sometimes // logs that the cookie is not Secure and the site may be
-	dropped     *rate.Sometimes // logs that the cookie is Secure and the site is not
-	unaccepted  *rate.Sometimes // logs changes that an application asks for without accept
-	foreign     *rate.Sometimes // logs cookies of the application under our name
-	joined      *sync.Map       // *Handler that enclose this one with the same session
+	sampled    *sampledLog
+	joined     *sync.Map // *Handler that enclose this one with the same session
 }
 
 const (
@@ -216,6 +201,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // store from the pool. It asks neither the store nor the network for anything.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	h.sampled = &sampledLog{logger: h.logger}
 	module, err := ctx.App("session")
 	if err != nil {
 		return err
@@ -232,30 +218,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
-	h.twoCookies = &rate.Sometimes{Interval: time.Minute}
-	h.unknownKey = &rate.Sometimes{Interval: time.Minute}
-	h.plainCookie = newCountedTimes()
-	h.strayed = &rate.Sometimes{Interval: time.Minute}
-	h.unbound = newCountedTimes()
-	h.unreadable = newCountedTimes()
-	h.crossed = &rate.Sometimes{Interval: time.Minute}
-	h.unboundable = &rate.Sometimes{Interval: time.Minute}
-	h.misspelt = &rate.Sometimes{Interval: time.Minute}
-	h.misplaced = &rate.Sometimes{Interval: time.Minute}
-	h.insecure = &rate.Sometimes{Interval: time.Minute}
-	h.dropped = &rate.Sometimes{Interval: time.Minute}
-	h.unaccepted = &rate.Sometimes{Interval: time.Minute}
-	h.foreign = &rate.Sometimes{Interval: time.Minute}
 	h.joined = new(sync.Map)
 	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
 	h.backend = h.lease.backend
 	h.useCache()
-	h.owner = settings.Principal
-	h.lease.note(h.owner, h.idle > 0)
+	h.ownerKey = settings.Principal
+	h.lease.note(h.ownerKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
-	h.newOnes = h.backend.newSessionsOf(settings.MaxNewPerClient)
+	h.perClient = h.backend.limiterOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
 	h.upstream = newUpstream(settings.Upstream)
 	h.manager, h.scsKey = newManager(h, app.handlers)

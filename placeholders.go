@@ -42,10 +42,8 @@ func (s *Session) placeholder(name string) (any, bool) {
 // warnOfMisspelt says in the log that Caddy replaces a placeholder by nothing, or
 // leaves it as it is written, which an application may take for a user's name.
 func (h *Handler) warnOfMisspelt(name string) {
-	h.misspelt.Do(func() {
-		h.logger.Warn("there is no such placeholder: {http.session.data.<key>} is a value of the session, and beside these there are {http.session.id}, is_new, csrf_token, created and expires",
-			zap.String("placeholder", "{"+name+"}"))
-	})
+	h.sampled.warn("there is no such placeholder: {http.session.data.<key>} is a value of the session, and beside these there are {http.session.id}, is_new, csrf_token, created and expires",
+		zap.String("placeholder", "{"+name+"}"))
 }
 
 // placeholderValue leaves what Caddy's replacer prints well, so that numbers are

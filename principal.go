@@ -15,7 +15,7 @@ import (
 // principalOf names the user in encoded values; "" where nobody is signed in,
 // or no key is configured that would tell.
 func (h *Handler) principalOf(data []byte) (string, error) {
-	if h.owner == "" {
+	if h.ownerKey == "" {
 		return "", nil
 	}
 	_, values, err := codec.JSON{}.Decode(data)
@@ -27,18 +27,18 @@ func (h *Handler) principalOf(data []byte) (string, error) {
 
 // principal names the user in the values that scs holds.
 func (h *Handler) principal(ctx context.Context) string {
-	if h.owner == "" {
+	if h.ownerKey == "" {
 		return ""
 	}
-	value := h.manager.Get(ctx, h.owner)
-	if value == nil && strings.Contains(h.owner, ".") {
-		return h.principalIn(h.values(ctx, beginnings(h.owner)...))
+	value := h.manager.Get(ctx, h.ownerKey)
+	if value == nil && strings.Contains(h.ownerKey, ".") {
+		return h.principalIn(h.values(ctx, beginnings(h.ownerKey)...))
 	}
 	return nameIn(value)
 }
 
 func (h *Handler) principalIn(values map[string]any) string {
-	value, _ := lookup(values, h.owner)
+	value, _ := lookup(values, h.ownerKey)
 	return nameIn(value)
 }
 
@@ -59,7 +59,7 @@ func (s *Session) renewForOwner(ctx context.Context) error {
 	s.mu.Lock()
 	rec, token, owner, grace, closed := s.rec, s.token, s.owner, s.grace, s.closed
 	s.mu.Unlock()
-	if s.h.owner == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token && !s.isRotation() {
+	if s.h.ownerKey == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token && !s.isRotation() {
 		return nil
 	}
 	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {
@@ -74,7 +74,7 @@ var errNoPrincipal = errors.New("destroy_others needs the option principal of `s
 // belongs to when the response begins, or, if it is destroyed by then, belonged
 // to. Where nobody is signed in it does nothing.
 func (s *Session) DestroyOthers() error {
-	if s.h.owner == "" {
+	if s.h.ownerKey == "" {
 		return errNoPrincipal
 	}
 	if err := s.beginChange(); err != nil {
@@ -109,7 +109,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	if owner == "" {
 		return nil
 	}
-	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	s.mu.Lock()
@@ -140,7 +140,7 @@ func (s *Session) destroyOthersAgain(ctx context.Context) error {
 	if alone == "" || owner == "" || late {
 		return nil
 	}
-	if err := s.h.backend.destroyOthers(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	if id != alone {
@@ -154,9 +154,9 @@ type principalDestroyer interface {
 	DestroyPrincipals(ctx context.Context, principals []string, exceptID string) error
 }
 
-// destroyOthers ends the sessions of principals but one, for this process's own
-// reads at once.
-func (b *backend) destroyOthers(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
+// destroyPrincipals ends the sessions of principals, but for one where exceptID is
+// not "", for this process's own reads at once.
+func (b *backend) destroyPrincipals(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
 	err := in.DestroyPrincipals(ctx, principals, exceptID)
 	for _, principal := range principals { // of very many some may be gone where others are not
 		b.ended(principalKey(principal))

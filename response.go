@@ -39,7 +39,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
-	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+	if !isFinal(status) {
 		w.session.stripCookie(w.Header())
 		w.ResponseWriter.WriteHeader(status)
 		return
@@ -64,6 +64,11 @@ func (w *responseWriter) WriteHeader(status int) {
 	} else {
 		w.unsent = true
 	}
+}
+
+// isFinal reports whether no other header follows one with this status.
+func isFinal(status int) bool {
+	return status < 100 || status > 199 || status == http.StatusSwitchingProtocols
 }
 
 // innermost is the server's own writer, which takes a deadline from any goroutine:
@@ -226,10 +231,8 @@ func (s *Session) stripCookie(header http.Header) {
 	written := s.written
 	s.mu.Unlock()
 	if name := s.h.cookie.strip(header, written); name != "" {
-		s.h.foreign.Do(func() {
-			s.h.logger.Warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
-				zap.String("cookie", name))
-		})
+		s.h.sampled.warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
+			zap.String("cookie", name))
 	}
 }
 

@@ -87,7 +87,7 @@ func (s *Session) isOver() (over bool, err error) {
 		b.noteRead(err)
 		return err == nil, err
 	}
-	if s.h.owner == "" {
+	if s.h.ownerKey == "" {
 		return false, nil
 	}
 	_, values, err := s.h.keys.values(rec)

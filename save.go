@@ -27,6 +27,13 @@ var errDropped = errors.New("the session has another owner by now")
 // hashes of older tokens, the host.
 const ownBytes = 2 << 10
 
+// write is what is to be stored of a session.
+type write struct {
+	content
+	token string
+	owner string // the name of the principal in the values
+}
+
 // save is scs's commit within a request: the encoded values are to be stored
 // under the token. It runs while scs holds its data.
 func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
@@ -38,6 +45,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return err
 	}
 	s.mu.Lock()
+	w := write{content{data, deadline, s.remembered}, token, owner}
 	rec, edits := s.rec, s.edits
 	renewal := s.token != "" && token != s.token
 	unchanged := !renewal && bytes.Equal(data, s.base) && (s.isSure() || len(edits) == 0)
@@ -51,9 +59,9 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case closed && renewal:
 		return errAfterHeader
 	case rec.ID == "":
-		return s.create(ctx, token, data, deadline, owner, nil)
+		return s.create(ctx, w, nil)
 	case grace && renewal:
-		return s.createBeside(ctx, rec, token, data, deadline)
+		return s.createBeside(ctx, rec, w)
 	case grace:
 		s.dropped(errInGrace)
 		return nil
@@ -61,18 +69,14 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		s.touch(deadline)
 		return nil
 	}
-	if err = s.update(ctx, rec, token, data, deadline, owner, renewal); err == nil {
+	if err = s.update(ctx, rec, w, renewal); err == nil {
 		return nil
 	}
 	s.h.backend.ended(rec.Token) // what is known of it is out of date
 	switch {
-	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, errDropped):
-		s.dropped(err)
-		return nil
-	case errors.Is(err, rqlitestore.ErrSuperseded):
-		if renewal && !s.isRotation() {
-			return s.createBeside(ctx, rec, token, data, deadline)
-		}
+	case errors.Is(err, rqlitestore.ErrSuperseded) && renewal && !s.isRotation():
+		return s.createBeside(ctx, rec, w)
+	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, rqlitestore.ErrSuperseded), errors.Is(err, errDropped):
 		s.dropped(err)
 		return nil
 	case errors.As(err, &tooLarge{}):
@@ -117,62 +121,59 @@ func (h *Handler) fits(data []byte) (size int64, ok bool) {
 // create stores a session that has no row. An insert whose outcome is unknown
 // is not repeated: scs makes another token, and nobody ever learns the first.
 // With still it is made only if that returns nil when the row is there.
-func (s *Session) create(ctx context.Context, token string, data []byte, deadline time.Time, owner string, still func() error) error {
+func (s *Session) create(ctx context.Context, w write, still func() error) error {
 	if err := s.mayBegin(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	id := s.fresh
-	s.fresh, s.trying = "", token
+	s.fresh, s.trying = "", w.token
 	s.mu.Unlock()
 	if id == "" {
 		id = newID()
 	}
 	keys, began := s.h.keys, time.Now()
-	rec := rqlitestore.Record{Token: tokenHash(keys.first(), token), ID: id, Expiry: s.expiry(deadline), Version: 1, Principal: keys.principalHash(owner)}
-	rec.Data = keys.first().sealRow(rec.Token, rec.ID, rec.Version, data)
+	rec := rqlitestore.Record{Token: tokenHash(keys.first(), w.token), ID: id, Expiry: s.expiry(w.deadline), Version: 1, Principal: keys.principalHash(w.owner)}
+	rec.Data = keys.first().sealRow(rec, w.values)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
-		if owner != "" && !errors.Is(err, errBusy) {
+		if w.owner != "" && !errors.Is(err, errBusy) {
 			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {
 		if err := s.keepMade(ctx, rec, still); err != nil {
-			if owner != "" && errors.As(err, &storeError{}) {
+			if w.owner != "" && errors.As(err, &storeError{}) {
 				s.endLater(rec)
 			}
 			return err
 		}
 	}
-	s.noteCreated(id, owner)
-	s.stored(rec, token, data, owner, false)
-	s.h.backend.wrote(rec, data, began)
+	s.noteCreated(id, w.owner)
+	s.stored(rec, w, false)
+	s.h.backend.wrote(rec, w.values, began)
 	s.logID(id)
 	return nil
 }
 
 // update stores what this request did to a row that others may have changed since it was read.
-func (s *Session) update(ctx context.Context, read rqlitestore.Record, token string, data []byte, deadline time.Time, owner string, renewal bool) error {
+func (s *Session) update(ctx context.Context, read rqlitestore.Record, w write, renewal bool) error {
 	keys, began := s.h.keys, time.Now()
-	renewed, behind := renewal, s.isMerged()
+	renewed := renewal
 	s.mu.Lock()
-	mine := content{data, deadline, s.remembered}
+	behind := s.merged // the row has changes that this request knows nothing of
 	s.mu.Unlock()
 	var stored content
 	var sealed []byte
 	saved, err := s.h.backend.store.Update(ctx, read, func(current rqlitestore.Record) (_ rqlitestore.Record, err error) {
 		next := current
-		stored = mine
-		if s.h.owner != "" {
-			next.Principal = keys.principalHash(owner)
-		}
+		stored = w.content
 		if current.Version != read.Version {
 			s.h.backend.metrics.conflicts.Inc()
 			behind = true
 		}
 		if behind {
-			if stored, err = s.merge(read, current, data, renewal); err != nil {
+			if stored, err = s.merge(read, current, w.values, renewal); err != nil {
 				return current, err
 			}
 			if err := s.checkSize(stored.values); err != nil { // each may fit, and all together not
@@ -180,29 +181,33 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 			}
 		}
 		next.Expiry = s.nextExpiry(current, stored, renewal)
-		sealing := keys.keyOfRow(current.Data)
 		renewed = renewal && !s.wasRotated(read, current)
-		if renewed {
-			if s.h.owner == "" {
-				if next.Principal, err = keys.movedPrincipal(current); err != nil {
-					return current, err
-				}
+		switch {
+		case s.h.ownerKey != "":
+			next.Principal = keys.principalHash(w.owner)
+		case renewed:
+			if next.Principal, err = keys.movedPrincipal(current); err != nil {
+				return current, err
 			}
-			sealing = keys.first()
-			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), token), s.isRotation(), stored.deadline
 		}
-		sealed = sealing.sealRow(next.Token, next.ID, current.Version+1, stored.values)
+		sealing := keys.keyOfRow(current.Data)
+		if renewed {
+			sealing = keys.first()
+			next.Token, next.Alias, next.AliasUntil = tokenHash(keys.first(), w.token), s.isRotation(), stored.deadline
+		}
+		next.Version++
+		sealed = sealing.sealRow(next, stored.values)
 		next.Data = sealed
 		return next, nil
 	})
 	if err != nil {
 		return err
 	}
-	s.noteSaved(saved.ID, owner, renewed)
+	s.noteSaved(saved.ID, w.owner, renewed)
 	if !bytes.Equal(saved.Data, sealed) {
 		stored.values = nil // another change of this process was stored with it
 	}
-	s.stored(saved, token, data, owner, !bytes.Equal(stored.values, data))
+	s.stored(saved, w, !bytes.Equal(stored.values, w.values))
 	if saved.Version > read.Version {
 		s.h.backend.wrote(saved, stored.values, began)
 	} else {
@@ -217,13 +222,6 @@ func (s *Session) update(ctx context.Context, read rqlitestore.Record, token str
 	return nil
 }
 
-// isMerged reports whether the row has changes that this request knows nothing of.
-func (s *Session) isMerged() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.merged
-}
-
 // wasRotated reports whether another request has replaced the token meanwhile,
 // so that this one need not. Otherwise all the requests of a page would get a
 // token of their own, more than a sealed session knows (see noteBefore).
@@ -235,7 +233,7 @@ func (s *Session) wasRotated(read, current rqlitestore.Record) bool {
 
 // stored notes what the row is now. The base for later changes is what this
 // request wrote, not what it was merged with: later changes are merged, too.
-func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owner string, merged bool) {
+func (s *Session) stored(rec rqlitestore.Record, w write, merged bool) {
 	s.h.backend.noteWrite(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,10 +241,10 @@ func (s *Session) stored(rec rqlitestore.Record, token string, data []byte, owne
 		s.h.backend.ended(s.rec.Token)
 	}
 	s.cached = false
-	if token != s.token {
-		s.issue, s.token, s.key, s.unnamed = true, token, s.h.keys.first(), false
+	if w.token != s.token {
+		s.issue, s.token, s.key, s.unnamed = true, w.token, s.h.keys.first(), false
 	}
-	s.rec, s.owner, s.base, s.merged, s.edits = rec, owner, data, merged, nil
+	s.rec, s.owner, s.base, s.merged, s.edits = rec, w.owner, w.values, merged, nil
 	s.grace, s.deleted, s.rotating = false, false, ""
 }
 

@@ -37,7 +37,6 @@ type backend struct {
 	noting  sync.Mutex  // held while the log is written
 	down    atomic.Bool // as last logged
 	failing atomic.Pointer[writeFailure]
-	touches sync.WaitGroup
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
@@ -45,12 +44,14 @@ type backend struct {
 	abandoned atomic.Bool                // no config has it any more, requests may
 	late      atomic.Pointer[time.Timer] // ends the wait for such requests
 
+	background sync.WaitGroup // what is done off the path of requests
+	underWay   sync.Map       // the same, by what it is and for which session
+
 	rotateFrom atomic.Pointer[time.Time] // before which no reader's token is rotated
-	upkeep     sync.Map                  // what is being done in the background
 
 	metrics   *storeMetrics
 	listeners listeners // whom events are told
-	clients   sync.Map  // ClientLimit → *newSessions
+	clients   sync.Map  // ClientLimit → *clientLimiter
 }
 
 // node is an embedded node in its pool.
@@ -201,7 +202,7 @@ func (b *backend) close() (err error) {
 	b.closing.Do(func() {
 		b.closed.Store(true)
 		b.store.StopCleanup()
-		b.touches.Wait()
+		b.background.Wait()
 		b.forgetClients()
 		live.remove(b)
 		if cache := b.cache.Load(); cache != nil {

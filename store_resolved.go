@@ -88,7 +88,7 @@ func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 		}
 		c.Addresses[i] = strings.TrimSuffix(address, "/")
 	}
-	if c.Password != "" && !isPlaceholder(c.Password) {
+	if c.Password != "" && !hasUnescapedPlaceholder(c.Password) {
 		logger.Warn("the rqlite password stands in the config, where the admin API and the autosave show it; write {env.NAME} or {file.PATH} instead")
 	}
 	for _, option := range []struct {

@@ -29,6 +29,7 @@ const (
 	genuine                   // issued here
 	unknownKey                // issued under a key that is not configured
 	plain                     // issued without a key, which is no longer accepted
+	verdicts                  // how many there are
 )
 
 // write makes the cookie's value for a token.

@@ -102,8 +102,7 @@ func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use
 		if err != nil {
 			return current, err
 		}
-		current.Data = h.keys.keyOfRow(current.Data).sealRow(current.Token, current.ID, current.Version+1, data)
-		return current, nil
+		return h.keys.withValues(current, data), nil
 	})
 	if err == nil {
 		h.backend.wrote(saved, nil, began)

@@ -89,13 +89,11 @@ func (s *Session) held(ctx context.Context) []byte {
 // when the session was stored; if another handler has it still, that is not to be
 // undone by a visit elsewhere.
 func (s *Session) touch(deadline time.Time) {
-	if s.h.idle == 0 && s.h.lease.idle || !s.touchDue(deadline) {
+	expiry := s.expiry(deadline)
+	if s.h.idle == 0 && s.h.lease.idle || !s.touchDue(expiry, deadline) {
 		return
 	}
-	rec, expiry := s.row(), s.expiry(deadline)
-	s.mu.Lock()
-	s.touched = expiry
-	s.mu.Unlock()
+	rec := s.row()
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -105,33 +103,35 @@ func (s *Session) touch(deadline time.Time) {
 	})
 }
 
-func (s *Session) touchDue(deadline time.Time) bool {
-	expiry := s.expiry(deadline)
+// touchDue reports whether to have the session go on until expiry is worth a write,
+// and takes it for done.
+func (s *Session) touchDue(expiry, deadline time.Time) bool {
 	least := s.h.touch
 	if expiry.Equal(deadline) {
 		least = min(least, 10*time.Millisecond) // the last one, or it would end that much before its lifetime
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
+	due := s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
+	if due {
+		s.touched = expiry
+	}
+	return due
 }
 
 // retireAliases ends older tokens, now that the newest has been presented: that the
 // request itself was given it, or found it in the row, says nothing of the client.
 func (s *Session) retireAliases() {
-	if !s.hasAliases() {
+	s.mu.Lock()
+	rec := s.rec
+	presented := rec.Aliased && !s.grace && rec.Token == tokenHash(s.presented.key, s.presented.token)
+	s.mu.Unlock()
+	if !presented {
 		return
 	}
-	rec := s.row()
 	s.background(doingEndAliases, rec.ID, func(ctx context.Context) error {
 		return s.h.backend.store.Presented(ctx, rec.ID, rec.Token)
 	})
-}
-
-func (s *Session) hasAliases() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.Aliased && !s.grace && s.rec.Token == tokenHash(s.presented.key, s.presented.token)
 }
 
 // expiry is when the session ends if it is not used again.
@@ -162,11 +162,11 @@ func (s *Session) nextExpiry(current rqlitestore.Record, next content, renewal b
 // come while another one has it done leave it at that.
 func (s *Session) background(doing, id string, work func(context.Context) error) {
 	what := doing + id
-	if _, busy := s.h.backend.upkeep.LoadOrStore(what, nil); busy {
+	if _, busy := s.h.backend.underWay.LoadOrStore(what, nil); busy {
 		return
 	}
-	s.h.backend.touches.Go(func() {
-		defer s.h.backend.upkeep.Delete(what)
+	s.h.backend.background.Go(func() {
+		defer s.h.backend.underWay.Delete(what)
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
 		err := work(ctx)
@@ -233,11 +233,9 @@ func (h *Handler) isOld(noted time.Time, after time.Duration) bool {
 
 // startRotation lets scs make a new token and keeps all else as it was.
 func (s *Session) startRotation(ctx context.Context) {
-	deadline := s.h.manager.Deadline(ctx)
-	if s.h.manager.RenewToken(ctx) != nil {
+	if s.replaceToken(ctx) != nil {
 		return
 	}
-	s.h.manager.SetDeadline(ctx, deadline)
 	token, now := s.h.manager.Token(ctx), int(time.Now().Unix())
 	s.changing.Lock()
 	defer s.changing.Unlock()
