@@ -40,12 +40,7 @@ func (h *Handler) binding(ctx context.Context) string {
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	values := make([]string, len(h.bind))
 	for i, placeholder := range h.bind {
-		value, err := repl.ReplaceOrErr(placeholder, false, true)
-		if err != nil {
-			value = repl.ReplaceAll(placeholder, "")
-			h.sampled.warn("bind has a placeholder that Caddy does not know, which binds sessions to nothing: is it misspelt?", zap.Error(err))
-		}
-		values[i] = value
+		values[i] = h.fill(repl, placeholder, "bind has a placeholder that Caddy does not know, which binds sessions to nothing: is it misspelt?")
 	}
 	return digestOf(h.bind) + digestOf(values)
 }

@@ -13,14 +13,12 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 )
 
 // CSRF asks requests that change something for the session's token,
@@ -35,9 +33,6 @@ type CSRF struct {
 	// The field of forms that carries the token. It is looked for in the first
 	// MiB of the body, so it stands before the files. Default: csrf_token.
 	Field string `json:"field,omitempty"`
-
-	logger  *zap.Logger
-	refused *rate.Sometimes // logs requests without a token
 }
 
 const (
@@ -118,12 +113,6 @@ func (s *Session) csrfSecret() string {
 
 var errCSRF = errors.New("the request carries no token of this session: send {http.session.csrf_token} in the header X-CSRF-Token or in the form")
 
-// Provision takes the logger of the config.
-func (c *CSRF) Provision(ctx caddy.Context) error {
-	c.logger, c.refused = ctx.Logger(), &rate.Sometimes{Interval: time.Minute}
-	return nil
-}
-
 // Validate reports a field that no form has.
 func (c *CSRF) Validate() error {
 	if hasPlaceholder(c.Field) {
@@ -158,10 +147,9 @@ func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		}
 	}
 	if !session.VerifyCSRF(token) {
-		c.refused.Do(func() { // Caddy logs a 403 as debug only
-			c.logger.Warn("a request was refused for want of a token", zap.Error(errCSRF), zap.String("field", c.field()),
-				zap.Bool("has_another", token != ""), zap.String("method", r.Method), zap.String("path", r.URL.Path))
-		})
+		// Caddy logs a 403 as debug only.
+		session.h.sampled.warn("a request was refused for want of a token", zap.Error(errCSRF), zap.String("field", c.field()),
+			zap.Bool("has_another", token != ""), zap.String("method", r.Method), zap.String("path", r.URL.Path))
 		return caddyhttp.Error(http.StatusForbidden, errCSRF)
 	}
 	return next.ServeHTTP(w, r)
@@ -249,7 +237,6 @@ func (c *CSRF) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var (
-	_ caddy.Provisioner           = (*CSRF)(nil)
 	_ caddy.Validator             = (*CSRF)(nil)
 	_ caddyhttp.MiddlewareHandler = (*CSRF)(nil)
 	_ caddyfile.Unmarshaler       = (*CSRF)(nil)

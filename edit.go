@@ -7,12 +7,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/caddy-session/caddy-session/codec"
 )
@@ -30,9 +27,6 @@ type Edit struct {
 	// The status of the redirect, 301 to 308. Default: 303, which browsers
 	// follow with a GET whatever the method was.
 	StatusCode int `json:"status_code,omitempty"`
-
-	logger  *zap.Logger
-	unknown *rate.Sometimes // logs placeholders that Caddy does not know
 }
 
 // Operation is one change of a session.
@@ -71,8 +65,7 @@ func (*Edit) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision parses the JSON of put_json.
-func (e *Edit) Provision(ctx caddy.Context) error {
-	e.logger, e.unknown = ctx.Logger(), &rate.Sometimes{Interval: time.Minute}
+func (e *Edit) Provision(caddy.Context) error {
 	for i := range e.Operations {
 		if err := e.Operations[i].parse(); err != nil {
 			return err
@@ -174,7 +167,7 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	session := sessions.current
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	fill := func(text string) string { return e.fill(text, repl) }
+	fill := func(text string) string { return session.h.fill(repl, text, unknownInEdit) }
 	operations := e.Operations
 	if session.isAnswered() { // its error page changes nothing, but there is one
 		operations = nil
@@ -195,18 +188,8 @@ func (e *Edit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return nil
 }
 
-// fill replaces placeholders. One that is not known becomes nothing, as elsewhere in
-// Caddy; but a login that puts nothing is none, and should not fail in silence.
-func (e *Edit) fill(text string, repl *caddy.Replacer) string {
-	filled, err := repl.ReplaceOrErr(text, false, true)
-	if err == nil {
-		return filled
-	}
-	e.unknown.Do(func() {
-		e.logger.Warn("session_edit puts nothing in the place of a placeholder that this request does not know: is it misspelt, or has what sets it, like basic_auth, not run before?", zap.Error(err))
-	})
-	return repl.ReplaceAll(text, "")
-}
+// A login that puts nothing is none, and should not fail in silence.
+const unknownInEdit = "session_edit puts nothing in the place of a placeholder that this request does not know: is it misspelt, or has what sets it, like basic_auth, not run before?"
 
 // enclosing returns the sessions of a request, the current of which a `session`
 // keeps; what asks for them is named in the error.

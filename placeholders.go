@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-session/caddy-session/codec"
@@ -44,6 +45,17 @@ func (s *Session) placeholder(name string) (any, bool) {
 func (h *Handler) warnOfMisspelt(name string) {
 	h.sampled.warn("there is no such placeholder: {http.session.data.<key>} is a value of the session, and beside these there are {http.session.id}, is_new, csrf_token, created and expires",
 		zap.String("placeholder", "{"+name+"}"))
+}
+
+// fill replaces placeholders. One that is not known becomes nothing, as elsewhere in
+// Caddy; a message says in the log what that means here.
+func (h *Handler) fill(repl *caddy.Replacer, text, message string) string {
+	filled, err := repl.ReplaceOrErr(text, false, true)
+	if err != nil {
+		h.sampled.warn(message, zap.Error(err))
+		filled = repl.ReplaceAll(text, "")
+	}
+	return filled
 }
 
 // placeholderValue leaves what Caddy's replacer prints well, so that numbers are

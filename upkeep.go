@@ -90,7 +90,7 @@ func (s *Session) held(ctx context.Context) []byte {
 // undone by a visit elsewhere.
 func (s *Session) touch(deadline time.Time) {
 	expiry := s.expiry(deadline)
-	if s.h.idle == 0 && s.h.lease.idle || !s.touchDue(expiry, deadline) {
+	if s.h.idle == 0 && s.h.lease.idle || !s.claimTouch(expiry, deadline) {
 		return
 	}
 	rec := s.row()
@@ -103,9 +103,9 @@ func (s *Session) touch(deadline time.Time) {
 	})
 }
 
-// touchDue reports whether to have the session go on until expiry is worth a write,
+// claimTouch reports whether to have the session go on until expiry is worth a write,
 // and takes it for done.
-func (s *Session) touchDue(expiry, deadline time.Time) bool {
+func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 	least := s.h.touch
 	if expiry.Equal(deadline) {
 		least = min(least, 10*time.Millisecond) // the last one, or it would end that much before its lifetime
