@@ -126,7 +126,7 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 			missing = append(missing, i.create(table))
 		}
 	}
-	if isNew {
+	if isNew && len(missing) > 0 { // another process may have made them meanwhile
 		return s.define(ctx, missing...)
 	}
 	// One by one, so that what is done stays when the time is up: on a table with a

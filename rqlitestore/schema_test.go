@@ -156,6 +156,22 @@ var schemaCases = []storeCase{
 			t.Error("a table that is complete was written to")
 		}
 	}},
+	{"Table_mayBeFinishedByAnotherProcessMeanwhile", func(t *testing.T, e *env) {
+		var made atomic.Bool
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				res, err := next.RoundTrip(r)
+				if strings.HasSuffix(r.URL.Path, "/execute") && made.CompareAndSwap(false, true) {
+					must(t, e.store(t).Prepare(unhurried(t)))
+				}
+				return res, err
+			})
+		})
+		must(t, s.Prepare(unhurried(t)))
+		if !made.Load() {
+			t.Error("nothing was written")
+		}
+	}},
 	{"Table_thatVanishedIsMadeAgain", func(t *testing.T, e *env) {
 		s := e.store(t)
 		must(t, s.Commit("token", []byte("data"), inAnHour()))
