@@ -82,6 +82,19 @@ func asRefused(ctx context.Context, err error) error {
 	return err
 }
 
+// allRefuse reports whether every node that was asked refused its user. gorqlite
+// passes on the text only, and one of its own connections asks one after the other.
+func allRefuse(text string) bool {
+	refusals, nodes := 0, strings.Count(text, "\n   peer #")
+	for _, status := range []string{"got: 401 ", "got: 403 "} {
+		if strings.HasPrefix(text, status) {
+			return true
+		}
+		refusals += strings.Count(text, " failed due to "+status)
+	}
+	return nodes > 0 && refusals == nodes
+}
+
 // unsent is the error of a request that no node of a cluster has taken: nothing was
 // applied.
 type unsent struct{ error }
@@ -97,19 +110,6 @@ func asUnsent(ctx context.Context, err error) error {
 		return err
 	}
 	return unsent{err}
-}
-
-// allRefuse reports whether every node that was asked refused its user. gorqlite
-// passes on the text only, and one of its own connections asks one after the other.
-func allRefuse(text string) bool {
-	refusals, nodes := 0, strings.Count(text, "\n   peer #")
-	for _, status := range []string{"got: 401 ", "got: 403 "} {
-		if strings.HasPrefix(text, status) {
-			return true
-		}
-		refusals += strings.Count(text, " failed due to "+status)
-	}
-	return nodes > 0 && refusals == nodes
 }
 
 // unprepared marks an error that came before what the call was for: the table

@@ -126,7 +126,7 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 			missing = append(missing, i.create(table))
 		}
 	}
-	if isNew && len(missing) > 0 { // another process may have made them meanwhile
+	if isNew {
 		return s.define(ctx, missing...)
 	}
 	// One by one, so that what is done stays when the time is up: on a table with a
@@ -210,8 +210,12 @@ func (s *RqliteStore) askTable(ctx context.Context, st statement) (string, error
 	return oneCell(results, exactlyOne)
 }
 
-// define runs statements that define tables, in one transaction.
+// define runs statements that define tables, in one transaction. Another process may
+// have left nothing to define, which rqlite would take for an error.
 func (s *RqliteStore) define(ctx context.Context, sql ...string) error {
+	if len(sql) == 0 {
+		return nil
+	}
 	_, err := s.conn.WriteContext(ctx, sql)
 	return inShort(err)
 }
