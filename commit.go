@@ -282,10 +282,13 @@ func (s *Session) noteDelete(token string) bool {
 
 // noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.
 func (s *Session) noteEnd() {
-	gone := s.h.manager.Token(s.scs) == ""
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if gone && s.deleted && !s.ended {
-		s.ended, s.deleted, s.edits = true, false, nil
+	pending := s.deleted && !s.ended
+	s.mu.Unlock()
+	if !pending || s.h.manager.Token(s.scs) != "" { // scs locks its data for it, and saves under that lock
+		return
 	}
+	s.mu.Lock()
+	s.ended, s.deleted, s.edits = true, false, nil
+	s.mu.Unlock()
 }

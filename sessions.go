@@ -37,19 +37,18 @@ func sessionsOf(r *http.Request) *sessions {
 		if all.current == nil {
 			return nil, false
 		}
-		short, ours := strings.CutPrefix(name, "http.session.")
-		var value any
-		known := false
-		if ours {
-			value, known = all.current.placeholder(short)
+		if short, ours := strings.CutPrefix(name, "http.session."); ours {
+			if value, known := all.current.placeholder(short); known {
+				if all.page != nil { // no writer of ours says so there
+					addVary(all.page)
+				}
+				return value, true
+			}
+		} else if !strings.HasPrefix(name, "session.") {
+			return nil, false
 		}
-		if !known && (ours || strings.HasPrefix(name, "session.")) {
-			all.current.h.warnOfMisspelt(name)
-		}
-		if known && all.page != nil { // no writer of ours says so there
-			addVary(all.page)
-		}
-		return value, known
+		all.current.h.warnOfMisspelt(name)
+		return nil, false
 	})
 	return all
 }
