@@ -140,48 +140,48 @@ func (h *Handler) useCache() {
 }
 
 // load reads and opens a session, from the cache where that is allowed.
-func (h *Handler) load(ctx context.Context, row *foundRow, token string) (found bool, err error) {
+func (h *Handler) load(ctx context.Context, r *row, token string) (found bool, err error) {
 	var cache *readCache
 	if h.cacheAge > 0 {
 		cache = h.backend.cache.Load()
 		if e, known := cache.get(token, h.cacheAge); known {
 			h.backend.metrics.loadCached.Inc()
-			row.Record, row.cached = e.rec, h.backend.cluster != nil
-			return true, row.openOnce(h.keys, token, e.opened)
+			r.rec, r.cached = e.rec, h.backend.cluster != nil
+			return true, r.openOnce(h.keys, token, e.opened)
 		}
 	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	row.Record, found, err = h.backend.store.Load(ctx, token)
+	r.rec, found, err = h.backend.store.Load(ctx, token)
 	h.backend.metrics.countLoad(found, err)
 	if err != nil || !found {
 		return false, err
 	}
-	err = row.open(h.keys, token)
-	if cache != nil && row.Token == token && cacheable(row.Record) {
-		cache.put(token, row.Record, row.values, start)
+	err = r.open(h.keys, token)
+	if cache != nil && r.rec.Token == token && cacheable(r.rec) {
+		cache.put(token, r.rec, r.values, start)
 	}
 	return true, err
 }
 
 // open opens the seal of a row.
-func (row *foundRow) open(keys *keyring, token string) (err error) {
-	if row.values, err = keys.open(row.Record, token); err != nil {
+func (r *row) open(keys *keyring, token string) (err error) {
+	if r.values, err = keys.open(r.rec, token); err != nil {
 		return brokenRow{err}
 	}
 	return nil
 }
 
 // openOnce is open for a row that is read again and again.
-func (row *foundRow) openOnce(keys *keyring, token string, opened *atomic.Pointer[[]byte]) error {
+func (r *row) openOnce(keys *keyring, token string, opened *atomic.Pointer[[]byte]) error {
 	if values := opened.Load(); values != nil {
-		row.values = *values
+		r.values = *values
 		return nil
 	}
-	err := row.open(keys, token)
+	err := r.open(keys, token)
 	if err == nil {
-		opened.Store(new(row.values))
+		opened.Store(new(r.values))
 	}
 	return err
 }

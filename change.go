@@ -107,7 +107,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (s.rec.ID == "" || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
+	if s.closed && (!s.row.exists() || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
@@ -148,7 +148,7 @@ func (s *Session) setServing(on bool) {
 // takes it back when there is nothing left to store, after a change of these keys.
 func (s *Session) nameFresh(changed []string) {
 	s.mu.Lock()
-	stored := s.rec.ID != "" && !s.ended
+	stored := s.row.exists() && !s.ended
 	s.mu.Unlock()
 	if stored {
 		return

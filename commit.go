@@ -7,8 +7,6 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"go.uber.org/zap"
-
-	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 // commit stores what the request did and decides about the cookie. It runs
@@ -102,7 +100,7 @@ func (s *Session) isModified(ctx context.Context) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && len(s.edits) > 0 && !s.isSure()
+	return s.row.exists() && len(s.edits) > 0 && !s.isSure()
 }
 
 // readOnly reports whether the session was not loaded because the store was
@@ -121,28 +119,28 @@ func (s *Session) noteRemembered(ctx context.Context) {
 	remembered := s.h.manager.GetBool(ctx, rememberKey)
 	s.mu.Lock()
 	s.issue = s.issue || remembered != s.remembered
-	s.remembered, s.marked = remembered, remembered
+	s.remembered = remembered
 	s.mu.Unlock()
 }
 
 // end destroys the stored session if that was asked for.
 func (s *Session) end(ctx context.Context) error {
 	s.mu.Lock()
-	ended, rec, principal := s.ended, s.rec, s.owner
+	ended, known := s.ended, s.row
 	s.mu.Unlock()
 	if !ended {
 		return nil
 	}
-	if rec.ID != "" {
-		if err := s.h.backend.destroy(ctx, rec); err != nil {
+	if known.exists() {
+		if err := s.h.backend.destroy(ctx, known.rec); err != nil {
 			return s.storeFailed(doingEnd, err)
 		}
-		s.noteDestroyed(rec.ID, principal)
+		s.noteDestroyed(known.rec.ID, known.owner)
+		s.dropRow()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec, s.token, s.key, s.owner = rqlitestore.Record{}, "", nil, ""
-	s.base, s.grace, s.ended = nil, false, false
+	s.ended = false
 	if s.presented.token != "" {
 		s.cookie = s.h.cookie.write("", time.Time{}, s.secure)
 	}
@@ -151,7 +149,7 @@ func (s *Session) end(ctx context.Context) error {
 
 // store writes the values through scs, which calls save.
 func (s *Session) store(ctx context.Context) error {
-	before := s.row().ID
+	before := s.knownRow().rec.ID
 	isNew := before == ""
 	if isNew {
 		if len(s.Keys()) == 0 {
@@ -246,13 +244,13 @@ func (s *Session) writeCookie(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.marked:
-		deadline = s.rec.Expiry
+	case s.row.remembered:
+		deadline = s.row.rec.Expiry
 	case !s.h.persist:
 		deadline = time.Time{}
 	}
-	if s.issue && s.token != "" {
-		s.cookie = s.h.cookie.write(s.key.write(s.token), deadline, s.secure)
+	if has := s.row.ticket; s.issue && has.token != "" {
+		s.cookie = s.h.cookie.write(has.key.write(has.token), deadline, s.secure)
 		s.issue = false
 	}
 }
@@ -273,11 +271,11 @@ func (s *Session) commitLate() {
 func (s *Session) noteDelete(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if token != "" && (token == s.token || token == s.rotating) {
+	if token != "" && (token == s.row.ticket.token || token == s.rotating) {
 		s.deleted = true
 		return true
 	}
-	return token == "" || token == s.trying
+	return token == "" || token == s.lost
 }
 
 // noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.

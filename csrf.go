@@ -92,7 +92,7 @@ func (s *Session) settleSecret() {
 	defer s.changing.Unlock()
 	_ = s.renewForOwner(s.scs) // asks no store: it cannot fail
 	s.mu.Lock()
-	stored, closed := s.rec.ID != "" && !s.ended, s.closed
+	stored, closed := s.row.exists() && !s.ended, s.closed
 	s.mu.Unlock()
 	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
 		m.Put(s.scs, csrfKey, newID())

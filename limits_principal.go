@@ -46,19 +46,15 @@ func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
 	if s.h.limit == nil {
 		return "", false
 	}
-	s.mu.Lock()
-	before := s.owner
-	s.mu.Unlock()
 	principal = s.h.principal(ctx)
-	return principal, principal != "" && principal != before
+	return principal, principal != "" && principal != s.knownRow().owner
 }
 
 // isOneMore is isLogin for a session that was made beside another: it is one more
 // of its user's, whoever that was before.
 func (s *Session) isOneMore() (principal string, login bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.owner, s.h.limit != nil && s.owner != ""
+	principal = s.knownRow().owner
+	return principal, s.h.limit != nil && principal != ""
 }
 
 // admit refuses a login beyond the limit, where that is the policy.
@@ -137,10 +133,10 @@ func (s *Session) endOldest(ctx context.Context, principal string) error {
 // giveWay ends this session itself if it is one too many: others came at the
 // same moment.
 func (s *Session) giveWay(ctx context.Context, principal string) error {
-	rec := s.row()
+	rec := s.knownRow().rec
 	ended, err := s.endBeyond(ctx, principal, rec)
 	if err != nil || ended > 0 {
-		s.forget()
+		s.dropRow()
 	}
 	switch {
 	case err != nil:
@@ -152,13 +148,6 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 		return errTooManySessions
 	}
 	return nil
-}
-
-// forget notes that nothing of the session is stored any more.
-func (s *Session) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rec, s.base = rqlitestore.Record{}, nil
 }
 
 // endBeyond ends the first of these sessions, as many as the principal has
@@ -186,7 +175,7 @@ type ownedRow struct {
 
 // othersOf hands on the sessions of a principal but this one, page by page.
 func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]ownedRow) error) error {
-	own := s.row().ID
+	own := s.knownRow().rec.ID
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
 	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
 		others := make([]ownedRow, 0, len(recs))

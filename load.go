@@ -43,11 +43,12 @@ func (s *Session) find(cookie ticket) error {
 		s.scs = s.empty()
 		return nil
 	}
-	rec := foundRow{key: cookie.key}
+	found := foundRow{row: row{ticket: cookie}}
 	kept := s.newDataContext()
-	kept.found = &rec
+	kept.found = &found
 	ctx, span := s.startSpan(kept, "session.load")
 	loaded, err := s.h.manager.Load(ctx, cookie.token)
+	rec := found.rec
 	endSpan(span, rec.ID, err)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
 		s.h.backend.metrics.unreadable.Inc()
@@ -59,7 +60,7 @@ func (s *Session) find(cookie ticket) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	if !rec.cached {
+	if !found.cached {
 		s.h.backend.noteRead(nil)
 	}
 	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) || !s.isHere(loaded, rec.ID) {
@@ -67,14 +68,13 @@ func (s *Session) find(cookie ticket) error {
 		return nil
 	}
 	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
-	return s.adopt(cookie, rec, kept)
+	return s.adopt(found.row, kept)
 }
 
 // adopt makes a row that was found the session's own.
-func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) error {
-	grace := !rec.Superseded.IsZero()
-	if grace {
-		common, err := s.readInGrace(rec)
+func (s *Session) adopt(found row, loaded context.Context) error {
+	if found.inGrace() {
+		common, err := s.readInGrace(found)
 		if err != nil {
 			return s.fail(err)
 		}
@@ -82,20 +82,18 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 			s.scs = s.empty()
 			return nil
 		}
-		if loaded, err = s.restricted(loaded, cookie.token, common); err != nil {
+		if loaded, err = s.restricted(loaded, found.ticket.token, common); err != nil {
 			return s.fail(err)
 		}
 	}
-	remembered := s.h.manager.GetBool(loaded, rememberKey)
-	owner := s.h.principal(loaded)
+	found.remembered = s.h.manager.GetBool(loaded, rememberKey)
+	found.owner = s.h.principal(loaded)
 	s.mu.Lock()
-	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
-	s.token, s.key, s.owner = cookie.token, cookie.key, owner
-	s.remembered, s.marked = remembered, remembered
+	s.found, s.row, s.remembered = true, found, found.remembered
 	s.mu.Unlock()
 	s.scs = loaded
 	s.touch(s.h.manager.Deadline(loaded)) // its request may take longer than the session has
-	s.logID(rec.ID)
+	s.logID(found.rec.ID)
 	return nil
 }
 

@@ -57,12 +57,12 @@ func nameIn(value any) string {
 // be the second press of the button; nothing else does.
 func (s *Session) renewForOwner(ctx context.Context) error {
 	s.mu.Lock()
-	rec, token, owner, grace, closed := s.rec, s.token, s.owner, s.grace, s.closed
+	known, closed := s.row, s.closed
 	s.mu.Unlock()
-	if s.h.ownerKey == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token && !s.isRotation() {
+	if s.h.ownerKey == "" || !known.exists() || closed || s.h.manager.Token(ctx) != known.ticket.token && !s.isRotation() {
 		return nil
 	}
-	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {
+	if principal := s.h.principal(ctx); principal == known.owner || known.inGrace() && principal == "" {
 		return nil
 	}
 	return s.renew()
@@ -97,9 +97,9 @@ func (s *Session) DestroyOthers() error {
 func (s *Session) destroyOthers(ctx context.Context) error {
 	owner := s.h.principal(ctx)
 	s.mu.Lock()
-	id, known, asked := s.rec.ID, s.owner, s.endOthers
+	id, known, asked := s.row.rec.ID, s.row.owner, s.endOthers
 	login := s.deleted || owner != "" && owner != known
-	powerless := s.grace && !login // an older token, and nothing that renews it
+	powerless := s.row.inGrace() && !login // an older token, and nothing that renews it
 	s.endOthers = false
 	s.mu.Unlock()
 	if !asked || powerless {
@@ -122,7 +122,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 // noteAlone keeps in a session that the others of its user were destroyed.
 func (s *Session) noteAlone(ctx context.Context) {
 	s.mu.Lock()
-	alone := s.alone != "" && s.alone == s.rec.ID
+	alone := s.alone != "" && s.alone == s.row.rec.ID
 	s.mu.Unlock()
 	if alone {
 		s.h.manager.Put(ctx, aloneKey, newID())
@@ -135,7 +135,7 @@ func (s *Session) noteAlone(ctx context.Context) {
 // would allow no other call: the commit is done.
 func (s *Session) destroyOthersAgain(ctx context.Context) error {
 	s.mu.Lock()
-	alone, id, owner, late := s.alone, s.rec.ID, s.owner, s.late
+	alone, id, owner, late := s.alone, s.row.rec.ID, s.row.owner, s.late
 	s.mu.Unlock()
 	if alone == "" || owner == "" || late {
 		return nil

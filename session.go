@@ -14,8 +14,6 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-
-	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 // Session is the session of one request. It is loaded when it is first read or
@@ -49,42 +47,33 @@ type Session struct {
 
 	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
 
-	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
-	err        error              // why it could not be loaded or stored
-	outage     error              // why it could not be loaded, where visitors are anonymous then
-	unloaded   bool               // err is why it could not be loaded
-	answered   bool               // its failure, or that it was refused, is answered by an error route: nothing more is stored
-	read       bool               // it was asked for: the response depends on the cookie
-	closed     bool               // the final header is out: nothing is loaded any more
-	found      bool               // the request came with a session
-	fresh      string             // the id that a session not stored yet will have
-	rec        rqlitestore.Record // the row as read or last written; without ID there is none
-	token      string             // the way in to that row
-	unnamed    bool               // the token leads nowhere: another request had replaced the older one first
-	key        *key               // that the token was issued under
-	owner      string             // the principal's name as it was read or last written
-	base       []byte             // the values as read or last written, encoded
-	merged     bool               // the row has more than these: what others had stored meanwhile
-	edits      []edit             // what was done since, in order
-	grace      bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
-	trying     string             // the token of an insert whose outcome is not known
-	deleted    bool               // scs asked to delete the token: a destroy or a renewal
-	ended      bool               // it is to be destroyed
-	endOthers  bool               // the other sessions of its principal are to be destroyed
-	alone      string             // the id of the session whose others were, by this request
-	cached     bool               // the row may be older than what others stored
-	late       bool               // its changes were dropped
-	untouched  []byte             // what scs held when its upkeep failed
-	handedOut  bool               // scs's data was: what is done to it is not seen here
-	settled    bool               // it was committed, and not changed by its own methods since
-	allowed    bool               // its client may begin it
-	rotating   string             // the token of a renewal that changes nothing else
-	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
-	marked     bool               // so is what is stored, which another request may have marked
-	touched    time.Time          // until when a touch has it go on
-	issue      bool               // the cookie is to be written
-	cookie     string             // the Set-Cookie of the response
-	written    string             // the one that is in the response's header
+	mu         sync.Mutex // guards what follows; never held while scs or the store is called
+	err        error      // why it could not be loaded or stored
+	outage     error      // why it could not be loaded, where visitors are anonymous then
+	unloaded   bool       // err is why it could not be loaded
+	answered   bool       // its failure, or that it was refused, is answered by an error route: nothing more is stored
+	read       bool       // it was asked for: the response depends on the cookie
+	closed     bool       // the final header is out: nothing is loaded any more
+	found      bool       // the request came with a session
+	fresh      string     // the id that a session not stored yet will have
+	row        row        // as read or last written; the zero row where nothing is stored
+	edits      []edit     // what was done since, in order
+	lost       string     // a token that nobody has: of an insert whose outcome is not known, or of a row that is no more
+	deleted    bool       // scs asked to delete the token: a destroy or a renewal
+	ended      bool       // it is to be destroyed
+	endOthers  bool       // the other sessions of its principal are to be destroyed
+	alone      string     // the id of the session whose others were, by this request
+	late       bool       // its changes were dropped
+	untouched  []byte     // what scs held when its upkeep failed
+	handedOut  bool       // scs's data was: what is done to it is not seen here
+	settled    bool       // it was committed, and not changed by its own methods since
+	allowed    bool       // its client may begin it
+	rotating   string     // the token of a renewal that changes nothing else
+	remembered bool       // it was marked: the idle time does not count, the cookie outlives the browser
+	touched    time.Time  // until when a touch has it go on
+	issue      bool       // the cookie is to be written
+	cookie     string     // the Set-Cookie of the response
+	written    string     // the one that is in the response's header
 }
 
 // What the handler keeps among the values, beside scs's own __rememberMe.
@@ -247,20 +236,11 @@ func (s *Session) ID() string {
 func (s *Session) id() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rec.ID == "" || s.ended {
+	if !s.row.exists() || s.ended {
 		return s.fresh
 	}
-	return s.rec.ID
+	return s.row.rec.ID
 }
-
-// row is the session's row as it was read or last written; without ID there is none.
-func (s *Session) row() rqlitestore.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec
-}
-
-func (s *Session) isUnstored() bool { return s.row().ID == "" }
 
 // IsNew reports whether the request came without a session that is still good.
 func (s *Session) IsNew() bool {

@@ -68,7 +68,7 @@ func (s *Session) noteUse(ctx context.Context) {
 // noted: every now and then.
 func (s *Session) trackingDue(ctx context.Context) bool {
 	s.mu.Lock()
-	unfit := s.rec.ID == "" || s.grace || s.rec.Alias || s.closed
+	unfit := !s.row.exists() || s.row.inGrace() || s.row.rec.Alias || s.closed
 	s.mu.Unlock()
 	if !s.h.track || unfit {
 		return false
@@ -79,7 +79,7 @@ func (s *Session) trackingDue(ctx context.Context) bool {
 
 // trackUse notes the use of a session that was only read, off the request's path.
 func (s *Session) trackUse() {
-	rec, now := s.row(), s.thisUse()
+	rec, now := s.knownRow().rec, s.thisUse()
 	s.background(doingTrack, rec.ID, func(ctx context.Context) error {
 		err := s.h.storeUse(ctx, rec, now)
 		if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {

@@ -93,7 +93,7 @@ func (s *Session) touch(deadline time.Time) {
 	if s.h.idle == 0 && s.h.lease.idle || !s.claimTouch(expiry, deadline) {
 		return
 	}
-	rec := s.row()
+	rec := s.knownRow().rec
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -112,7 +112,7 @@ func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	due := s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
+	due := s.row.exists() && !s.row.inGrace() && expiry.Sub(s.row.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
 	if due {
 		s.touched = expiry
 	}
@@ -122,11 +122,9 @@ func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 // retireAliases ends older tokens, now that the newest has been presented: that the
 // request itself was given it, or found it in the row, says nothing of the client.
 func (s *Session) retireAliases() {
-	s.mu.Lock()
-	rec := s.rec
-	presented := rec.Aliased && !s.grace && rec.Token == tokenHash(s.presented.key, s.presented.token)
-	s.mu.Unlock()
-	if !presented {
+	known := s.knownRow()
+	rec := known.rec
+	if !rec.Aliased || known.inGrace() || rec.Token != tokenHash(s.presented.key, s.presented.token) {
 		return
 	}
 	s.background(doingEndAliases, rec.ID, func(ctx context.Context) error {
@@ -196,22 +194,22 @@ func (s *Session) endLater(rec rqlitestore.Record) {
 // again would take the newest from the browser.
 func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 	s.mu.Lock()
-	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
-	needed := s.issue && (s.unnamed || rec.Alias)
+	known, closed := s.row, s.closed
+	needed := s.issue && (known.void || known.rec.Alias)
 	s.mu.Unlock()
-	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
+	if !known.exists() || known.inGrace() || closed || s.h.manager.Token(ctx) != known.ticket.token {
 		return false
 	}
 	rotated := time.Unix(int64(s.h.manager.GetInt(ctx, rotatedKey)), 0)
 	if needed {
 		return true
 	}
-	if rec.Alias {
-		age := time.Since(rec.AliasSince)
+	if known.rec.Alias {
+		age := time.Since(known.rec.AliasSince)
 		return age > rqlitestore.Grace && time.Since(rotated) > max(rqlitestore.Grace, age/2)
 	}
 	// What is plain is sealed at once, what another key sealed when it is stored anyway.
-	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
+	if first, issued := s.h.keys.first(), known.ticket.key; issued != first && (issued == nil || storing) {
 		return true
 	}
 	if s.h.renew == 0 {
@@ -240,7 +238,7 @@ func (s *Session) startRotation(ctx context.Context) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	presented, current := tokenHash(s.key, s.token), s.rec.Token
+	presented, current := tokenHash(s.row.ticket.key, s.row.ticket.token), s.row.rec.Token
 	rotated := func(values map[string]any) {
 		values[rotatedKey] = now
 		s.h.keys.noteBefore(values, presented)
