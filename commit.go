@@ -62,10 +62,13 @@ func (s *Session) commit() (err error) {
 // it for committed: noteChange takes that back. Without that each commit would encode
 // the values again, for scs calls them modified for as long as the request lasts.
 func (s *Session) pending() (bool, error) {
+	if err := s.failure(); err != nil {
+		return false, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.settled && !s.handedOut {
-		return false, s.err
+	if s.settled && !s.handedOut {
+		return false, nil
 	}
 	s.settled = true
 	return true, nil
@@ -108,10 +111,10 @@ func (s *Session) isModified(ctx context.Context) bool {
 func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.outage != nil && (s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
-		return true, s.outage
+	if s.loadErr != nil && (s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+		return true, s.loadErr
 	}
-	return s.outage != nil, nil
+	return s.loadErr != nil, nil
 }
 
 // noteRemembered finds out whether the session's cookie is to outlive the browser.

@@ -30,12 +30,6 @@ func (s *Session) Load() error {
 	return s.find(cookie)
 }
 
-func (s *Session) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
 // find loads the row of a ticket; without one, or when there is no such row, the session is empty.
 func (s *Session) find(cookie ticket) error {
 	if cookie.token == "" {
@@ -128,36 +122,6 @@ func (c *dataContext) Value(key any) any {
 		return c.data
 	}
 	return c.Context.Value(key)
-}
-
-// fail records why the session could not be loaded: for the handler's answer,
-// or, where visitors are anonymous meanwhile, for whoever wants to store something.
-// The request is cut short, so that nobody is taken for a guest because the store
-// is down: not every reader can return an error, and not every error gets here.
-func (s *Session) fail(err error) error {
-	err = s.storeFailed(doingLoad, err)
-	s.scs = s.empty()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.h.anonymous {
-		s.outage = err
-		return nil
-	}
-	s.err, s.unloaded = err, true
-	s.cancel()
-	return err
-}
-
-func (s *Session) setFailure(err error) {
-	s.mu.Lock()
-	s.err = err
-	s.mu.Unlock()
-}
-
-func (s *Session) isAnswered() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.answered
 }
 
 // storeContext is for a call of the store that is about the session and does not end

@@ -48,9 +48,8 @@ type Session struct {
 	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
 
 	mu         sync.Mutex // guards what follows; never held while scs or the store is called
-	err        error      // why it could not be loaded or stored
-	outage     error      // why it could not be loaded, where visitors are anonymous then
-	unloaded   bool       // err is why it could not be loaded
+	loadErr    error      // why it could not be loaded: it is not known what it was
+	storeErr   error      // why it could not be stored
 	answered   bool       // its failure, or that it was refused, is answered by an error route: nothing more is stored
 	read       bool       // it was asked for: the response depends on the cookie
 	closed     bool       // the final header is out: nothing is loaded any more
