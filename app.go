@@ -123,9 +123,9 @@ func (a *App) applySettings() {
 	}
 }
 
-// note notes of a handler on the store by which value it names the user, and
+// include takes into account by which value a handler on the store names the user, and
 // whether it has an idle_timeout.
-func (l *lease) note(ownerKey string, idle bool) {
+func (l *lease) include(ownerKey string, idle bool) {
 	if ownerKey != "" && !slices.Contains(l.ownerKeys, ownerKey) {
 		l.ownerKeys = append(l.ownerKeys, ownerKey)
 	}

@@ -115,7 +115,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	s.mu.Unlock()
 	s.apply(e, keys...)
 	s.nameFresh(keys)
-	s.noteChange()
+	s.markChanged()
 	return nil
 }
 
@@ -198,7 +198,7 @@ func (s *Session) Renew() error {
 	if s.isClosed() {
 		return errAfterHeader
 	}
-	defer s.noteChange()
+	defer s.markChanged()
 	return s.renew()
 }
 
@@ -207,7 +207,7 @@ func (s *Session) renew() error {
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
-	s.noteRenewal(s.scs)
+	s.detectRenewal(s.scs)
 	if !s.isUnstored() {
 		s.h.manager.Put(s.scs, csrfKey, newID()) // whoever knew the old one must not know this
 	}
@@ -257,6 +257,6 @@ func (s *Session) Remember(on bool) error {
 		lifetime = s.h.remember
 	}
 	s.h.manager.SetDeadline(s.scs, time.Now().Add(lifetime).UTC())
-	s.noteChange()
+	s.markChanged()
 	return nil
 }

@@ -24,14 +24,14 @@ func (s *Session) commit() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.noteChange()
+			s.markChanged()
 		}
 	}()
-	s.noteEnd()
+	s.detectDestroy()
 	if stop, err := s.readOnly(loaded); stop {
 		return err
 	}
-	s.noteRemembered(loaded)
+	s.detectRemember(loaded)
 	s.retireAliases() // here, for a new token or a change may be stored at every visit
 	if !s.hasChanged(loaded) {
 		s.upkeep(loaded)
@@ -47,7 +47,7 @@ func (s *Session) commit() (err error) {
 	if err := s.end(ctx); err != nil {
 		return err
 	}
-	s.noteAlone(ctx)
+	s.putAlone(ctx)
 	switch {
 	case s.isUntouched(ctx):
 	case s.isModified(ctx):
@@ -59,7 +59,7 @@ func (s *Session) commit() (err error) {
 }
 
 // pending reports whether anything may have changed since the last commit, and takes
-// it for committed: noteChange takes that back. Without that each commit would encode
+// it for committed: markChanged takes that back. Without that each commit would encode
 // the values again, for scs calls them modified for as long as the request lasts.
 func (s *Session) pending() (bool, error) {
 	if err := s.failure(); err != nil {
@@ -74,14 +74,14 @@ func (s *Session) pending() (bool, error) {
 	return true, nil
 }
 
-func (s *Session) noteHandedOut() {
+func (s *Session) markHandedOut() {
 	s.mu.Lock()
 	s.handedOut = true
 	s.mu.Unlock()
 }
 
-// noteChange has the next commit look for what changed. It comes after the change.
-func (s *Session) noteChange() {
+// markChanged has the next commit look for what changed. It comes after the change.
+func (s *Session) markChanged() {
 	s.mu.Lock()
 	s.settled = false
 	s.mu.Unlock()
@@ -117,8 +117,8 @@ func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	return s.loadErr != nil, nil
 }
 
-// noteRemembered finds out whether the session's cookie is to outlive the browser.
-func (s *Session) noteRemembered(ctx context.Context) {
+// detectRemember finds out whether the session's cookie is to outlive the browser.
+func (s *Session) detectRemember(ctx context.Context) {
 	remembered := s.h.manager.GetBool(ctx, rememberKey)
 	s.mu.Lock()
 	s.issue = s.issue || remembered != s.remembered
@@ -138,7 +138,7 @@ func (s *Session) end(ctx context.Context) error {
 		if err := s.h.backend.destroy(ctx, known.rec); err != nil {
 			return s.storeFailed(doingEnd, err)
 		}
-		s.noteDestroyed(known.rec.ID, known.owner)
+		s.reportDestroyed(known.rec.ID, known.owner)
 		s.dropRow()
 	}
 	s.mu.Lock()
@@ -162,7 +162,7 @@ func (s *Session) store(ctx context.Context) error {
 			return errAfterHeader // no cookie, so no row
 		}
 	}
-	s.noteRenewal(ctx)
+	s.detectRenewal(ctx)
 	s.completeOwn(ctx)
 	principal, login := s.isLogin(ctx)
 	if login {
@@ -177,9 +177,9 @@ func (s *Session) store(ctx context.Context) error {
 	if s.rotationDue(ctx, true) {
 		s.startRotation(ctx)
 	}
-	s.noteBinding(ctx)
-	s.noteAudience(ctx)
-	s.noteUse(ctx)
+	s.putBinding(ctx)
+	s.putAudience(ctx)
+	s.putUse(ctx)
 	if err := s.commitValues(ctx, isNew); err != nil {
 		return err
 	}
@@ -269,9 +269,9 @@ func (s *Session) commitLate() {
 	}
 }
 
-// noteDelete is what scs's Delete means within a request: the commit will know
+// takeDelete is what scs's Delete means within a request: the commit will know
 // why. It reports false for a token that is not this session's.
-func (s *Session) noteDelete(token string) bool {
+func (s *Session) takeDelete(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if token != "" && (token == s.row.ticket.token || token == s.rotating) {
@@ -281,8 +281,8 @@ func (s *Session) noteDelete(token string) bool {
 	return token == "" || token == s.lost
 }
 
-// noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.
-func (s *Session) noteEnd() {
+// detectDestroy tells scs's Destroy from its RenewToken: both delete, one leaves no token.
+func (s *Session) detectDestroy() {
 	s.mu.Lock()
 	pending := s.deleted && !s.ended
 	s.mu.Unlock()

@@ -96,7 +96,7 @@ func (s *Session) settleSecret() {
 	s.mu.Unlock()
 	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
 		m.Put(s.scs, csrfKey, newID())
-		s.noteChange()
+		s.markChanged()
 	}
 }
 

@@ -308,7 +308,7 @@ func (v deviceVisit) endOther(w http.ResponseWriter, id string) error {
 	if err := v.h.backend.destroy(ctx, rec); err != nil {
 		return v.unavailable(w, doingEnd, err)
 	}
-	v.noteDestroyed(id, v.owner)
+	v.reportDestroyed(id, v.owner)
 	return nil
 }
 

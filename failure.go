@@ -24,9 +24,9 @@ func (e storeError) Unwrap() error { return e.error }
 func (s *Session) storeFailed(doing string, err error) error {
 	err = s.h.backend.unavailable(doing, err)
 	if doing == doingLoad || doing == doingList {
-		s.h.backend.noteRead(err)
+		s.h.backend.observeRead(err)
 	} else {
-		s.h.backend.noteWrite(err)
+		s.h.backend.observeWrite(err)
 	}
 	return storeError{err}
 }

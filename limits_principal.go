@@ -161,7 +161,7 @@ func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlit
 	for _, rec := range recs {
 		if slices.Contains(destroyed, rec.ID) {
 			s.h.backend.endedSession(rec)
-			s.noteDestroyed(rec.ID, principal)
+			s.reportDestroyed(rec.ID, principal)
 		}
 	}
 	return len(destroyed), err

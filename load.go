@@ -55,7 +55,7 @@ func (s *Session) find(cookie ticket) error {
 		return s.fail(err)
 	}
 	if !found.cached {
-		s.h.backend.noteRead(nil)
+		s.h.backend.observeRead(nil)
 	}
 	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) || !s.isHere(loaded, rec.ID) {
 		s.scs = s.empty()

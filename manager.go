@@ -166,7 +166,7 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 // DeleteCtx is how scs begins both Destroy and RenewToken. Within a request it
 // only takes note: the commit knows which of them was meant.
 func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
-	if session := FromContext(ctx); session != nil && session.h == s.h && session.noteDelete(token) {
+	if session := FromContext(ctx); session != nil && session.h == s.h && session.takeDelete(token) {
 		return nil
 	}
 	found, ok, err := s.h.search(ctx, token)

@@ -36,7 +36,7 @@ func (s *Session) merge(read row, current rqlitestore.Record, mine []byte, renew
 	}
 	switch {
 	case s.isRotation():
-		s.h.keys.noteBefore(theirs, current.Token)
+		s.h.keys.putBefore(theirs, current.Token)
 	case renewal:
 		delete(theirs, beforeKey) // see renewSecret
 	}

@@ -187,7 +187,7 @@ const (
 	doingStore      = "storing"
 	doingEnd        = "ending"
 	doingEndOthers  = "ending the other sessions of a principal in"
-	doingTouch      = "noting the use of"
+	doingTouch      = "observing the use of"
 	doingTrack      = "tracking the use of"
 	doingEndAliases = "retiring the older tokens of"
 	doingCount      = "counting the sessions of a principal for"

@@ -225,7 +225,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.backend = h.lease.backend
 	h.useCache()
 	h.ownerKey = settings.Principal
-	h.lease.note(h.ownerKey, h.idle > 0)
+	h.lease.include(h.ownerKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.perClient = h.backend.limiterOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)

@@ -115,12 +115,12 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 	s.mu.Lock()
 	s.alone = id
 	s.mu.Unlock()
-	s.noteOthersDestroyed(id, owner)
+	s.reportOthersDestroyed(id, owner)
 	return nil
 }
 
-// noteAlone keeps in a session that the others of its user were destroyed.
-func (s *Session) noteAlone(ctx context.Context) {
+// putAlone keeps in a session that the others of its user were destroyed.
+func (s *Session) putAlone(ctx context.Context) {
 	s.mu.Lock()
 	alone := s.alone != "" && s.alone == s.row.rec.ID
 	s.mu.Unlock()
@@ -144,7 +144,7 @@ func (s *Session) destroyOthersAgain(ctx context.Context) error {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	if id != alone {
-		s.noteOthersDestroyed(id, owner)
+		s.reportOthersDestroyed(id, owner)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func (s *Session) isOver() (over bool, err error) {
 	b := s.h.backend.inUse()
 	rec, found, err := b.store.CurrentWatched(ctx, known.rec.ID)
 	if err != nil || !found {
-		b.noteRead(err)
+		b.observeRead(err)
 		return err == nil, err
 	}
 	if s.h.ownerKey == "" {

@@ -43,7 +43,7 @@ func (s *Session) isUnstored() bool {
 // stored makes what was written the session's row. The ticket's token is new, or
 // that of the row before.
 func (s *Session) stored(written row) {
-	s.h.backend.noteWrite(nil)
+	s.h.backend.observeWrite(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.row.exists() && s.row.rec.Token != written.rec.Token {

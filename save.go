@@ -149,7 +149,7 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 			return err
 		}
 	}
-	s.noteCreated(id, w.owner)
+	s.reportCreated(id, w.owner)
 	s.stored(row{
 		rec: rec, ticket: ticket{w.token, first}, owner: w.owner,
 		values: w.values, merged: !bytes.Equal(made.values, w.values), remembered: w.remembered,

@@ -45,18 +45,18 @@ func (h *Handler) lastUse(ctx context.Context) use {
 	}
 }
 
-// note writes the use among the values of a session.
-func (u use) note(values map[string]any) {
+// putInto writes the use among the values of a session.
+func (u use) putInto(values map[string]any) {
 	values[usedKey], values[addressKey], values[agentKey] = int(u.at.Unix()), u.address, u.agent
 }
 
-// noteUse tracks the use of a session that is being stored.
-func (s *Session) noteUse(ctx context.Context) {
+// putUse tracks the use of a session that is being stored.
+func (s *Session) putUse(ctx context.Context) {
 	if !s.h.track {
 		return
 	}
 	values := make(map[string]any, 3)
-	s.thisUse().note(values)
+	s.thisUse().putInto(values)
 	for key, value := range values {
 		if s.h.manager.Get(ctx, key) != value {
 			s.h.manager.Put(ctx, key, value)
@@ -97,7 +97,7 @@ func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use
 		if err != nil {
 			return current, err
 		}
-		last.note(values)
+		last.putInto(values)
 		data, err := codec.JSON{}.Encode(deadline, values)
 		if err != nil {
 			return current, err

@@ -32,7 +32,7 @@ func (s *Session) update(ctx context.Context, read row, w write, renewal bool) e
 	if err != nil {
 		return err
 	}
-	s.noteSaved(saved.ID, w.owner, u.renewed)
+	s.reportSaved(saved.ID, w.owner, u.renewed)
 	values := u.next.values
 	if !bytes.Equal(saved.Data, u.sealed) {
 		values = nil // another change of this process was stored with it
@@ -81,7 +81,7 @@ func (u *rowUpdate) apply(current rqlitestore.Record) (next rqlitestore.Record, 
 
 // wasRotated reports whether another request has replaced the token meanwhile,
 // so that this one need not. Otherwise all the requests of a page would get a
-// token of their own, more than a sealed session knows (see noteBefore).
+// token of their own, more than a sealed session knows (see putBefore).
 func (u *rowUpdate) wasRotated(current rqlitestore.Record) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -50,7 +50,7 @@ func (s *Session) giveToken(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, readerWaits{}, true), rotateTimeout)
 	defer cancel()
 	s.startRotation(ctx)
-	s.noteUse(ctx)
+	s.putUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
 		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
 			s.h.backend.rotateFrom.Store(new(time.Now().Add(rotationPause)))
@@ -171,7 +171,7 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 		if err != nil {
 			err = s.h.backend.unavailable(doing, err)
 		}
-		s.h.backend.noteWrite(err)
+		s.h.backend.observeWrite(err)
 		if err != nil {
 			s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
 		}
@@ -241,8 +241,8 @@ func (s *Session) startRotation(ctx context.Context) {
 	presented, current := tokenHash(s.row.ticket.key, s.row.ticket.token), s.row.rec.Token
 	rotated := func(values map[string]any) {
 		values[rotatedKey] = now
-		s.h.keys.noteBefore(values, presented)
-		s.h.keys.noteBefore(values, current)
+		s.h.keys.putBefore(values, presented)
+		s.h.keys.putBefore(values, current)
 	}
 	s.edits = append(s.edits, rotated)
 	s.rotating = token
@@ -256,9 +256,9 @@ func (s *Session) isRotation() bool {
 	return s.rotating != ""
 }
 
-// noteRenewal finds out whether the session was renewed since a rotation began
+// detectRenewal finds out whether the session was renewed since a rotation began
 // that was not stored. Whoever renews it wants more than another token.
-func (s *Session) noteRenewal(ctx context.Context) {
+func (s *Session) detectRenewal(ctx context.Context) {
 	token := s.h.manager.Token(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
