@@ -87,7 +87,7 @@ func (c *readCache) get(token string, maxAge time.Duration) (e cacheEntry, ok bo
 	if cleared := c.cleared.Load(); cleared != nil && !e.at.After(*cleared) {
 		return cacheEntry{}, false
 	}
-	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalKey(e.rec.Principal)) {
+	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalEntry(e.rec.Principal)) {
 		return cacheEntry{}, false
 	}
 	return e, true
@@ -98,9 +98,9 @@ func (c *readCache) endedSince(at time.Time, key string) bool {
 	return ok && !at.After(ended.at)
 }
 
-// principalKey is under what the end of a principal's sessions is noted: no
+// principalEntry is under what the end of a principal's sessions is noted: no
 // token and no id has a space.
-func principalKey(principal string) string { return "principal " + principal }
+func principalEntry(principal string) string { return "principal " + principal }
 
 // put notes what a token leads to, as a read or a write found it that began at
 // a time, and the data opened, if that is known. What is newer stays: of two

@@ -138,7 +138,7 @@ func (s *Session) end(ctx context.Context) error {
 		if err := s.h.backend.destroy(ctx, known.rec); err != nil {
 			return s.storeFailed(doingEnd, err)
 		}
-		s.reportDestroyed(known.rec.ID, known.owner)
+		s.reportDestroyed(known.rec.ID, known.principal)
 		s.dropRow()
 	}
 	s.mu.Lock()
@@ -170,7 +170,7 @@ func (s *Session) store(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.renewForOwner(ctx); err != nil {
+	if err := s.renewForPrincipal(ctx); err != nil {
 		return err
 	}
 	s.renewSecret(ctx)

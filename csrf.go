@@ -90,7 +90,7 @@ func (s *Session) settleSecret() {
 		return // nothing more is stored
 	}
 	defer s.changing.Unlock()
-	_ = s.renewForOwner(s.scs) // asks no store: it cannot fail
+	_ = s.renewForPrincipal(s.scs) // asks no store: it cannot fail
 	s.mu.Lock()
 	stored, closed := s.row.exists() && !s.ended, s.closed
 	s.mu.Unlock()

@@ -72,13 +72,13 @@ func (s *Session) createBeside(ctx context.Context, read row, w write) error {
 	if err != nil {
 		return err
 	}
-	if w.owner, err = s.h.principalOf(made.values); err != nil {
+	if w.principal, err = s.h.principalOf(made.values); err != nil {
 		return err
 	}
 	// Who has ended all other sessions since is not joined by one that an older
 	// token begins. Who signs in does not need that one.
 	lasts := func(now map[string]any) error {
-		if w.owner != "" && w.owner == read.owner && now[aloneKey] != before[aloneKey] {
+		if w.principal != "" && w.principal == read.principal && now[aloneKey] != before[aloneKey] {
 			return rqlitestore.ErrSuperseded
 		}
 		return nil

@@ -47,13 +47,13 @@ func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
 		return "", false
 	}
 	principal = s.h.principal(ctx)
-	return principal, principal != "" && principal != s.knownRow().owner
+	return principal, principal != "" && principal != s.knownRow().principal
 }
 
 // isOneMore is isLogin for a session that was made beside another: it is one more
 // of its user's, whoever that was before.
 func (s *Session) isOneMore() (principal string, login bool) {
-	principal = s.knownRow().owner
+	principal = s.knownRow().principal
 	return principal, s.h.limit != nil && principal != ""
 }
 
@@ -76,7 +76,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 // isFull reports whether a principal has as many other sessions as are allowed.
 func (s *Session) isFull(ctx context.Context, principal string) (bool, error) {
 	n := 0
-	err := s.othersOf(ctx, s.h.backend.store, principal, func(others []ownedRow) error {
+	err := s.othersOf(ctx, s.h.backend.store, principal, func(others []datedRow) error {
 		if n += len(others); n >= s.h.limit.Max {
 			return errEnough
 		}
@@ -110,10 +110,10 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 // a user who has very many, as where the limit is new, it ends them as it finds
 // them, so that a login that runs out of time leaves the next one less to do.
 func (s *Session) endOldest(ctx context.Context, principal string) error {
-	var newest []ownedRow
-	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []ownedRow) error {
+	var newest []datedRow
+	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []datedRow) error {
 		newest = append(newest, others...)
-		slices.SortFunc(newest, func(a, b ownedRow) int {
+		slices.SortFunc(newest, func(a, b datedRow) int {
 			return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.ID, b.ID))
 		})
 		older := newest[:max(0, len(newest)-s.h.limit.Max+1)]
@@ -167,23 +167,23 @@ func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlit
 	return len(destroyed), err
 }
 
-// ownedRow is a session of a principal.
-type ownedRow struct {
+// datedRow is a session of a principal.
+type datedRow struct {
 	rqlitestore.Record
 	created int // Unix time; 0 where that cannot be read
 }
 
 // othersOf hands on the sessions of a principal but this one, page by page.
-func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]ownedRow) error) error {
+func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]datedRow) error) error {
 	own := s.knownRow().rec.ID
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
 	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
-		others := make([]ownedRow, 0, len(recs))
+		others := make([]datedRow, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != own {
 				_, values, _ := s.h.keys.values(rec) // of one that cannot be read there are none
 				created, _ := values[createdKey].(int)
-				others = append(others, ownedRow{rec, created})
+				others = append(others, datedRow{rec, created})
 			}
 		}
 		return page(others)

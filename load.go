@@ -81,7 +81,7 @@ func (s *Session) adopt(found row, loaded context.Context) error {
 		}
 	}
 	found.remembered = s.h.manager.GetBool(loaded, rememberKey)
-	found.owner = s.h.principal(loaded)
+	found.principal = s.h.principal(loaded)
 	s.mu.Lock()
 	s.found, s.row, s.remembered = true, found, found.remembered
 	s.mu.Unlock()

@@ -26,13 +26,13 @@ func (s *Session) merge(read row, current rqlitestore.Record, mine []byte, renew
 	if !knows(current, theirs, read.rec.Token) && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
 		return content{}, rqlitestore.ErrSuperseded
 	}
-	same := s.h.principalIn(theirs) == read.owner
-	if s.h.ownerKey == "" {
+	same := s.h.principalIn(theirs) == read.principal
+	if s.h.principalKey == "" {
 		same = s.h.keys.samePrincipal(read.rec.Principal, current.Principal, theirs) ||
 			read.rec.Principal == "" && s.wasNamed(current.Principal, theirs)
 	}
 	if !same {
-		return content{}, errDropped
+		return content{}, errOtherPrincipal
 	}
 	switch {
 	case s.isRotation():

@@ -158,7 +158,7 @@ func (m *storeMetrics) countCookie(t taken) {
 // dropReasons are why changes are dropped, as the label says it.
 var dropReasons = map[error]string{
 	errInGrace:                "grace",
-	errDropped:                "principal",
+	errOtherPrincipal:         "principal",
 	rqlitestore.ErrGone:       "gone",
 	rqlitestore.ErrSuperseded: "renewed",
 }

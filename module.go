@@ -148,33 +148,33 @@ type Handler struct {
 	// php_fastcgi, in any language, over HTTP headers.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
 
-	backend    *backend
-	lease      *lease // of the backend
-	keys       *keyring
-	manager    *scs.SessionManager
-	scsKey     any // under which scs keeps its data in a context
-	cookie     cookieJar
-	persist    bool
-	lifetime   time.Duration
-	idle       time.Duration
-	touch      time.Duration
-	renew      time.Duration
-	remember   time.Duration
-	maxSize    int64
-	cacheAge   time.Duration
-	ownerKey   string // the key whose value names the principal
-	limit      *PrincipalLimit
-	perClient  *clientLimiter // nil without max_new_per_client
-	bind       []string
-	audience   string
-	track      bool
-	anonymous  bool // on_store_error
-	revalidate time.Duration
-	origins    *originGuard
-	upstream   *upstream
-	logger     *zap.Logger
-	sampled    *sampledLog
-	joined     *sync.Map // *Handler that enclose this one with the same session
+	backend      *backend
+	lease        *lease // of the backend
+	keys         *keyring
+	manager      *scs.SessionManager
+	scsKey       any // under which scs keeps its data in a context
+	cookie       cookieJar
+	persist      bool
+	lifetime     time.Duration
+	idle         time.Duration
+	touch        time.Duration
+	renew        time.Duration
+	remember     time.Duration
+	maxSize      int64
+	cacheAge     time.Duration
+	principalKey string // the key whose value names the principal
+	limit        *PrincipalLimit
+	perClient    *clientLimiter // nil without max_new_per_client
+	bind         []string
+	audience     string
+	track        bool
+	anonymous    bool // on_store_error
+	revalidate   time.Duration
+	origins      *originGuard
+	upstream     *upstream
+	logger       *zap.Logger
+	sampled      *sampledLog
+	joined       *sync.Map // *Handler that enclose this one with the same session
 }
 
 const (
@@ -224,8 +224,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.backend = h.lease.backend
 	h.useCache()
-	h.ownerKey = settings.Principal
-	h.lease.include(h.ownerKey, h.idle > 0)
+	h.principalKey = settings.Principal
+	h.lease.include(h.principalKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.perClient = h.backend.limiterOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)

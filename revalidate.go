@@ -85,14 +85,14 @@ func (s *Session) isOver() (over bool, err error) {
 		b.observeRead(err)
 		return err == nil, err
 	}
-	if s.h.ownerKey == "" {
+	if s.h.principalKey == "" {
 		return false, nil
 	}
 	_, values, err := s.h.keys.values(rec)
 	if err != nil { // a newer config may have moved the row to a key of its own
 		_, values, err = b.keys.Load().values(rec)
 	}
-	return err != nil || s.h.principalIn(values) != known.owner, nil
+	return err != nil || s.h.principalIn(values) != known.principal, nil
 }
 
 // watchedConn is a connection that was handed over; its watch ends with it.

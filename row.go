@@ -13,7 +13,7 @@ type row struct {
 	rec        rqlitestore.Record // as the table has it; a save is compared with it
 	ticket     ticket             // the way in that this request has
 	void       bool               // it leads nowhere: another request had replaced the older one first
-	owner      string             // the principal's name in the values
+	principal  string             // whom the values name
 	values     []byte             // as read or written, encoded: what is changed from here on is told by them
 	merged     bool               // the table has more than these: what others had stored meanwhile
 	cached     bool               // the table may have newer ones, which others stored

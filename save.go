@@ -19,9 +19,9 @@ var errInGrace = errors.New("the session was renewed meanwhile")
 // would be shown, and count, as one of its user's.
 var errForNobody = errors.New("the client has gone: the session that its request would begin would be nobody's")
 
-// errDropped ends an update whose changes must not be stored: the session it
+// errOtherPrincipal ends an update whose changes must not be stored: the session it
 // was meant for is over, or is somebody else's by now.
-var errDropped = errors.New("the session has another owner by now")
+var errOtherPrincipal = errors.New("the session has another owner by now")
 
 // ownBytes is what a session may keep of its own, beside max_size: a User-Agent,
 // hashes of older tokens, the host.
@@ -30,8 +30,8 @@ const ownBytes = 2 << 10
 // write is what is to be stored of a session: what scs holds, under its token.
 type write struct {
 	content
-	token string
-	owner string // the name of the principal in the values
+	token     string
+	principal string // whom the values name
 }
 
 // save is scs's commit within a request: the encoded values are to be stored
@@ -40,16 +40,16 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	if err := s.checkSize(data); err != nil {
 		return err
 	}
-	owner, err := s.h.principalOf(data)
+	principal, err := s.h.principalOf(data)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	w := write{content{data, deadline, s.remembered}, token, owner}
+	w := write{content{data, deadline, s.remembered}, token, principal}
 	known, closed := s.row, s.closed
 	renewal := known.exists() && token != known.ticket.token
 	unchanged := !renewal && bytes.Equal(data, known.values) && (s.isSure() || len(s.edits) == 0)
-	begins := !closed && (!known.exists() || known.inGrace() && renewal || known.owner == "" && owner != "")
+	begins := !closed && (!known.exists() || known.inGrace() && renewal || known.principal == "" && principal != "")
 	s.mu.Unlock()
 
 	switch {
@@ -75,7 +75,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	switch {
 	case errors.Is(err, rqlitestore.ErrSuperseded) && renewal && !s.isRotation():
 		return s.createBeside(ctx, known, w)
-	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, rqlitestore.ErrSuperseded), errors.Is(err, errDropped):
+	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, rqlitestore.ErrSuperseded), errors.Is(err, errOtherPrincipal):
 		s.dropped(err)
 		return nil
 	case errors.As(err, &tooLarge{}):
@@ -133,25 +133,25 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 		id = newID()
 	}
 	first, began := s.h.keys.first(), time.Now()
-	rec := rqlitestore.Record{Token: tokenHash(first, w.token), ID: id, Expiry: s.expiry(made.deadline), Version: 1, Principal: s.h.keys.principalHash(w.owner)}
+	rec := rqlitestore.Record{Token: tokenHash(first, w.token), ID: id, Expiry: s.expiry(made.deadline), Version: 1, Principal: s.h.keys.principalHash(w.principal)}
 	rec.Data = first.sealRow(rec, made.values)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
-		if w.owner != "" && !errors.Is(err, errBusy) {
+		if w.principal != "" && !errors.Is(err, errBusy) {
 			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {
 		if err := s.keepMade(ctx, rec, still); err != nil {
-			if w.owner != "" && errors.As(err, &storeError{}) {
+			if w.principal != "" && errors.As(err, &storeError{}) {
 				s.endLater(rec)
 			}
 			return err
 		}
 	}
-	s.reportCreated(id, w.owner)
+	s.reportCreated(id, w.principal)
 	s.stored(row{
-		rec: rec, ticket: ticket{w.token, first}, owner: w.owner,
+		rec: rec, ticket: ticket{w.token, first}, principal: w.principal,
 		values: w.values, merged: !bytes.Equal(made.values, w.values), remembered: w.remembered,
 	})
 	s.h.backend.wrote(rec, made.values, began)

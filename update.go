@@ -32,7 +32,7 @@ func (s *Session) update(ctx context.Context, read row, w write, renewal bool) e
 	if err != nil {
 		return err
 	}
-	s.reportSaved(saved.ID, w.owner, u.renewed)
+	s.reportSaved(saved.ID, w.principal, u.renewed)
 	values := u.next.values
 	if !bytes.Equal(saved.Data, u.sealed) {
 		values = nil // another change of this process was stored with it
@@ -91,8 +91,8 @@ func (u *rowUpdate) wasRotated(current rqlitestore.Record) bool {
 // nextPrincipal is what the table is to hold of the principal.
 func (u *rowUpdate) nextPrincipal(current rqlitestore.Record) (string, error) {
 	switch {
-	case u.h.ownerKey != "":
-		return u.h.keys.principalHash(u.write.owner), nil
+	case u.h.principalKey != "":
+		return u.h.keys.principalHash(u.write.principal), nil
 	case u.renewed:
 		return u.h.keys.movedPrincipal(current)
 	}
@@ -104,7 +104,7 @@ func (u *rowUpdate) nextPrincipal(current rqlitestore.Record) (string, error) {
 // with: later changes are merged, too.
 func (u *rowUpdate) written(saved rqlitestore.Record, values []byte) row {
 	w := row{
-		rec: saved, ticket: u.read.ticket, void: u.read.void, owner: u.write.owner,
+		rec: saved, ticket: u.read.ticket, void: u.read.void, principal: u.write.principal,
 		values: u.write.values, merged: !bytes.Equal(values, u.write.values), remembered: u.next.remembered,
 	}
 	if u.renewal {
