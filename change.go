@@ -107,14 +107,14 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (!s.row.exists() || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
+	if s.closed && (!s.row.exists() || s.ending || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
-	s.edits, s.untouched = append(s.edits, e), nil
+	s.edits, s.heldInVain = append(s.edits, e), nil
 	s.mu.Unlock()
 	s.apply(e, keys...)
-	s.nameFresh(keys)
+	s.setNextID(keys)
 	s.markChanged()
 	return nil
 }
@@ -144,11 +144,11 @@ func (s *Session) setServing(on bool) {
 	s.serving = on
 }
 
-// nameFresh gives a session that is not stored yet the id that it will have, and
+// setNextID gives a session that is not stored yet the id that it will have, and
 // takes it back when there is nothing left to store, after a change of these keys.
-func (s *Session) nameFresh(changed []string) {
+func (s *Session) setNextID(changed []string) {
 	s.mu.Lock()
-	stored := s.row.exists() && !s.ended
+	stored := s.row.exists() && !s.ending
 	s.mu.Unlock()
 	if stored {
 		return
@@ -162,9 +162,9 @@ func (s *Session) nameFresh(changed []string) {
 	defer s.mu.Unlock()
 	switch {
 	case !toStore:
-		s.fresh = ""
-	case s.fresh == "":
-		s.fresh = newID()
+		s.nextID = ""
+	case s.nextID == "":
+		s.nextID = newID()
 	}
 }
 
@@ -228,8 +228,8 @@ func (s *Session) Destroy() error {
 		return err
 	}
 	s.mu.Lock()
-	s.ended, s.edits, s.fresh = true, nil, ""
-	s.settled = false
+	s.ending, s.edits, s.nextID = true, nil, ""
+	s.committed = false
 	s.mu.Unlock()
 	return nil
 }

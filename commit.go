@@ -44,12 +44,12 @@ func (s *Session) commit() (err error) {
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
-	if err := s.end(ctx); err != nil {
+	if err := s.destroyOwn(ctx); err != nil {
 		return err
 	}
 	s.putAlone(ctx)
 	switch {
-	case s.isUntouched(ctx):
+	case s.hasOnlyUpkeep(ctx):
 	case s.isModified(ctx):
 		return s.store(ctx)
 	default:
@@ -67,10 +67,10 @@ func (s *Session) pending() (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.settled && !s.handedOut {
+	if s.committed && !s.handedOut {
 		return false, nil
 	}
-	s.settled = true
+	s.committed = true
 	return true, nil
 }
 
@@ -83,14 +83,14 @@ func (s *Session) markHandedOut() {
 // markChanged has the next commit look for what changed. It comes after the change.
 func (s *Session) markChanged() {
 	s.mu.Lock()
-	s.settled = false
+	s.committed = false
 	s.mu.Unlock()
 }
 
 // hasChanged reports whether there is more to commit than upkeep.
 func (s *Session) hasChanged(ctx context.Context) bool {
 	s.mu.Lock()
-	ending := s.ended || s.endOthers
+	ending := s.ending || s.endingOthers
 	s.mu.Unlock()
 	return ending || s.isModified(ctx)
 }
@@ -111,7 +111,7 @@ func (s *Session) isModified(ctx context.Context) bool {
 func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.loadErr != nil && (s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+	if s.loadErr != nil && (s.endingOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
 		return true, s.loadErr
 	}
 	return s.loadErr != nil, nil
@@ -126,12 +126,12 @@ func (s *Session) detectRemember(ctx context.Context) {
 	s.mu.Unlock()
 }
 
-// end destroys the stored session if that was asked for.
-func (s *Session) end(ctx context.Context) error {
+// destroyOwn destroys the stored session if that was asked for.
+func (s *Session) destroyOwn(ctx context.Context) error {
 	s.mu.Lock()
-	ended, known := s.ended, s.row
+	ending, known := s.ending, s.row
 	s.mu.Unlock()
-	if !ended {
+	if !ending {
 		return nil
 	}
 	if known.exists() {
@@ -143,7 +143,7 @@ func (s *Session) end(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = false
+	s.ending = false
 	if s.presented.token != "" {
 		s.cookie = s.h.cookie.write("", time.Time{}, s.secure)
 	}
@@ -284,12 +284,12 @@ func (s *Session) takeDelete(token string) bool {
 // detectDestroy tells scs's Destroy from its RenewToken: both delete, one leaves no token.
 func (s *Session) detectDestroy() {
 	s.mu.Lock()
-	pending := s.deleted && !s.ended
+	pending := s.deleted && !s.ending
 	s.mu.Unlock()
 	if !pending || s.h.manager.Token(s.scs) != "" { // scs locks its data for it, and saves under that lock
 		return
 	}
 	s.mu.Lock()
-	s.ended, s.deleted, s.edits = true, false, nil
+	s.ending, s.deleted, s.edits = true, false, nil
 	s.mu.Unlock()
 }

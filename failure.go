@@ -104,7 +104,7 @@ func (s *Session) takeBack() {
 		return
 	}
 	s.mu.Lock()
-	s.edits, s.fresh = nil, ""
+	s.edits, s.nextID = nil, ""
 	s.mu.Unlock()
 	stored := s.valuesRead(false) // of the values in the grace not all are to be seen
 	_ = s.h.manager.Clear(loaded) // asks no store: it cannot fail

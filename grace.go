@@ -65,7 +65,7 @@ func (s *Session) createBeside(ctx context.Context, read row, w write) error {
 	}
 	now, err := s.valuesNow(ctx, read.rec.ID)
 	if err != nil {
-		return s.droppedOr(err)
+		return s.dropIfLate(err)
 	}
 	values := inCommon(before, now)
 	made, err := s.replay(read, w.deadline, values, w.values)
@@ -84,7 +84,7 @@ func (s *Session) createBeside(ctx context.Context, read row, w write) error {
 		return nil
 	}
 	if err := lasts(now); err != nil || !hasKeys(values) {
-		s.dropped(rqlitestore.ErrSuperseded)
+		s.drop(rqlitestore.ErrSuperseded)
 		return nil
 	}
 	err = s.create(ctx, w, made, func() error {
@@ -94,7 +94,7 @@ func (s *Session) createBeside(ctx context.Context, read row, w write) error {
 		}
 		return err
 	})
-	return s.droppedOr(err)
+	return s.dropIfLate(err)
 }
 
 // valuesNow is currentValues for a commit.
@@ -123,11 +123,11 @@ func (s *Session) currentValues(ctx context.Context, id string) (map[string]any,
 	return now, nil
 }
 
-// droppedOr drops what the request did where err says that it came too late, and
+// dropIfLate drops what the request did where err says that it came too late, and
 // returns any other error.
-func (s *Session) droppedOr(err error) error {
+func (s *Session) dropIfLate(err error) error {
 	if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {
-		s.dropped(err)
+		s.drop(err)
 		return nil
 	}
 	return err

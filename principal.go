@@ -85,8 +85,8 @@ func (s *Session) DestroyOthers() error {
 		return errAfterHeader
 	}
 	s.mu.Lock()
-	s.endOthers = true
-	s.settled = false
+	s.endingOthers = true
+	s.committed = false
 	s.mu.Unlock()
 	return nil
 }
@@ -97,10 +97,10 @@ func (s *Session) DestroyOthers() error {
 func (s *Session) destroyOthers(ctx context.Context) error {
 	principal := s.h.principal(ctx)
 	s.mu.Lock()
-	id, known, asked := s.row.rec.ID, s.row.principal, s.endOthers
+	id, known, asked := s.row.rec.ID, s.row.principal, s.endingOthers
 	login := s.deleted || principal != "" && principal != known
 	powerless := s.row.inGrace() && !login // an older token, and nothing that renews it
-	s.endOthers = false
+	s.endingOthers = false
 	s.mu.Unlock()
 	if !asked || powerless {
 		return nil

@@ -62,7 +62,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case known.inGrace() && renewal:
 		return s.createBeside(ctx, known, w)
 	case known.inGrace():
-		s.dropped(errInGrace)
+		s.drop(errInGrace)
 		return nil
 	case unchanged:
 		s.touch(deadline)
@@ -76,7 +76,7 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 	case errors.Is(err, rqlitestore.ErrSuperseded) && renewal && !s.isRotation():
 		return s.createBeside(ctx, known, w)
 	case errors.Is(err, rqlitestore.ErrGone), errors.Is(err, rqlitestore.ErrSuperseded), errors.Is(err, errOtherPrincipal):
-		s.dropped(err)
+		s.drop(err)
 		return nil
 	case errors.As(err, &tooLarge{}):
 		return err
@@ -126,8 +126,8 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 		return err
 	}
 	s.mu.Lock()
-	id := s.fresh
-	s.fresh, s.lost = "", w.token
+	id := s.nextID
+	s.nextID, s.lost = "", w.token
 	s.mu.Unlock()
 	if id == "" {
 		id = newID()
@@ -159,9 +159,9 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 	return nil
 }
 
-// dropped notes that a request came too late to change its session, or to say
+// drop says that a request came too late to change its session, or to say
 // anything of its cookie: the browser may have a newer one.
-func (s *Session) dropped(why error) {
+func (s *Session) drop(why error) {
 	s.countDropped(why)
 	s.mu.Lock()
 	s.issue = false

@@ -57,7 +57,7 @@ func (s *Session) giveToken(ctx context.Context) {
 		}
 		held := s.held(ctx)
 		s.mu.Lock()
-		s.untouched = held
+		s.heldInVain = held
 		s.mu.Unlock()
 		s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
 		return
@@ -65,13 +65,13 @@ func (s *Session) giveToken(ctx context.Context) {
 	s.writeCookie(ctx)
 }
 
-// isUntouched reports whether the session has nothing to store but upkeep that
+// hasOnlyUpkeep reports whether the session has nothing to store but upkeep that
 // was tried in vain.
-func (s *Session) isUntouched(ctx context.Context) bool {
+func (s *Session) hasOnlyUpkeep(ctx context.Context) bool {
 	s.mu.Lock()
-	untouched := s.untouched
+	inVain := s.heldInVain
 	s.mu.Unlock()
-	return untouched != nil && bytes.Equal(untouched, s.held(ctx))
+	return inVain != nil && bytes.Equal(inVain, s.held(ctx))
 }
 
 // held is what scs holds: the token and the values; nil where those cannot be encoded.
@@ -112,9 +112,9 @@ func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	due := s.row.exists() && !s.row.inGrace() && expiry.Sub(s.row.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
+	due := s.row.exists() && !s.row.inGrace() && expiry.Sub(s.row.rec.Expiry) >= least && expiry.Sub(s.touchedUntil) >= least
 	if due {
-		s.touched = expiry
+		s.touchedUntil = expiry
 	}
 	return due
 }
