@@ -117,15 +117,6 @@ func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	return s.loadErr != nil, nil
 }
 
-// detectRemember finds out whether the session's cookie is to outlive the browser.
-func (s *Session) detectRemember(ctx context.Context) {
-	remembered := s.h.manager.GetBool(ctx, rememberKey)
-	s.mu.Lock()
-	s.issue = s.issue || remembered != s.remembered
-	s.remembered = remembered
-	s.mu.Unlock()
-}
-
 // destroyOwn destroys the stored session if that was asked for.
 func (s *Session) destroyOwn(ctx context.Context) error {
 	s.mu.Lock()
@@ -267,29 +258,4 @@ func (s *Session) commitLate() {
 	if err := s.commit(); err != nil {
 		s.h.logger.Error("what a handler changed after the response's header is lost", zap.Error(err))
 	}
-}
-
-// takeDelete is what scs's Delete means within a request: the commit will know
-// why. It reports false for a token that is not this session's.
-func (s *Session) takeDelete(token string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if token != "" && (token == s.row.ticket.token || token == s.rotating) {
-		s.deleted = true
-		return true
-	}
-	return token == "" || token == s.lost
-}
-
-// detectDestroy tells scs's Destroy from its RenewToken: both delete, one leaves no token.
-func (s *Session) detectDestroy() {
-	s.mu.Lock()
-	pending := s.deleted && !s.ending
-	s.mu.Unlock()
-	if !pending || s.h.manager.Token(s.scs) != "" { // scs locks its data for it, and saves under that lock
-		return
-	}
-	s.mu.Lock()
-	s.ending, s.deleted, s.edits = true, false, nil
-	s.mu.Unlock()
 }

@@ -210,17 +210,6 @@ func (s scsStore) Delete(token string) error {
 	return s.DeleteCtx(context.Background(), token)
 }
 
-// expiry is when a session that is used now ends: at its deadline, or earlier when it is left idle.
-func (h *Handler) expiry(deadline time.Time) time.Time {
-	if h.idle > 0 {
-		// Round takes the monotonic clock off, which stands still while the machine sleeps.
-		if idle := time.Now().Round(0).Add(h.idle); idle.Before(deadline) {
-			return idle
-		}
-	}
-	return deadline
-}
-
 var (
 	_ scs.CtxStore         = scsStore{}
 	_ scs.IterableCtxStore = scsStore{}

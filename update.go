@@ -63,7 +63,7 @@ func (u *rowUpdate) apply(current rqlitestore.Record) (next rqlitestore.Record, 
 	}
 	u.renewed = u.renewal && !u.wasRotated(current)
 	next = current
-	next.Expiry = u.nextExpiry(current, u.next, u.renewal)
+	next.Expiry = u.nextExpiry(current)
 	if next.Principal, err = u.nextPrincipal(current); err != nil {
 		return current, err
 	}
@@ -86,6 +86,20 @@ func (u *rowUpdate) wasRotated(current rqlitestore.Record) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.rotating != "" && !u.issue && current.Token != u.read.rec.Token
+}
+
+// nextExpiry is expiry for a row that is stored again. As with touch, what another
+// handler's idle_timeout has set is left as it is, unless a new lifetime begins.
+func (u *rowUpdate) nextExpiry(current rqlitestore.Record) time.Time {
+	if u.next.remembered {
+		return u.next.deadline
+	}
+	expiry := u.h.expiry(u.next.deadline)
+	begins := u.renewal && !u.isRotation()
+	if u.h.idle == 0 && u.h.lease.idle && !begins && current.Expiry.Before(expiry) {
+		return current.Expiry
+	}
+	return expiry
 }
 
 // nextPrincipal is what the table is to hold of the principal.
