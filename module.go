@@ -354,21 +354,6 @@ func (h *Handler) checkDurations() error {
 	return nil
 }
 
-// leastDuration is the shortest that anybody means: a number in JSON is nanoseconds, and
-// who takes it for seconds would have sessions that end at once, and loops without a pause.
-const leastDuration = time.Millisecond
-
-// checkDuration reports a duration that cannot be meant; 0 is one that is not set.
-func checkDuration(option string, value caddy.Duration, least time.Duration) error {
-	switch d := time.Duration(value); {
-	case d < 0:
-		return fmt.Errorf("%s must be a positive duration, not %v", option, d)
-	case d > 0 && d < least:
-		return fmt.Errorf(`%s is %v, which is too short to be meant: a number in JSON is nanoseconds, write a text like "30m" there`, option, d)
-	}
-	return nil
-}
-
 // resolve writes the settings with their built-in defaults where the request's path reads them.
 func (h *Handler) resolve(to *Handler) {
 	to.lifetime = cmp.Or(time.Duration(h.Lifetime), defaultLifetime)
