@@ -139,47 +139,48 @@ func (h *Handler) useCache() {
 	}
 }
 
-// load reads and opens a session, from the cache where that is allowed.
-func (h *Handler) load(ctx context.Context, r *row, token string) (found bool, err error) {
+// load reads and opens the row that a token with this hash leads to, from the cache
+// where that is allowed.
+func (h *Handler) load(ctx context.Context, r *row, hash string) (found bool, err error) {
 	var cache *readCache
 	if h.cacheAge > 0 {
 		cache = h.backend.cache.Load()
-		if e, known := cache.get(token, h.cacheAge); known {
+		if e, known := cache.get(hash, h.cacheAge); known {
 			h.backend.metrics.loadCached.Inc()
 			r.rec, r.cached = e.rec, h.backend.cluster != nil
-			return true, r.openOnce(h.keys, token, e.opened)
+			return true, r.openOnce(h.keys, hash, e.opened)
 		}
 	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	r.rec, found, err = h.backend.store.Load(ctx, token)
+	r.rec, found, err = h.backend.store.Load(ctx, hash)
 	h.backend.metrics.countLoad(found, err)
 	if err != nil || !found {
 		return false, err
 	}
-	err = r.open(h.keys, token)
-	if cache != nil && r.rec.Token == token && cacheable(r.rec) {
-		cache.put(token, r.rec, r.values, start)
+	err = r.open(h.keys, hash)
+	if cache != nil && r.rec.Token == hash && cacheable(r.rec) {
+		cache.put(hash, r.rec, r.values, start)
 	}
 	return true, err
 }
 
-// open opens the seal of a row.
-func (r *row) open(keys *keyring, token string) (err error) {
-	if r.values, err = keys.open(r.rec, token); err != nil {
+// open opens the seal of a row that a token with this hash led to.
+func (r *row) open(keys *keyring, hash string) (err error) {
+	if r.values, err = keys.open(r.rec, hash); err != nil {
 		return brokenRow{err}
 	}
 	return nil
 }
 
 // openOnce is open for a row that is read again and again.
-func (r *row) openOnce(keys *keyring, token string, opened *atomic.Pointer[[]byte]) error {
+func (r *row) openOnce(keys *keyring, hash string, opened *atomic.Pointer[[]byte]) error {
 	if values := opened.Load(); values != nil {
 		r.values = *values
 		return nil
 	}
-	err := r.open(keys, token)
+	err := r.open(keys, hash)
 	if err == nil {
 		opened.Store(new(r.values))
 	}

@@ -27,11 +27,11 @@ func (s *Session) Load() error {
 		s.read = true
 	}
 	s.mu.Unlock()
-	return s.find(cookie)
+	return s.loadRow(cookie)
 }
 
-// find loads the row of a ticket; without one, or when there is no such row, the session is empty.
-func (s *Session) find(cookie ticket) error {
+// loadRow loads the row of a ticket; without one, or when there is no such row, the session is empty.
+func (s *Session) loadRow(cookie ticket) error {
 	if cookie.token == "" {
 		s.h.backend.metrics.loadNone.Inc()
 		s.scs = s.empty()
