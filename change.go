@@ -107,7 +107,7 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (!s.row.exists() || s.ending || slices.Contains(keys, rememberKey)) { // the cookie is out
+	if s.closed && (!s.keepsRow() || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
@@ -148,9 +148,9 @@ func (s *Session) setServing(on bool) {
 // takes it back when there is nothing left to store, after a change of these keys.
 func (s *Session) setNextID(changed []string) {
 	s.mu.Lock()
-	stored := s.row.exists() && !s.ending
+	kept := s.keepsRow()
 	s.mu.Unlock()
-	if stored {
+	if kept {
 		return
 	}
 	// To go through all keys after each change would take a new session of many keys

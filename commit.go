@@ -110,11 +110,12 @@ func (s *Session) isModified(ctx context.Context) bool {
 // down and visitors are anonymous meanwhile: then nothing can be stored either.
 func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.loadErr != nil && (s.endingOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
-		return true, s.loadErr
+	why, endingOthers := s.loadErr, s.endingOthers
+	s.mu.Unlock()
+	if why != nil && (endingOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+		return true, why
 	}
-	return s.loadErr != nil, nil
+	return why != nil, nil
 }
 
 // destroyOwn destroys the stored session if that was asked for.

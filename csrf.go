@@ -92,9 +92,9 @@ func (s *Session) settleSecret() {
 	defer s.changing.Unlock()
 	_ = s.renewForPrincipal(s.scs) // asks no store: it cannot fail
 	s.mu.Lock()
-	stored, closed := s.row.exists() && !s.ending, s.closed
+	begins := !s.keepsRow() && !s.closed
 	s.mu.Unlock()
-	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
+	if m := s.h.manager; begins && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
 		m.Put(s.scs, csrfKey, newID())
 		s.markChanged()
 	}

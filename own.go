@@ -32,10 +32,8 @@ func (s *Session) completeOwn(ctx context.Context) {
 // secret for its forms, as Renew does. However it was renewed, the tokens from
 // before are none of those that lead here any more.
 func (s *Session) renewSecret(ctx context.Context) {
-	s.mu.Lock()
-	stored, token, rotation := s.row.exists(), s.row.ticket.token, s.rotating != ""
-	s.mu.Unlock()
-	if !stored || rotation || s.h.manager.Token(ctx) == token {
+	known := s.knownRow()
+	if !known.exists() || s.isRotation() || s.h.manager.Token(ctx) == known.ticket.token {
 		return
 	}
 	if s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {

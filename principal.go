@@ -56,10 +56,8 @@ func nameIn(value any) string {
 // unless the request did so itself. In the grace a login does it too, for it may
 // be the second press of the button; nothing else does.
 func (s *Session) renewForPrincipal(ctx context.Context) error {
-	s.mu.Lock()
-	known, closed := s.row, s.closed
-	s.mu.Unlock()
-	if s.h.principalKey == "" || !known.exists() || closed || s.h.manager.Token(ctx) != known.ticket.token && !s.isRotation() {
+	known := s.knownRow()
+	if s.h.principalKey == "" || !known.exists() || s.isClosed() || s.h.manager.Token(ctx) != known.ticket.token && !s.isRotation() {
 		return nil
 	}
 	if principal := s.h.principal(ctx); principal == known.principal || known.inGrace() && principal == "" {

@@ -40,6 +40,10 @@ func (s *Session) isUnstored() bool {
 	return !known.exists()
 }
 
+// keepsRow reports whether there is a stored session that this request does not end.
+// s.mu is held.
+func (s *Session) keepsRow() bool { return s.row.exists() && !s.ending }
+
 // stored makes what was written the session's row. The ticket's token is new, or
 // that of the row before.
 func (s *Session) stored(written row) {

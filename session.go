@@ -243,10 +243,10 @@ func (s *Session) ID() string {
 func (s *Session) id() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.row.exists() || s.ending {
-		return s.nextID
+	if s.keepsRow() {
+		return s.row.rec.ID
 	}
-	return s.row.rec.ID
+	return s.nextID
 }
 
 // IsNew reports whether the request came without a session that is still good.
