@@ -44,7 +44,7 @@ func (s *Session) commit() (err error) {
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
-	if err := s.destroyOwn(ctx); err != nil {
+	if err := s.destroySelf(ctx); err != nil {
 		return err
 	}
 	s.putAlone(ctx)
@@ -118,8 +118,8 @@ func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	return why != nil, nil
 }
 
-// destroyOwn destroys the stored session if that was asked for.
-func (s *Session) destroyOwn(ctx context.Context) error {
+// destroySelf destroys the stored session if that was asked for.
+func (s *Session) destroySelf(ctx context.Context) error {
 	s.mu.Lock()
 	ending, known := s.ending, s.row
 	s.mu.Unlock()

@@ -100,16 +100,16 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 	if s.h.limit.Policy == rejectLogin {
 		return s.giveWay(ctx, principal)
 	}
-	if err := s.endOldest(ctx, principal); err != nil {
+	if err := s.destroyOldest(ctx, principal); err != nil {
 		s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
 	}
 	return nil
 }
 
-// endOldest ends the sessions that began first, as many as there are too many. Of
+// destroyOldest ends the sessions that began first, as many as there are too many. Of
 // a user who has very many, as where the limit is new, it ends them as it finds
 // them, so that a login that runs out of time leaves the next one less to do.
-func (s *Session) endOldest(ctx context.Context, principal string) error {
+func (s *Session) destroyOldest(ctx context.Context, principal string) error {
 	var newest []datedRow
 	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []datedRow) error {
 		newest = append(newest, others...)
@@ -125,7 +125,7 @@ func (s *Session) endOldest(ctx context.Context, principal string) error {
 			recs[i] = o.Record
 		}
 		newest = slices.Clone(newest[len(older):])
-		_, err := s.endBeyond(ctx, principal, recs...)
+		_, err := s.destroyBeyond(ctx, principal, recs...)
 		return err
 	})
 }
@@ -134,14 +134,14 @@ func (s *Session) endOldest(ctx context.Context, principal string) error {
 // same moment.
 func (s *Session) giveWay(ctx context.Context, principal string) error {
 	rec := s.knownRow().rec
-	ended, err := s.endBeyond(ctx, principal, rec)
+	ended, err := s.destroyBeyond(ctx, principal, rec)
 	if err != nil || ended > 0 {
 		s.dropRow()
 	}
 	switch {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
-		s.endLater(rec)
+		s.destroyLater(rec)
 		return s.storeFailed(doingCount, err)
 	case ended > 0:
 		s.h.backend.metrics.tooManySessions.Inc()
@@ -150,9 +150,9 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 	return nil
 }
 
-// endBeyond ends the first of these sessions, as many as the principal has
+// destroyBeyond ends the first of these sessions, as many as the principal has
 // beyond the limit, and returns how many those were.
-func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlitestore.Record) (ended int, err error) {
+func (s *Session) destroyBeyond(ctx context.Context, principal string, recs ...rqlitestore.Record) (ended int, err error) {
 	ids := make([]string, len(recs))
 	for i, rec := range recs {
 		ids[i] = rec.ID

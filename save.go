@@ -137,14 +137,14 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 	rec.Data = first.sealRow(rec, made.values)
 	if err := s.h.backend.store.Create(ctx, rec); err != nil {
 		if w.principal != "" && !errors.Is(err, errBusy) {
-			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
+			s.destroyLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {
 		if err := s.keepMade(ctx, rec, still); err != nil {
 			if w.principal != "" && errors.As(err, &storeError{}) {
-				s.endLater(rec)
+				s.destroyLater(rec)
 			}
 			return err
 		}

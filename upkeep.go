@@ -115,8 +115,8 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 	})
 }
 
-// endLater ends a session that nobody was given, or is to have, in the background.
-func (s *Session) endLater(rec rqlitestore.Record) {
+// destroyLater ends a session that nobody was given, or is to have, in the background.
+func (s *Session) destroyLater(rec rqlitestore.Record) {
 	s.background(doingEnd, rec.ID, func(ctx context.Context) error {
 		defer s.h.backend.endedSession(rec)
 		return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
