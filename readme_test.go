@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -83,6 +84,40 @@ func TestReadme_namesTheOldestCaddy(t *testing.T) {
 	needed := find("go.mod", `caddyserver/caddy/v2 v(\S+)`)
 	if named := find("README.md", `Caddy (\S+) or newer is needed`); named != needed {
 		t.Errorf("the README asks for Caddy %s, go.mod for %s", named, needed)
+	}
+}
+
+// Whoever looks for a file finds its row, and a row leads to files that are there.
+func TestReadme_mapsTheFiles(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, development, _ := strings.Cut(string(readme), "## Development")
+	mapped := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `.* \\|").FindAllString(development, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row, -1) {
+			files, err := filepath.Glob(name[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				mapped[filepath.Clean(file)] = true
+			}
+			if len(files) == 0 && !strings.HasPrefix(row, "| `rqlitestore/`") {
+				t.Errorf("there is no %s", name[1])
+			}
+		}
+	}
+	all, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		if !mapped[file] && !strings.HasSuffix(file, "_test.go") {
+			t.Errorf("no row has %s", file)
+		}
 	}
 }
 
