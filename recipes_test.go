@@ -21,6 +21,25 @@ import (
 
 // recipes are what each Caddyfile of examples/recipes is to do.
 var recipes = map[string]func(t *testing.T){
+	"app-and-api": func(t *testing.T) {
+		s := start(t, example(t, "recipes/app-and-api.Caddyfile"))
+		v, origin := s.visitor(), s.url("$SITE2")
+		ask := func(method, path, origin string, status int) {
+			t.Helper()
+			a := v.do(method, path, "Origin", origin, "Sec-Fetch-Site", "same-site", "Access-Control-Request-Method", method)
+			if a.StatusCode != status || a.Header.Get("Access-Control-Allow-Origin") != s.url("$SITE2") || a.Header.Get("Access-Control-Allow-Credentials") != "true" {
+				t.Errorf("%s %s from %s is answered %d with %v", method, path, origin, a.StatusCode, a.Header)
+			}
+		}
+		ask(http.MethodOptions, "/", origin, http.StatusNoContent)
+		ask(http.MethodPut, "/", origin, http.StatusUnauthorized)
+		ask(http.MethodPost, "/login?user=alice", origin, http.StatusNoContent)
+		ask(http.MethodPut, "/", origin, http.StatusOK)
+		ask(http.MethodPut, "/", "http://other.example", http.StatusForbidden)
+		if page := v.get("$SITE2/").body; !strings.Contains(page, s.url("$SITE")) {
+			t.Errorf("the application's page is %s", page)
+		}
+	},
 	"basic-auth": func(t *testing.T) {
 		s := start(t, example(t, "recipes/basic-auth.Caddyfile"))
 		v := s.visitor()
