@@ -143,6 +143,30 @@ var recipes = map[string]func(t *testing.T){
 		}
 		guest.get("/").want(t, http.StatusTooManyRequests, "")
 	},
+	"login-and-back": func(t *testing.T) {
+		s := start(t, example(t, "recipes/login-and-back.Caddyfile"))
+		v := s.visitor()
+		wantRedirect := func(path, to string, headers ...string) {
+			t.Helper()
+			if a := v.get(path, headers...); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != to {
+				t.Errorf("%s is answered %d to %q, want a redirect to %q", path, a.StatusCode, a.Header.Get("Location"), to)
+			}
+		}
+		const page = "/books?by=a&b=%26"
+		login := "/login?next=" + url.QueryEscape(page)
+		v.get(page).want(t, http.StatusUnauthorized, "Please sign in")
+		wantRedirect(page, login, "Accept", "text/html,*/*;q=0.8")
+		a := v.get(login, "Accept", "text/html,*/*;q=0.8")
+		a.want(t, http.StatusUnauthorized, "Please sign in")
+		if a.Header.Get("WWW-Authenticate") == "" {
+			t.Error("the login does not ask for the password")
+		}
+		wantRedirect(login, page, "Authorization", basic("alice", "wonderland"))
+		v.get(page).want(t, http.StatusOK, "Hello alice, this is "+page)
+		for _, away := range []string{"", "//evil.example/", `/\evil.example/`, "/\t/evil.example/", "https://evil.example/", " //evil.example/"} {
+			wantRedirect("/login?next="+url.QueryEscape(away), "/", "Authorization", basic("alice", "wonderland"))
+		}
+	},
 	"guest-cart": func(t *testing.T) {
 		s := start(t, example(t, "recipes/guest-cart.Caddyfile"))
 		v := s.visitor()
