@@ -140,16 +140,19 @@ func (c *CSRF) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if session.isUnstored() {
 		return next.ServeHTTP(w, r)
 	}
-	token := r.Header.Get(csrfHeader)
-	if token == "" {
-		if token, err = c.fromForm(r); err != nil {
-			return caddyhttp.Error(http.StatusBadRequest, err)
-		}
+	inHeader := r.Header.Get(csrfHeader)
+	if session.VerifyCSRF(inHeader) {
+		return next.ServeHTTP(w, r)
 	}
-	if !session.VerifyCSRF(token) {
+	// The header may be the application's own: Rails' Turbo sends it with every form.
+	inForm, err := c.fromForm(r)
+	if err != nil {
+		return caddyhttp.Error(http.StatusBadRequest, err)
+	}
+	if !session.VerifyCSRF(inForm) {
 		// Caddy logs a 403 as debug only.
 		session.h.sampled.warn("a request was refused for want of a token", zap.Error(errCSRF), zap.String("field", c.field()),
-			zap.Bool("has_another", token != ""), zap.String("method", r.Method), zap.String("path", r.URL.Path))
+			zap.Bool("has_another", inHeader != "" || inForm != ""), zap.String("method", r.Method), zap.String("path", r.URL.Path))
 		return caddyhttp.Error(http.StatusForbidden, errCSRF)
 	}
 	return next.ServeHTTP(w, r)

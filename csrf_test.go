@@ -109,6 +109,8 @@ func TestCSRF_asksForTheTokenOfTheSession(t *testing.T) {
 		"of another session":  {"application/json", []byte(`{}`), foreign, http.StatusForbidden},
 		"form":                {urlencoded, form("token", token), "", http.StatusOK},
 		"form with charset":   {urlencoded + "; charset=UTF-8", form("token", token), "", http.StatusOK},
+		"form, app's header":  {urlencoded, form("token", token), "of Rails, which Turbo sends", http.StatusOK},
+		"form, both wrong":    {urlencoded, form("token", foreign), "of Rails, which Turbo sends", http.StatusForbidden},
 		"form of another":     {urlencoded, form("token", foreign), "", http.StatusForbidden},
 		"form, other field":   {urlencoded, form("csrf_token", token), "", http.StatusForbidden},
 		"a broken form":       {urlencoded, []byte("%zz;" + string(form("token", token))), "", http.StatusForbidden},

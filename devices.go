@@ -253,8 +253,8 @@ func (v deviceVisit) end(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
-	token := cmp.Or(r.Header.Get(csrfHeader), r.PostForm.Get(v.field))
-	if !isMadeFrom(v.csrfSecret(), token) { // one from before a renewal ends nothing
+	secret := v.csrfSecret() // a token from before a renewal ends nothing
+	if !isMadeFrom(secret, r.Header.Get(csrfHeader)) && !isMadeFrom(secret, r.PostForm.Get(v.field)) {
 		if v.page { // that may have been open during a login
 			return v.show(w, http.StatusForbidden)
 		}

@@ -240,7 +240,7 @@ func TestDevices_showsAndEndsOnesOwnSessions(t *testing.T) {
 		})
 	}
 
-	a := laptop.submit("/account/sessions", url.Values{"end": {phoneID}, "csrf_token": {laptop.devices().CSRFToken}})
+	a := laptop.submit("/account/sessions", url.Values{"end": {phoneID}, "csrf_token": {laptop.devices().CSRFToken}}, "X-CSRF-Token", "the application's own")
 	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "?" {
 		t.Fatalf("ending one is answered %d to %q", a.StatusCode, a.Header.Get("Location"))
 	}

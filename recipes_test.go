@@ -21,6 +21,25 @@ import (
 
 // recipes are what each Caddyfile of examples/recipes is to do.
 var recipes = map[string]func(t *testing.T){
+	"app-and-api": func(t *testing.T) {
+		s := start(t, example(t, "recipes/app-and-api.Caddyfile"))
+		v, origin := s.visitor(), s.url("$SITE2")
+		ask := func(method, path, origin string, status int) {
+			t.Helper()
+			a := v.do(method, path, "Origin", origin, "Sec-Fetch-Site", "same-site", "Access-Control-Request-Method", method)
+			if a.StatusCode != status || a.Header.Get("Access-Control-Allow-Origin") != s.url("$SITE2") || a.Header.Get("Access-Control-Allow-Credentials") != "true" {
+				t.Errorf("%s %s from %s is answered %d with %v", method, path, origin, a.StatusCode, a.Header)
+			}
+		}
+		ask(http.MethodOptions, "/", origin, http.StatusNoContent)
+		ask(http.MethodPut, "/", origin, http.StatusUnauthorized)
+		ask(http.MethodPost, "/login?user=alice", origin, http.StatusNoContent)
+		ask(http.MethodPut, "/", origin, http.StatusOK)
+		ask(http.MethodPut, "/", "http://other.example", http.StatusForbidden)
+		if page := v.get("$SITE2/").body; !strings.Contains(page, s.url("$SITE")) {
+			t.Errorf("the application's page is %s", page)
+		}
+	},
 	"basic-auth": func(t *testing.T) {
 		s := start(t, example(t, "recipes/basic-auth.Caddyfile"))
 		v := s.visitor()
@@ -123,6 +142,30 @@ var recipes = map[string]func(t *testing.T){
 			guest.get("/").want(t, http.StatusOK, "Hello ")
 		}
 		guest.get("/").want(t, http.StatusTooManyRequests, "")
+	},
+	"login-and-back": func(t *testing.T) {
+		s := start(t, example(t, "recipes/login-and-back.Caddyfile"))
+		v := s.visitor()
+		wantRedirect := func(path, to string, headers ...string) {
+			t.Helper()
+			if a := v.get(path, headers...); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != to {
+				t.Errorf("%s is answered %d to %q, want a redirect to %q", path, a.StatusCode, a.Header.Get("Location"), to)
+			}
+		}
+		const page = "/books?by=a&b=%26"
+		login := "/login?next=" + url.QueryEscape(page)
+		v.get(page).want(t, http.StatusUnauthorized, "Please sign in")
+		wantRedirect(page, login, "Accept", "text/html,*/*;q=0.8")
+		a := v.get(login, "Accept", "text/html,*/*;q=0.8")
+		a.want(t, http.StatusUnauthorized, "Please sign in")
+		if a.Header.Get("WWW-Authenticate") == "" {
+			t.Error("the login does not ask for the password")
+		}
+		wantRedirect(login, page, "Authorization", basic("alice", "wonderland"))
+		v.get(page).want(t, http.StatusOK, "Hello alice, this is "+page)
+		for _, away := range []string{"", "//evil.example/", `/\evil.example/`, "/\t/evil.example/", "https://evil.example/", " //evil.example/"} {
+			wantRedirect("/login?next="+url.QueryEscape(away), "/", "Authorization", basic("alice", "wonderland"))
+		}
 	},
 	"guest-cart": func(t *testing.T) {
 		s := start(t, example(t, "recipes/guest-cart.Caddyfile"))

@@ -17,7 +17,7 @@ app.use((req, res, next) => {
 const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 app.get("/", (req, res) => {
-  const { user, cart = [] } = req.session;
+  const { user, cart = {} } = req.session;
   const visits = (req.session.visits ?? 0) + 1;
   if (user) res.change({ visits });
   res.send(`<!doctype html>
@@ -27,7 +27,7 @@ ${user
     ? `<p>Hello <b id="user">${escape(user)}</b>, visit <b id="visits">${visits}</b></p>
 <form method="post" action="/logout"><button id="logout">Log out</button></form>`
     : `<form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>`}
-<ul id="cart">${cart.map((item) => `<li>${escape(item)}</li>`).join("")}</ul>
+<ul id="cart">${Object.keys(cart).map((item) => `<li>${escape(item)}</li>`).join("")}</ul>
 <form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>`);
 });
 
@@ -37,7 +37,8 @@ app.post("/login", (req, res) => {
 });
 
 app.post("/cart", (req, res) => {
-  res.change({ cart: [...(req.session.cart ?? []), req.body.item ?? ""] });
+  // A key for each item: what two tabs add at a time is merged. Of two lists the last would win.
+  res.change({ cart: { [req.body.item ?? ""]: 1 } });
   res.redirect(303, "/");
 });
 

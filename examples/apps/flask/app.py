@@ -35,7 +35,7 @@ def change(response, **patch):
 @app.get("/")
 def index():
     s = session()
-    cart = s.get("cart", [])
+    cart = s.get("cart", {})
     if "user" not in s:
         return render_template_string(PAGE, cart=cart)
     visits = s.get("visits", 0) + 1
@@ -51,8 +51,8 @@ def login():
 
 @app.post("/cart")
 def add():
-    cart = session().get("cart", []) + [request.form.get("item", "")]
-    return change(redirect("/", 303), cart=cart)
+    # A key for each item: what two tabs add at a time is merged. Of two lists the last would win.
+    return change(redirect("/", 303), cart={request.form.get("item", ""): 1})
 
 
 @app.post("/logout")

@@ -12,9 +12,9 @@ import (
 
 // session is what this application keeps in a session.
 type session struct {
-	User   string   `json:"user"`
-	Visits int      `json:"visits"`
-	Cart   []string `json:"cart"`
+	User   string         `json:"user"`
+	Visits int            `json:"visits"`
+	Cart   map[string]int `json:"cart"`
 }
 
 var page = template.Must(template.New("").Parse(`<!doctype html>
@@ -26,7 +26,7 @@ var page = template.Must(template.New("").Parse(`<!doctype html>
 {{ else }}
 <form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>
 {{ end }}
-<ul id="cart">{{ range .Cart }}<li>{{ . }}</li>{{ end }}</ul>
+<ul id="cart">{{ range $item, $count := .Cart }}<li>{{ $item }}</li>{{ end }}</ul>
 <form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>
 `))
 
@@ -63,7 +63,8 @@ func main() {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
 	http.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) {
-		change(w, map[string]any{"cart": append(read(r).Cart, r.FormValue("item"))})
+		// A key for each item: what two tabs add at a time is merged. Of two lists the last would win.
+		change(w, map[string]any{"cart": map[string]int{r.FormValue("item"): 1}})
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
 	http.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {

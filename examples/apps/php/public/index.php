@@ -31,7 +31,8 @@ if ($_SERVER['REQUEST_METHOD'] === 'POST') {
             header('Session-Action: renew');
             redirect('/');
         case '/cart':
-            change(['cart' => [...$cart, posted('item')]]);
+            // A key for each item: what two tabs add at a time is merged. Of two lists the last would win.
+            change(['cart' => (object) [posted('item') => 1]]);
             redirect('/');
         case '/logout':
             header('Session-Action: destroy');
@@ -59,5 +60,5 @@ if ($user !== null) {
 <?php else: ?>
 <form method="post" action="/login"><input name="user" aria-label="Name"><button id="login">Log in</button></form>
 <?php endif ?>
-<ul id="cart"><?php foreach ($cart as $item): ?><li><?= htmlspecialchars($item) ?></li><?php endforeach ?></ul>
+<ul id="cart"><?php foreach (array_keys($cart) as $item): ?><li><?= htmlspecialchars($item) ?></li><?php endforeach ?></ul>
 <form method="post" action="/cart"><input name="item" aria-label="Item"><button id="add">Add to cart</button></form>
