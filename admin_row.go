@@ -10,7 +10,7 @@ import (
 // principalIn returns whose session it is by its values, which nobody can
 // change without the key where rows are sealed.
 func (l *lease) principalIn(values map[string]any) string {
-	for _, key := range l.ownerKeys {
+	for _, key := range l.principalKeys {
 		value, _ := lookup(values, key)
 		if name := nameIn(value); name != "" {
 			return name

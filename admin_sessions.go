@@ -90,7 +90,7 @@ var errNoPrincipals = apiError(http.StatusBadRequest,
 	"no session of this store is known to be of anybody: set the option principal to the key that names the user, and end the sessions from before by their ids or all at once")
 
 // unnamed reports whether no handler on the store says which value names the user.
-func (l *lease) unnamed() bool { return len(l.ownerKeys) == 0 }
+func (l *lease) unnamed() bool { return len(l.principalKeys) == 0 }
 
 // cursors are sealed: where a page ends is the hash of a token, which is not to
 // be shown and would stand in Caddy's log as part of the next request. They are good

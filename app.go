@@ -26,11 +26,11 @@ type App struct {
 
 // lease is one store that this config has taken from the pool.
 type lease struct {
-	backend   *backend
-	store     *resolvedStore // what it is, and its settings
-	keys      *keyring
-	ownerKeys []string // whose values name the user, of the handlers on it
-	idle      bool     // whether any of them has an idle_timeout
+	backend       *backend
+	store         *resolvedStore // what it is, and its settings
+	keys          *keyring
+	principalKeys []string // whose values name the user, of the handlers on it
+	idle          bool     // whether any of them has an idle_timeout
 }
 
 // CaddyModule returns the Caddy module information.
@@ -123,11 +123,11 @@ func (a *App) applySettings() {
 	}
 }
 
-// note notes of a handler on the store by which value it names the user, and
+// include takes into account by which value a handler on the store names the user, and
 // whether it has an idle_timeout.
-func (l *lease) note(ownerKey string, idle bool) {
-	if ownerKey != "" && !slices.Contains(l.ownerKeys, ownerKey) {
-		l.ownerKeys = append(l.ownerKeys, ownerKey)
+func (l *lease) include(principalKey string, idle bool) {
+	if principalKey != "" && !slices.Contains(l.principalKeys, principalKey) {
+		l.principalKeys = append(l.principalKeys, principalKey)
 	}
 	l.idle = l.idle || idle
 }

@@ -100,9 +100,9 @@ func (s *Session) isHere(loaded context.Context, id string) bool {
 	return false
 }
 
-// noteAudience keeps in a session that is being stored what it is good for. What
+// putAudience keeps in a session that is being stored what it is good for. What
 // was noted before stays, unless another audience is configured.
-func (s *Session) noteAudience(ctx context.Context) {
+func (s *Session) putAudience(ctx context.Context) {
 	noted := s.h.manager.GetString(ctx, audienceKey)
 	if noted == "" || s.audience != "" && s.audience != noted {
 		s.h.manager.Put(ctx, audienceKey, s.ownAudience())

@@ -73,8 +73,8 @@ func (s *Session) isBound(loaded context.Context, id string) bool {
 	return false
 }
 
-// noteBinding binds a session that is being stored.
-func (s *Session) noteBinding(ctx context.Context) {
+// putBinding binds a session that is being stored.
+func (s *Session) putBinding(ctx context.Context) {
 	if len(s.h.bind) > 0 && s.h.manager.GetString(ctx, boundKey) != s.binding {
 		s.h.manager.Put(ctx, boundKey, s.binding)
 	}

@@ -87,7 +87,7 @@ func (c *readCache) get(token string, maxAge time.Duration) (e cacheEntry, ok bo
 	if cleared := c.cleared.Load(); cleared != nil && !e.at.After(*cleared) {
 		return cacheEntry{}, false
 	}
-	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalKey(e.rec.Principal)) {
+	if c.endedSince(e.at, e.rec.ID) || e.rec.Principal != "" && c.endedSince(e.at, principalEntry(e.rec.Principal)) {
 		return cacheEntry{}, false
 	}
 	return e, true
@@ -98,9 +98,9 @@ func (c *readCache) endedSince(at time.Time, key string) bool {
 	return ok && !at.After(ended.at)
 }
 
-// principalKey is under what the end of a principal's sessions is noted: no
+// principalEntry is under what the end of a principal's sessions is noted: no
 // token and no id has a space.
-func principalKey(principal string) string { return "principal " + principal }
+func principalEntry(principal string) string { return "principal " + principal }
 
 // put notes what a token leads to, as a read or a write found it that began at
 // a time, and the data opened, if that is known. What is newer stays: of two
@@ -139,49 +139,50 @@ func (h *Handler) useCache() {
 	}
 }
 
-// load reads and opens a session, from the cache where that is allowed.
-func (h *Handler) load(ctx context.Context, row *foundRow, token string) (found bool, err error) {
+// load reads and opens the row that a token with this hash leads to, from the cache
+// where that is allowed.
+func (h *Handler) load(ctx context.Context, r *row, hash string) (found bool, err error) {
 	var cache *readCache
 	if h.cacheAge > 0 {
 		cache = h.backend.cache.Load()
-		if e, known := cache.get(token, h.cacheAge); known {
+		if e, known := cache.get(hash, h.cacheAge); known {
 			h.backend.metrics.loadCached.Inc()
-			row.Record, row.cached = e.rec, h.backend.cluster != nil
-			return true, row.openOnce(h.keys, token, e.opened)
+			r.rec, r.cached = e.rec, h.backend.cluster != nil
+			return true, r.openOnce(h.keys, hash, e.opened)
 		}
 	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	row.Record, found, err = h.backend.store.Load(ctx, token)
+	r.rec, found, err = h.backend.store.Load(ctx, hash)
 	h.backend.metrics.countLoad(found, err)
 	if err != nil || !found {
 		return false, err
 	}
-	err = row.open(h.keys, token)
-	if cache != nil && row.Token == token && cacheable(row.Record) {
-		cache.put(token, row.Record, row.values, start)
+	err = r.open(h.keys, hash)
+	if cache != nil && r.rec.Token == hash && cacheable(r.rec) {
+		cache.put(hash, r.rec, r.values, start)
 	}
 	return true, err
 }
 
-// open opens the seal of a row.
-func (row *foundRow) open(keys *keyring, token string) (err error) {
-	if row.values, err = keys.open(row.Record, token); err != nil {
+// open opens the seal of a row that a token with this hash led to.
+func (r *row) open(keys *keyring, hash string) (err error) {
+	if r.values, err = keys.open(r.rec, hash); err != nil {
 		return brokenRow{err}
 	}
 	return nil
 }
 
 // openOnce is open for a row that is read again and again.
-func (row *foundRow) openOnce(keys *keyring, token string, opened *atomic.Pointer[[]byte]) error {
+func (r *row) openOnce(keys *keyring, hash string, opened *atomic.Pointer[[]byte]) error {
 	if values := opened.Load(); values != nil {
-		row.values = *values
+		r.values = *values
 		return nil
 	}
-	err := row.open(keys, token)
+	err := r.open(keys, hash)
 	if err == nil {
-		opened.Store(new(row.values))
+		opened.Store(new(r.values))
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 // However many sessions are read, that those of a user have ended is not forgotten
 // while one of them could still be answered from memory.
 func TestReadCache_forgetsNoEnd(t *testing.T) {
-	for name, key := range map[string]string{"of a principal": principalKey("alice"), "of an id": "id of alice"} {
+	for name, key := range map[string]string{"of a principal": principalEntry("alice"), "of an id": "id of alice"} {
 		t.Run(name, func(t *testing.T) {
 			c := filledCache(t, time.Minute)
 			c.end(key)
@@ -33,13 +33,13 @@ func TestReadCache_forgetsWhatWasReadWhenAnswersMayBeOlder(t *testing.T) {
 func testForgetsWhatWasRead(t *testing.T) {
 	c := newTestCache(t, time.Second)
 	c.store("alice", 0)
-	c.end(principalKey("alice"))
+	c.end(principalEntry("alice"))
 	c.allow(time.Minute)
 	b := new(backend)
 	b.cache.Store(c.readCache)
 	b.touched("token of alice", time.Now().Add(time.Hour)) // by a request that read it before: it is kept for a minute from here
 	<-time.After(10 * time.Second)
-	if _, known := c.entries.GetIfPresent(principalKey("alice")); known {
+	if _, known := c.entries.GetIfPresent(principalEntry("alice")); known {
 		t.Fatal("the end is still known")
 	}
 	if _, ok := c.get("token of alice", time.Minute); ok {

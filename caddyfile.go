@@ -214,6 +214,14 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		h.Upstream = new(UpstreamConfig)
 		return h.Upstream.unmarshal(d)
 	}
+	if block := blockOf(option); block != "" {
+		return d.Errf("%s is an option of %s: write it into the block of %s", option, block, block)
+	}
+	return unknownOption(d, "session", option, sessionOptions)
+}
+
+// blockOf names the block within `session` that an option belongs to; "" for none.
+func blockOf(option string) string {
 	for _, block := range []struct {
 		name    string
 		options []string
@@ -225,10 +233,10 @@ func (h *Handler) option(d *caddyfile.Dispenser, option string) error {
 		{"upstream", upstreamOptions},
 	} {
 		if slices.Contains(block.options, option) && option != "timeout" { // which may be meant for idle_timeout
-			return d.Errf("%s is an option of %s: write it into the block of %s", option, block.name, block.name)
+			return block.name
 		}
 	}
-	return unknownOption(d, "session", option, sessionOptions)
+	return ""
 }
 
 func (c *CookieConfig) unmarshal(d *caddyfile.Dispenser) error {

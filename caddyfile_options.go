@@ -85,36 +85,6 @@ func longForm(text string) string {
 	return segment[0].Text
 }
 
-// checkLongForm reports a short form where it would be a placeholder that does
-// not exist and is always empty: in JSON.
-func checkLongForm(option, text string) error {
-	if long := longForm(text); long != text {
-		return fmt.Errorf("%s %s: short forms of placeholders are for Caddyfiles; write %s", option, text, long)
-	}
-	return nil
-}
-
-// checkKey reports what is no key of a session where a configuration names one:
-// it would be one that no session ever has.
-func checkKey(key string) error {
-	switch {
-	case isReserved(key):
-		return fmt.Errorf("%q: keys that begin with %s are the session's own", key, reserved)
-	case hasPlaceholder(key):
-		return fmt.Errorf("%s: the key of a value of the session stands here, like user, and no placeholder", key)
-	case strings.HasSuffix(key, ","):
-		return fmt.Errorf("%q: keys stand with a blank between them, and no comma", key)
-	}
-	return nil
-}
-
-// hasPlaceholder reports whether a name has what looks like a placeholder, where
-// none is replaced: the text itself would be the name.
-func hasPlaceholder(name string) bool {
-	_, behind, found := strings.Cut(name, "{")
-	return found && strings.Contains(behind, "}")
-}
-
 func noArgs(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()

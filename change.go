@@ -107,15 +107,15 @@ func (s *Session) change(e edit, keys ...string) error {
 	}
 	defer s.changing.Unlock()
 	s.mu.Lock()
-	if s.closed && (s.rec.ID == "" || s.ended || slices.Contains(keys, rememberKey)) { // the cookie is out
+	if s.closed && (!s.keepsRow() || slices.Contains(keys, rememberKey)) { // the cookie is out
 		s.mu.Unlock()
 		return errAfterHeader
 	}
-	s.edits, s.untouched = append(s.edits, e), nil
+	s.edits, s.heldInVain = append(s.edits, e), nil
 	s.mu.Unlock()
 	s.apply(e, keys...)
-	s.nameFresh(keys)
-	s.noteChange()
+	s.setNextID(keys)
+	s.markChanged()
 	return nil
 }
 
@@ -144,13 +144,13 @@ func (s *Session) setServing(on bool) {
 	s.serving = on
 }
 
-// nameFresh gives a session that is not stored yet the id that it will have, and
+// setNextID gives a session that is not stored yet the id that it will have, and
 // takes it back when there is nothing left to store, after a change of these keys.
-func (s *Session) nameFresh(changed []string) {
+func (s *Session) setNextID(changed []string) {
 	s.mu.Lock()
-	stored := s.rec.ID != "" && !s.ended
+	kept := s.keepsRow()
 	s.mu.Unlock()
-	if stored {
+	if kept {
 		return
 	}
 	// To go through all keys after each change would take a new session of many keys
@@ -162,9 +162,9 @@ func (s *Session) nameFresh(changed []string) {
 	defer s.mu.Unlock()
 	switch {
 	case !toStore:
-		s.fresh = ""
-	case s.fresh == "":
-		s.fresh = newID()
+		s.nextID = ""
+	case s.nextID == "":
+		s.nextID = newID()
 	}
 }
 
@@ -198,7 +198,7 @@ func (s *Session) Renew() error {
 	if s.isClosed() {
 		return errAfterHeader
 	}
-	defer s.noteChange()
+	defer s.markChanged()
 	return s.renew()
 }
 
@@ -207,7 +207,7 @@ func (s *Session) renew() error {
 	if err := s.h.manager.RenewToken(s.scs); err != nil {
 		return err
 	}
-	s.noteRenewal(s.scs)
+	s.detectRenewal(s.scs)
 	if !s.isUnstored() {
 		s.h.manager.Put(s.scs, csrfKey, newID()) // whoever knew the old one must not know this
 	}
@@ -228,8 +228,8 @@ func (s *Session) Destroy() error {
 		return err
 	}
 	s.mu.Lock()
-	s.ended, s.edits, s.fresh = true, nil, ""
-	s.settled = false
+	s.ending, s.edits, s.nextID = true, nil, ""
+	s.committed = false
 	s.mu.Unlock()
 	return nil
 }
@@ -257,6 +257,6 @@ func (s *Session) Remember(on bool) error {
 		lifetime = s.h.remember
 	}
 	s.h.manager.SetDeadline(s.scs, time.Now().Add(lifetime).UTC())
-	s.noteChange()
+	s.markChanged()
 	return nil
 }

@@ -157,7 +157,7 @@ func (m *importer) run() error {
 			bar.at(m.state.Offset)
 		}
 		if end {
-			return m.forget()
+			return m.removeState()
 		}
 	}
 }
@@ -202,7 +202,7 @@ func (m *importer) sendChunk(chunk []byte) error {
 	m.state.Offset += int64(len(chunk))
 	m.state.Received += result.Received
 	m.state.Added += result.Added
-	m.note()
+	m.saveState()
 	return nil
 }
 
@@ -226,9 +226,9 @@ func goOn(err error) string {
 	return ""
 }
 
-// note writes down how far it has come. Where it cannot, in a folder that is
+// saveState writes down how far it has come. Where it cannot, in a folder that is
 // read-only or on a full disk, the import goes on without: rows may come twice.
-func (m *importer) note() {
+func (m *importer) saveState() {
 	if m.stateFile == "" {
 		return
 	}
@@ -246,8 +246,8 @@ func (m *importer) note() {
 	}
 }
 
-// forget removes the notes of an import that is done.
-func (m *importer) forget() error {
+// removeState removes the state of an import that is done.
+func (m *importer) removeState() error {
 	if m.stateFile == "" {
 		return nil
 	}

@@ -7,8 +7,6 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"go.uber.org/zap"
-
-	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 // commit stores what the request did and decides about the cookie. It runs
@@ -26,14 +24,14 @@ func (s *Session) commit() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.noteChange()
+			s.markChanged()
 		}
 	}()
-	s.noteEnd()
+	s.detectDestroy()
 	if stop, err := s.readOnly(loaded); stop {
 		return err
 	}
-	s.noteRemembered(loaded)
+	s.detectRemember(loaded)
 	s.retireAliases() // here, for a new token or a change may be stored at every visit
 	if !s.hasChanged(loaded) {
 		s.upkeep(loaded)
@@ -46,12 +44,12 @@ func (s *Session) commit() (err error) {
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
-	if err := s.end(ctx); err != nil {
+	if err := s.destroySelf(ctx); err != nil {
 		return err
 	}
-	s.noteAlone(ctx)
+	s.putAlone(ctx)
 	switch {
-	case s.isUntouched(ctx):
+	case s.hasOnlyUpkeep(ctx):
 	case s.isModified(ctx):
 		return s.store(ctx)
 	default:
@@ -61,35 +59,38 @@ func (s *Session) commit() (err error) {
 }
 
 // pending reports whether anything may have changed since the last commit, and takes
-// it for committed: noteChange takes that back. Without that each commit would encode
+// it for committed: markChanged takes that back. Without that each commit would encode
 // the values again, for scs calls them modified for as long as the request lasts.
 func (s *Session) pending() (bool, error) {
+	if err := s.failure(); err != nil {
+		return false, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.settled && !s.handedOut {
-		return false, s.err
+	if s.committed && !s.handedOut {
+		return false, nil
 	}
-	s.settled = true
+	s.committed = true
 	return true, nil
 }
 
-func (s *Session) noteHandedOut() {
+func (s *Session) markHandedOut() {
 	s.mu.Lock()
 	s.handedOut = true
 	s.mu.Unlock()
 }
 
-// noteChange has the next commit look for what changed. It comes after the change.
-func (s *Session) noteChange() {
+// markChanged has the next commit look for what changed. It comes after the change.
+func (s *Session) markChanged() {
 	s.mu.Lock()
-	s.settled = false
+	s.committed = false
 	s.mu.Unlock()
 }
 
 // hasChanged reports whether there is more to commit than upkeep.
 func (s *Session) hasChanged(ctx context.Context) bool {
 	s.mu.Lock()
-	ending := s.ended || s.endOthers
+	ending := s.ending || s.endingOthers
 	s.mu.Unlock()
 	return ending || s.isModified(ctx)
 }
@@ -102,47 +103,39 @@ func (s *Session) isModified(ctx context.Context) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.ID != "" && len(s.edits) > 0 && !s.isSure()
+	return s.row.exists() && len(s.edits) > 0 && !s.isSure()
 }
 
 // readOnly reports whether the session was not loaded because the store was
 // down and visitors are anonymous meanwhile: then nothing can be stored either.
 func (s *Session) readOnly(ctx context.Context) (bool, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.outage != nil && (s.endOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
-		return true, s.outage
+	why, endingOthers := s.loadErr, s.endingOthers
+	s.mu.Unlock()
+	if why != nil && (endingOthers || s.h.manager.Status(ctx) != scs.Unmodified) {
+		return true, why
 	}
-	return s.outage != nil, nil
+	return why != nil, nil
 }
 
-// noteRemembered finds out whether the session's cookie is to outlive the browser.
-func (s *Session) noteRemembered(ctx context.Context) {
-	remembered := s.h.manager.GetBool(ctx, rememberKey)
+// destroySelf destroys the stored session if that was asked for.
+func (s *Session) destroySelf(ctx context.Context) error {
 	s.mu.Lock()
-	s.issue = s.issue || remembered != s.remembered
-	s.remembered, s.marked = remembered, remembered
+	ending, known := s.ending, s.row
 	s.mu.Unlock()
-}
-
-// end destroys the stored session if that was asked for.
-func (s *Session) end(ctx context.Context) error {
-	s.mu.Lock()
-	ended, rec, principal := s.ended, s.rec, s.owner
-	s.mu.Unlock()
-	if !ended {
+	if !ending {
 		return nil
 	}
-	if rec.ID != "" {
-		if err := s.h.backend.destroy(ctx, rec); err != nil {
+	if known.exists() {
+		if err := s.h.backend.destroy(ctx, known.rec); err != nil {
 			return s.storeFailed(doingEnd, err)
 		}
-		s.noteDestroyed(rec.ID, principal)
+		s.reportDestroyed(known.rec.ID, known.principal)
+		s.dropRow()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec, s.token, s.key, s.owner = rqlitestore.Record{}, "", nil, ""
-	s.base, s.grace, s.ended = nil, false, false
+	s.ending = false
 	if s.presented.token != "" {
 		s.cookie = s.h.cookie.write("", time.Time{}, s.secure)
 	}
@@ -151,7 +144,7 @@ func (s *Session) end(ctx context.Context) error {
 
 // store writes the values through scs, which calls save.
 func (s *Session) store(ctx context.Context) error {
-	before := s.row().ID
+	before := s.knownRow().rec.ID
 	isNew := before == ""
 	if isNew {
 		if len(s.Keys()) == 0 {
@@ -161,7 +154,7 @@ func (s *Session) store(ctx context.Context) error {
 			return errAfterHeader // no cookie, so no row
 		}
 	}
-	s.noteRenewal(ctx)
+	s.detectRenewal(ctx)
 	s.completeOwn(ctx)
 	principal, login := s.isLogin(ctx)
 	if login {
@@ -169,16 +162,16 @@ func (s *Session) store(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.renewForOwner(ctx); err != nil {
+	if err := s.renewForPrincipal(ctx); err != nil {
 		return err
 	}
 	s.renewSecret(ctx)
 	if s.rotationDue(ctx, true) {
 		s.startRotation(ctx)
 	}
-	s.noteBinding(ctx)
-	s.noteAudience(ctx)
-	s.noteUse(ctx)
+	s.putBinding(ctx)
+	s.putAudience(ctx)
+	s.putUse(ctx)
 	if err := s.commitValues(ctx, isNew); err != nil {
 		return err
 	}
@@ -246,13 +239,13 @@ func (s *Session) writeCookie(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.marked:
-		deadline = s.rec.Expiry
+	case s.row.remembered:
+		deadline = s.row.rec.Expiry
 	case !s.h.persist:
 		deadline = time.Time{}
 	}
-	if s.issue && s.token != "" {
-		s.cookie = s.h.cookie.write(s.key.write(s.token), deadline, s.secure)
+	if has := s.row.ticket; s.issue && has.token != "" {
+		s.cookie = s.h.cookie.write(has.key.write(has.token), deadline, s.secure)
 		s.issue = false
 	}
 }
@@ -266,29 +259,4 @@ func (s *Session) commitLate() {
 	if err := s.commit(); err != nil {
 		s.h.logger.Error("what a handler changed after the response's header is lost", zap.Error(err))
 	}
-}
-
-// noteDelete is what scs's Delete means within a request: the commit will know
-// why. It reports false for a token that is not this session's.
-func (s *Session) noteDelete(token string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if token != "" && (token == s.token || token == s.rotating) {
-		s.deleted = true
-		return true
-	}
-	return token == "" || token == s.trying
-}
-
-// noteEnd tells scs's Destroy from its RenewToken: both delete, one leaves no token.
-func (s *Session) noteEnd() {
-	s.mu.Lock()
-	pending := s.deleted && !s.ended
-	s.mu.Unlock()
-	if !pending || s.h.manager.Token(s.scs) != "" { // scs locks its data for it, and saves under that lock
-		return
-	}
-	s.mu.Lock()
-	s.ended, s.deleted, s.edits = true, false, nil
-	s.mu.Unlock()
 }

@@ -90,13 +90,13 @@ func (s *Session) settleSecret() {
 		return // nothing more is stored
 	}
 	defer s.changing.Unlock()
-	_ = s.renewForOwner(s.scs) // asks no store: it cannot fail
+	_ = s.renewForPrincipal(s.scs) // asks no store: it cannot fail
 	s.mu.Lock()
-	stored, closed := s.rec.ID != "" && !s.ended, s.closed
+	begins := !s.keepsRow() && !s.closed
 	s.mu.Unlock()
-	if m := s.h.manager; !stored && !closed && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
+	if m := s.h.manager; begins && len(s.Keys()) > 0 && !m.Exists(s.scs, csrfKey) {
 		m.Put(s.scs, csrfKey, newID())
-		s.noteChange()
+		s.markChanged()
 	}
 }
 

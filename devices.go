@@ -57,10 +57,10 @@ func (d *Devices) Validate() error {
 }
 
 var (
-	errNoOwner     = errors.New("session_devices needs the option principal of `session`: without it nobody knows whose sessions they are")
-	errNotSignedIn = errors.New("nobody is signed in: there are no sessions to show")
-	errNotYours    = errors.New("you have no session with this id")
-	errNothingToDo = errors.New("say which session is to end: its id, or others")
+	errDevicesNoPrincipal = errors.New("session_devices needs the option principal of `session`: without it nobody knows whose sessions they are")
+	errNotSignedIn        = errors.New("nobody is signed in: there are no sessions to show")
+	errNotYours           = errors.New("you have no session with this id")
+	errNothingToDo        = errors.New("say which session is to end: its id, or others")
 )
 
 // ServeHTTP shows or ends sessions of the one who asks.
@@ -73,20 +73,20 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	session := sessions.current
-	if session.h.ownerKey == "" {
-		return caddyhttp.Error(http.StatusInternalServerError, errNoOwner)
+	if session.h.principalKey == "" {
+		return caddyhttp.Error(http.StatusInternalServerError, errDevicesNoPrincipal)
 	}
 	if err := session.Load(); err != nil {
 		return session.httpError(err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Add("Vary", "Accept")
-	owner := session.h.principal(session.scs)
-	if owner == "" || session.isUnstored() {
+	principal := session.h.principal(session.scs)
+	if principal == "" || session.isUnstored() {
 		return caddyhttp.Error(http.StatusUnauthorized, errNotSignedIn)
 	}
 	page := accepts(r, "text/html")
-	visit := deviceVisit{session, owner, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
+	visit := deviceVisit{session, principal, page, !page && accepts(r, "application/json"), cmp.Or(sessions.csrfField, csrfField)}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		return visit.show(w, http.StatusOK)
@@ -105,10 +105,10 @@ func accepts(r *http.Request, kind string) bool {
 // deviceVisit is a request of somebody who is signed in.
 type deviceVisit struct {
 	*Session
-	owner string
-	page  bool   // it comes from a browser that shows what is answered
-	json  bool   // the answer is to be JSON
-	field string // of forms that carries the token
+	principal string
+	page      bool   // it comes from a browser that shows what is answered
+	json      bool   // the answer is to be JSON
+	field     string // of forms that carries the token
 }
 
 // device is a session as its user sees it.
@@ -192,7 +192,7 @@ func (v deviceVisit) newest() (found []device, all bool, err error) {
 	ctx, cancel := v.storeContext(loadTimeout)
 	defer cancel()
 	begun := time.Now()
-	o := rqlitestore.ListOptions{Principals: v.h.lease.keys.principalHashes(v.owner), Limit: listPage}
+	o := rqlitestore.ListOptions{Principals: v.h.lease.keys.principalHashes(v.principal), Limit: listPage}
 	for {
 		recs, next, err := v.h.backend.store.List(ctx, o)
 		if err != nil {
@@ -212,7 +212,7 @@ func (v deviceVisit) newest() (found []device, all bool, err error) {
 // add adds a row, unless it is somebody else's or cannot be read.
 func (v deviceVisit) add(found []device, rec rqlitestore.Record) []device {
 	s, kept := v.h.lease.describe(rec)
-	if s.Unreadable || v.h.principalIn(kept) != v.owner {
+	if s.Unreadable || v.h.principalIn(kept) != v.principal {
 		return found
 	}
 	return append(found, device{s.ID, s.ID == v.ID(), s.Created, s.Used, s.Address, s.UserAgent, s.Expires})
@@ -302,13 +302,13 @@ func (v deviceVisit) endOther(w http.ResponseWriter, id string) error {
 	if err != nil {
 		return v.unavailable(w, doingLoad, err)
 	}
-	if _, kept := v.h.lease.describe(rec); !found || v.h.principalIn(kept) != v.owner {
+	if _, kept := v.h.lease.describe(rec); !found || v.h.principalIn(kept) != v.principal {
 		return caddyhttp.Error(http.StatusNotFound, errNotYours)
 	}
 	if err := v.h.backend.destroy(ctx, rec); err != nil {
 		return v.unavailable(w, doingEnd, err)
 	}
-	v.noteDestroyed(id, v.owner)
+	v.reportDestroyed(id, v.principal)
 	return nil
 }
 

@@ -218,16 +218,12 @@ func (o *Operation) apply(s *Session, fill func(text string) string) error {
 		return s.Remove(o.Keys...)
 	case "clear":
 		return s.Clear()
-	case "renew":
-		return s.Renew()
-	case "destroy":
-		return s.Destroy()
-	case "destroy_others":
-		return s.DestroyOthers()
 	case "remember":
 		return s.Remember(true)
+	case "forget":
+		return s.Remember(false)
 	}
-	return s.Remember(false)
+	return s.act(o.Action) // renew, destroy or destroy_others
 }
 
 // fillIn replaces placeholders in the strings of a JSON value.

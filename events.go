@@ -193,14 +193,14 @@ func tellRunning(next event) {
 	}
 }
 
-// noteCreated counts a session that was stored for the first time, and tells of it.
-func (s *Session) noteCreated(id, principal string) {
+// reportCreated counts a session that was stored for the first time, and tells of it.
+func (s *Session) reportCreated(id, principal string) {
 	s.h.backend.metrics.created.Inc()
 	s.h.backend.tell(event{name: sessionCreated, id: id, principal: principal})
 }
 
-// noteSaved counts a change that was stored, and tells of it if it was a renewal.
-func (s *Session) noteSaved(id, principal string, renewal bool) {
+// reportSaved counts a change that was stored, and tells of it if it was a renewal.
+func (s *Session) reportSaved(id, principal string, renewal bool) {
 	s.h.backend.metrics.saves.Inc()
 	switch {
 	case !renewal:
@@ -212,14 +212,14 @@ func (s *Session) noteSaved(id, principal string, renewal bool) {
 	}
 }
 
-// noteDestroyed counts a session that a request ended, and tells of it.
-func (s *Session) noteDestroyed(id, principal string) {
+// reportDestroyed counts a session that a request ended, and tells of it.
+func (s *Session) reportDestroyed(id, principal string) {
 	s.h.backend.metrics.destroyed.Inc()
 	s.h.backend.tell(event{name: sessionDestroyed, id: id, principal: principal})
 }
 
-// noteOthersDestroyed tells that a principal has no session any more but that with the id.
-func (s *Session) noteOthersDestroyed(id, principal string) {
+// reportOthersDestroyed tells that a principal has no session any more but that with the id.
+func (s *Session) reportOthersDestroyed(id, principal string) {
 	s.h.backend.tell(event{name: sessionDestroyed, id: id, principal: principal, others: true})
 }
 

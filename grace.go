@@ -11,17 +11,17 @@ import (
 
 // readInGrace returns what is the same before and after the renewal that
 // superseded the row; nil if the session has ended.
-func (s *Session) readInGrace(rec foundRow) (map[string]any, error) {
+func (s *Session) readInGrace(found row) (map[string]any, error) {
 	ctx, cancel := s.storeContext(loadTimeout)
 	defer cancel()
-	now, err := s.currentValues(ctx, rec.ID)
+	now, err := s.currentValues(ctx, found.rec.ID)
 	if errors.Is(err, rqlitestore.ErrGone) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	_, before, err := codec.JSON{}.Decode(rec.values)
+	_, before, err := codec.JSON{}.Decode(found.values)
 	if err != nil {
 		return nil, nil //nolint:nilerr // an unreadable row is no session
 	}
@@ -58,52 +58,43 @@ func (s *Session) restricted(loaded context.Context, token string, to map[string
 // another request renewed first, as a login button pressed twice does. It has what
 // is the same before and after, as that is now, and what this request did: what was
 // taken away meanwhile is not brought back, and nothing where the session has ended.
-func (s *Session) createBeside(ctx context.Context, read rqlitestore.Record, w write) error {
-	s.mu.Lock()
-	base, known := s.base, s.owner
-	s.mu.Unlock()
-	_, before, err := codec.JSON{}.Decode(base)
+func (s *Session) createBeside(ctx context.Context, read row, w write) error {
+	_, before, err := codec.JSON{}.Decode(read.values)
 	if err != nil {
 		return err
 	}
-	now, err := s.valuesNow(ctx, read.ID)
+	now, err := s.valuesNow(ctx, read.rec.ID)
 	if err != nil {
-		return s.droppedOr(err)
+		return s.dropIfLate(err)
 	}
 	values := inCommon(before, now)
-	beside := write{token: w.token}
-	if beside.content, err = s.replay(w.deadline, values, w.values); err != nil {
+	made, err := s.replay(read, w.deadline, values, w.values)
+	if err != nil {
 		return err
 	}
-	if beside.owner, err = s.h.principalOf(beside.values); err != nil {
+	if w.principal, err = s.h.principalOf(made.values); err != nil {
 		return err
 	}
 	// Who has ended all other sessions since is not joined by one that an older
 	// token begins. Who signs in does not need that one.
 	lasts := func(now map[string]any) error {
-		if beside.owner != "" && beside.owner == known && now[aloneKey] != before[aloneKey] {
+		if w.principal != "" && w.principal == read.principal && now[aloneKey] != before[aloneKey] {
 			return rqlitestore.ErrSuperseded
 		}
 		return nil
 	}
 	if err := lasts(now); err != nil || !hasKeys(values) {
-		s.dropped(rqlitestore.ErrSuperseded)
+		s.drop(rqlitestore.ErrSuperseded)
 		return nil
 	}
-	err = s.create(ctx, beside, func() error {
-		now, err := s.valuesNow(ctx, read.ID)
+	err = s.create(ctx, w, made, func() error {
+		now, err := s.valuesNow(ctx, read.rec.ID)
 		if err == nil {
 			err = lasts(now)
 		}
 		return err
 	})
-	if err != nil {
-		return s.droppedOr(err)
-	}
-	s.mu.Lock()
-	s.base, s.merged = w.values, true // of what scs holds the row may have less
-	s.mu.Unlock()
-	return nil
+	return s.dropIfLate(err)
 }
 
 // valuesNow is currentValues for a commit.
@@ -132,11 +123,11 @@ func (s *Session) currentValues(ctx context.Context, id string) (map[string]any,
 	return now, nil
 }
 
-// droppedOr drops what the request did where err says that it came too late, and
+// dropIfLate drops what the request did where err says that it came too late, and
 // returns any other error.
-func (s *Session) droppedOr(err error) error {
+func (s *Session) dropIfLate(err error) error {
 	if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {
-		s.dropped(err)
+		s.drop(err)
 		return nil
 	}
 	return err
@@ -156,4 +147,4 @@ func (s *Session) keepMade(ctx context.Context, made rqlitestore.Record, still f
 }
 
 // isBeside reports whether a commit made the session beside the one with an id.
-func (s *Session) isBeside(id string) bool { return id != "" && s.row().ID != id }
+func (s *Session) isBeside(id string) bool { return id != "" && s.knownRow().rec.ID != id }

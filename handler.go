@@ -2,18 +2,11 @@ package caddysession
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 )
-
-// retryAfter is what a client is told to wait, in seconds, when the store is down.
-const retryAfter = "5"
-
-// statusClientGone is what Caddy's reverse_proxy logs too when nobody is left to answer.
-const statusClientGone = 499
 
 // ServeHTTP makes the session available to next and stores it before the
 // response's header goes out. It costs next to nothing while nobody asks for it.
@@ -141,25 +134,6 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 	return err
 }
 
-// answerFailure makes the error for a request whose session could not be loaded
-// or stored, and takes back what the response's header had become. A cookie for what
-// was stored before the failure is in it all the same: nobody else has the token.
-func (s *Session) answerFailure(header http.Header, entry []headerField, failure error) error {
-	s.takeBack()
-	clear(header)
-	for _, field := range entry {
-		header[field.name] = field.values
-	}
-	if s.hasCookie() {
-		s.writeHeader(header)
-	}
-	answer := s.httpError(failure)
-	if seconds := retryAfterOf(answer.StatusCode, failure); seconds != "" {
-		header.Set("Retry-After", seconds)
-	}
-	return answer
-}
-
 // headerField is one field of a header as it was.
 type headerField struct {
 	name   string
@@ -173,24 +147,6 @@ func takeHeader(header http.Header, fields []headerField) []headerField {
 		fields = append(fields, headerField{name, values})
 	}
 	return fields
-}
-
-// httpError says what an error of the session is to the client: a limit was
-// reached, or a store that is down may be back soon; anything else is a mistake of
-// whoever changed the session.
-func (s *Session) httpError(failure error) caddyhttp.HandlerError {
-	status := http.StatusInternalServerError
-	switch {
-	case s.request.Err() != nil:
-		status = statusClientGone
-	case errors.As(failure, &clientLimited{}):
-		status = http.StatusTooManyRequests
-	case errors.As(failure, &storeError{}):
-		status = http.StatusServiceUnavailable
-	case errors.Is(failure, errTooManySessions):
-		status = http.StatusForbidden
-	}
-	return caddyhttp.Error(status, failure)
 }
 
 // is reports whether a handler's session is this one: the same cookie in the same store.

@@ -40,7 +40,7 @@ func (h *Handler) ignoredWithin(outer *Handler) (names []string) {
 		{"remember_lifetime", h.RememberLifetime > 0, h.remember == outer.remember},
 		{"max_size", h.MaxSize > 0, h.maxSize == outer.maxSize},
 		{"cache", h.Cache > 0, h.cacheAge == outer.cacheAge},
-		{"principal", h.Principal != "", h.ownerKey == outer.ownerKey},
+		{"principal", h.Principal != "", h.principalKey == outer.principalKey},
 		{"max_per_principal", h.MaxPerPrincipal != nil, reflect.DeepEqual(h.limit, outer.limit)},
 		{"bind", len(h.Bind) > 0, slices.Equal(h.bind, outer.bind)},
 		{"audience", h.Audience != "", h.audience == outer.audience},

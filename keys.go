@@ -272,10 +272,10 @@ func knows(rec rqlitestore.Record, values map[string]any, hash string) bool {
 // keptBefore is how many older tokens a sealed session knows.
 const keptBefore = 8
 
-// noteBefore keeps the hash of a token that is being replaced among the values,
+// putBefore keeps the hash of a token that is being replaced among the values,
 // where the seal covers it: otherwise whoever can write to the database could
 // make a token of his own a way into somebody's session.
-func (r *keyring) noteBefore(values map[string]any, hash string) {
+func (r *keyring) putBefore(values map[string]any, hash string) {
 	if r == nil {
 		return
 	}

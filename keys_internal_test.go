@@ -114,8 +114,8 @@ func TestKeys_rememberTheTokensInUse(t *testing.T) {
 	ring := &keyring{keys: []*key{testKey(t, "new")}}
 	values := make(map[string]any)
 	for i := range 3 * keptBefore {
-		ring.noteBefore(values, "presented again and again")
-		ring.noteBefore(values, fmt.Sprint(i))
+		ring.putBefore(values, "presented again and again")
+		ring.putBefore(values, fmt.Sprint(i))
 	}
 	before := values[beforeKey].([]string)
 	if len(before) != keptBefore || !slices.Contains(before, "presented again and again") {

@@ -60,12 +60,6 @@ func (c *KeysConfig) check() error {
 	return nil
 }
 
-// hasUnescapedPlaceholder is hasPlaceholder for an option in which they are
-// replaced, and which may have braces of its own.
-func hasUnescapedPlaceholder(option string) bool {
-	return hasPlaceholder(strings.ReplaceAll(option, `\{`, ""))
-}
-
 func checkSecret(secret string) error {
 	// Two secrets in one file would be one that was never meant. A text in UTF-16 ends with a line end and a NUL.
 	if strings.ContainsAny(strings.TrimRight(secret, "\r\n\x00"), "\r\n") {

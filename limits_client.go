@@ -2,12 +2,8 @@ package caddysession
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
-	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -139,19 +135,4 @@ func clientOf(ctx context.Context) netip.Prefix {
 	address = address.Unmap()
 	network, _ := address.Prefix(min(address.BitLen(), 64)) // no more bits than it has: it cannot fail
 	return network
-}
-
-// retryAfterOf is what a client is told to wait, in seconds, before it tries
-// again; "" where that is of no use.
-func retryAfterOf(status int, failure error) string {
-	limited := clientLimited{}
-	switch {
-	case errors.As(failure, &limited):
-		return strconv.Itoa(max(1, int(math.Ceil(limited.wait.Seconds()))))
-	case errors.Is(failure, errBusy):
-		return "1"
-	case status == http.StatusServiceUnavailable:
-		return retryAfter
-	}
-	return ""
 }

@@ -46,19 +46,15 @@ func (s *Session) isLogin(ctx context.Context) (principal string, login bool) {
 	if s.h.limit == nil {
 		return "", false
 	}
-	s.mu.Lock()
-	before := s.owner
-	s.mu.Unlock()
 	principal = s.h.principal(ctx)
-	return principal, principal != "" && principal != before
+	return principal, principal != "" && principal != s.knownRow().principal
 }
 
 // isOneMore is isLogin for a session that was made beside another: it is one more
 // of its user's, whoever that was before.
 func (s *Session) isOneMore() (principal string, login bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.owner, s.h.limit != nil && s.owner != ""
+	principal = s.knownRow().principal
+	return principal, s.h.limit != nil && principal != ""
 }
 
 // admit refuses a login beyond the limit, where that is the policy.
@@ -80,7 +76,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 // isFull reports whether a principal has as many other sessions as are allowed.
 func (s *Session) isFull(ctx context.Context, principal string) (bool, error) {
 	n := 0
-	err := s.othersOf(ctx, s.h.backend.store, principal, func(others []ownedRow) error {
+	err := s.othersOf(ctx, s.h.backend.store, principal, func(others []datedRow) error {
 		if n += len(others); n >= s.h.limit.Max {
 			return errEnough
 		}
@@ -104,20 +100,20 @@ func (s *Session) makeRoom(ctx context.Context, principal string) error {
 	if s.h.limit.Policy == rejectLogin {
 		return s.giveWay(ctx, principal)
 	}
-	if err := s.endOldest(ctx, principal); err != nil {
+	if err := s.destroyOldest(ctx, principal); err != nil {
 		s.h.logger.Error("max_per_principal could not be enforced at a login; the next one tries again", zap.Error(err))
 	}
 	return nil
 }
 
-// endOldest ends the sessions that began first, as many as there are too many. Of
+// destroyOldest ends the sessions that began first, as many as there are too many. Of
 // a user who has very many, as where the limit is new, it ends them as it finds
 // them, so that a login that runs out of time leaves the next one less to do.
-func (s *Session) endOldest(ctx context.Context, principal string) error {
-	var newest []ownedRow
-	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []ownedRow) error {
+func (s *Session) destroyOldest(ctx context.Context, principal string) error {
+	var newest []datedRow
+	return s.othersOf(ctx, s.h.backend.store.RqliteStore, principal, func(others []datedRow) error {
 		newest = append(newest, others...)
-		slices.SortFunc(newest, func(a, b ownedRow) int {
+		slices.SortFunc(newest, func(a, b datedRow) int {
 			return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.ID, b.ID))
 		})
 		older := newest[:max(0, len(newest)-s.h.limit.Max+1)]
@@ -129,7 +125,7 @@ func (s *Session) endOldest(ctx context.Context, principal string) error {
 			recs[i] = o.Record
 		}
 		newest = slices.Clone(newest[len(older):])
-		_, err := s.endBeyond(ctx, principal, recs...)
+		_, err := s.destroyBeyond(ctx, principal, recs...)
 		return err
 	})
 }
@@ -137,15 +133,15 @@ func (s *Session) endOldest(ctx context.Context, principal string) error {
 // giveWay ends this session itself if it is one too many: others came at the
 // same moment.
 func (s *Session) giveWay(ctx context.Context, principal string) error {
-	rec := s.row()
-	ended, err := s.endBeyond(ctx, principal, rec)
+	rec := s.knownRow().rec
+	ended, err := s.destroyBeyond(ctx, principal, rec)
 	if err != nil || ended > 0 {
-		s.forget()
+		s.dropRow()
 	}
 	switch {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
-		s.endLater(rec)
+		s.destroyLater(rec)
 		return s.storeFailed(doingCount, err)
 	case ended > 0:
 		s.h.backend.metrics.tooManySessions.Inc()
@@ -154,16 +150,9 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 	return nil
 }
 
-// forget notes that nothing of the session is stored any more.
-func (s *Session) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rec, s.base = rqlitestore.Record{}, nil
-}
-
-// endBeyond ends the first of these sessions, as many as the principal has
+// destroyBeyond ends the first of these sessions, as many as the principal has
 // beyond the limit, and returns how many those were.
-func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlitestore.Record) (ended int, err error) {
+func (s *Session) destroyBeyond(ctx context.Context, principal string, recs ...rqlitestore.Record) (ended int, err error) {
 	ids := make([]string, len(recs))
 	for i, rec := range recs {
 		ids[i] = rec.ID
@@ -172,29 +161,29 @@ func (s *Session) endBeyond(ctx context.Context, principal string, recs ...rqlit
 	for _, rec := range recs {
 		if slices.Contains(destroyed, rec.ID) {
 			s.h.backend.endedSession(rec)
-			s.noteDestroyed(rec.ID, principal)
+			s.reportDestroyed(rec.ID, principal)
 		}
 	}
 	return len(destroyed), err
 }
 
-// ownedRow is a session of a principal.
-type ownedRow struct {
+// datedRow is a session of a principal.
+type datedRow struct {
 	rqlitestore.Record
 	created int // Unix time; 0 where that cannot be read
 }
 
 // othersOf hands on the sessions of a principal but this one, page by page.
-func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]ownedRow) error) error {
-	own := s.row().ID
+func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]datedRow) error) error {
+	own := s.knownRow().rec.ID
 	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
 	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
-		others := make([]ownedRow, 0, len(recs))
+		others := make([]datedRow, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != own {
 				_, values, _ := s.h.keys.values(rec) // of one that cannot be read there are none
 				created, _ := values[createdKey].(int)
-				others = append(others, ownedRow{rec, created})
+				others = append(others, datedRow{rec, created})
 			}
 		}
 		return page(others)

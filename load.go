@@ -27,27 +27,22 @@ func (s *Session) Load() error {
 		s.read = true
 	}
 	s.mu.Unlock()
-	return s.find(cookie)
+	return s.loadRow(cookie)
 }
 
-func (s *Session) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-// find loads the row of a ticket; without one, or when there is no such row, the session is empty.
-func (s *Session) find(cookie ticket) error {
+// loadRow loads the row of a ticket; without one, or when there is no such row, the session is empty.
+func (s *Session) loadRow(cookie ticket) error {
 	if cookie.token == "" {
 		s.h.backend.metrics.loadNone.Inc()
 		s.scs = s.empty()
 		return nil
 	}
-	rec := foundRow{key: cookie.key}
+	found := foundRow{row: row{ticket: cookie}}
 	kept := s.newDataContext()
-	kept.found = &rec
+	kept.found = &found
 	ctx, span := s.startSpan(kept, "session.load")
 	loaded, err := s.h.manager.Load(ctx, cookie.token)
+	rec := found.rec
 	endSpan(span, rec.ID, err)
 	if broken := (brokenRow{}); errors.As(err, &broken) {
 		s.h.backend.metrics.unreadable.Inc()
@@ -59,22 +54,21 @@ func (s *Session) find(cookie ticket) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	if !rec.cached {
-		s.h.backend.noteRead(nil)
+	if !found.cached {
+		s.h.backend.observeRead(nil)
 	}
 	if rec.ID == "" || !s.h.manager.Deadline(loaded).After(time.Now()) || !s.isBound(loaded, rec.ID) || !s.isHere(loaded, rec.ID) {
 		s.scs = s.empty()
 		return nil
 	}
 	kept.found, kept.data = nil, loaded.Value(s.h.scsKey)
-	return s.adopt(cookie, rec, kept)
+	return s.adopt(found.row, kept)
 }
 
 // adopt makes a row that was found the session's own.
-func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) error {
-	grace := !rec.Superseded.IsZero()
-	if grace {
-		common, err := s.readInGrace(rec)
+func (s *Session) adopt(found row, loaded context.Context) error {
+	if found.inGrace() {
+		common, err := s.readInGrace(found)
 		if err != nil {
 			return s.fail(err)
 		}
@@ -82,20 +76,18 @@ func (s *Session) adopt(cookie ticket, rec foundRow, loaded context.Context) err
 			s.scs = s.empty()
 			return nil
 		}
-		if loaded, err = s.restricted(loaded, cookie.token, common); err != nil {
+		if loaded, err = s.restricted(loaded, found.ticket.token, common); err != nil {
 			return s.fail(err)
 		}
 	}
-	remembered := s.h.manager.GetBool(loaded, rememberKey)
-	owner := s.h.principal(loaded)
+	found.remembered = s.h.manager.GetBool(loaded, rememberKey)
+	found.principal = s.h.principal(loaded)
 	s.mu.Lock()
-	s.found, s.rec, s.base, s.grace, s.cached = true, rec.Record, rec.values, grace, rec.cached
-	s.token, s.key, s.owner = cookie.token, cookie.key, owner
-	s.remembered, s.marked = remembered, remembered
+	s.found, s.row, s.remembered = true, found, found.remembered
 	s.mu.Unlock()
 	s.scs = loaded
 	s.touch(s.h.manager.Deadline(loaded)) // its request may take longer than the session has
-	s.logID(rec.ID)
+	s.logID(found.rec.ID)
 	return nil
 }
 
@@ -130,36 +122,6 @@ func (c *dataContext) Value(key any) any {
 		return c.data
 	}
 	return c.Context.Value(key)
-}
-
-// fail records why the session could not be loaded: for the handler's answer,
-// or, where visitors are anonymous meanwhile, for whoever wants to store something.
-// The request is cut short, so that nobody is taken for a guest because the store
-// is down: not every reader can return an error, and not every error gets here.
-func (s *Session) fail(err error) error {
-	err = s.storeFailed(doingLoad, err)
-	s.scs = s.empty()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.h.anonymous {
-		s.outage = err
-		return nil
-	}
-	s.err, s.unloaded = err, true
-	s.cancel()
-	return err
-}
-
-func (s *Session) setFailure(err error) {
-	s.mu.Lock()
-	s.err = err
-	s.mu.Unlock()
-}
-
-func (s *Session) isAnswered() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.answered
 }
 
 // storeContext is for a call of the store that is about the session and does not end

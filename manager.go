@@ -91,17 +91,14 @@ func (c rowCodec) Decode(data []byte) (time.Time, map[string]any, error) {
 // decides how values are written, so that scs's own calls get the same care.
 type scsStore struct{ h *Handler }
 
-// foundKey is the context key of a *foundRow: the Session asks with its key and
+// foundKey is the context key of a *foundRow: the Session asks with its ticket and
 // gets what FindCtx found.
 type foundKey struct{}
 
-// foundRow is what a token led to.
+// foundRow is what a ticket led to.
 type foundRow struct {
-	key *key // that the token was issued under
-	rqlitestore.Record
-	values []byte // the row's data, opened
-	given  []byte // values to find without asking the store
-	cached bool   // it may be older than what is stored
+	row
+	given []byte // values to find without asking the store
 }
 
 const listPage = 1000 // rows at a time
@@ -111,7 +108,7 @@ const listPage = 1000 // rows at a time
 const storedPrefix = "stored:"
 
 // search finds the row of a token of which nobody knows the key.
-func (h *Handler) search(ctx context.Context, token string) (found foundRow, ok bool, err error) {
+func (h *Handler) search(ctx context.Context, token string) (found row, ok bool, err error) {
 	hashes := h.keys.tokenHashes(token)
 	if stored, listed := strings.CutPrefix(token, storedPrefix); listed {
 		hashes = []string{stored}
@@ -129,7 +126,7 @@ func (s scsStore) FindCtx(ctx context.Context, token string) ([]byte, bool, erro
 		if found.given != nil {
 			return found.given, true, nil
 		}
-		ok, err := s.h.load(ctx, found, tokenHash(found.key, token))
+		ok, err := s.h.load(ctx, &found.row, tokenHash(found.ticket.key, token))
 		return found.values, ok, err
 	}
 	found, ok, err := s.h.search(ctx, token)
@@ -155,7 +152,7 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 		rec.Data = keys.first().sealRow(rec, data)
 		return s.h.backend.store.Create(ctx, rec)
 	}
-	rec, err := s.h.backend.store.Update(ctx, found.Record, func(current rqlitestore.Record) (rqlitestore.Record, error) {
+	rec, err := s.h.backend.store.Update(ctx, found.rec, func(current rqlitestore.Record) (rqlitestore.Record, error) {
 		next := keys.withValues(current, data)
 		next.Expiry = s.h.expiry(deadline)
 		return next, nil
@@ -169,14 +166,14 @@ func (s scsStore) replace(ctx context.Context, token string, data []byte, deadli
 // DeleteCtx is how scs begins both Destroy and RenewToken. Within a request it
 // only takes note: the commit knows which of them was meant.
 func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
-	if session := FromContext(ctx); session != nil && session.h == s.h && session.noteDelete(token) {
+	if session := FromContext(ctx); session != nil && session.h == s.h && session.takeDelete(token) {
 		return nil
 	}
 	found, ok, err := s.h.search(ctx, token)
 	if err != nil || !ok {
 		return err
 	}
-	return s.h.backend.destroy(ctx, found.Record)
+	return s.h.backend.destroy(ctx, found.rec)
 }
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
@@ -211,17 +208,6 @@ func (s scsStore) Commit(token string, data []byte, deadline time.Time) error {
 
 func (s scsStore) Delete(token string) error {
 	return s.DeleteCtx(context.Background(), token)
-}
-
-// expiry is when a session that is used now ends: at its deadline, or earlier when it is left idle.
-func (h *Handler) expiry(deadline time.Time) time.Time {
-	if h.idle > 0 {
-		// Round takes the monotonic clock off, which stands still while the machine sleeps.
-		if idle := time.Now().Round(0).Add(h.idle); idle.Before(deadline) {
-			return idle
-		}
-	}
-	return deadline
 }
 
 var (

@@ -16,34 +16,31 @@ type content struct {
 
 // merge makes the request's changes on what is stored now, unless that has
 // become another user's session.
-func (s *Session) merge(read, current rqlitestore.Record, mine []byte, renewal bool) (content, error) {
+func (s *Session) merge(read row, current rqlitestore.Record, mine []byte, renewal bool) (content, error) {
 	until, theirs, err := s.h.keys.values(current)
 	if err != nil {
 		return content{}, err
 	}
 	// A token that was replaced often is no longer known, nor is one from before a
 	// renewal, which makes another secret, whatever the database says.
-	if !knows(current, theirs, read.Token) && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
+	if !knows(current, theirs, read.rec.Token) && !codec.Equal(theirs[csrfKey], s.valuesRead(false)[csrfKey]) {
 		return content{}, rqlitestore.ErrSuperseded
 	}
-	s.mu.Lock()
-	owner, rotation := s.owner, s.rotating != ""
-	s.mu.Unlock()
-	same := s.h.principalIn(theirs) == owner
-	if s.h.ownerKey == "" {
-		same = s.h.keys.samePrincipal(read.Principal, current.Principal, theirs) ||
-			read.Principal == "" && s.wasNamed(current.Principal, theirs)
+	same := s.h.principalIn(theirs) == read.principal
+	if s.h.principalKey == "" {
+		same = s.h.keys.samePrincipal(read.rec.Principal, current.Principal, theirs) ||
+			read.rec.Principal == "" && s.wasNamed(current.Principal, theirs)
 	}
 	if !same {
-		return content{}, errDropped
+		return content{}, errOtherPrincipal
 	}
 	switch {
-	case rotation:
-		s.h.keys.noteBefore(theirs, current.Token)
+	case s.isRotation():
+		s.h.keys.putBefore(theirs, current.Token)
 	case renewal:
 		delete(theirs, beforeKey) // see renewSecret
 	}
-	return s.replay(until, theirs, mine)
+	return s.replay(read, until, theirs, mine)
 }
 
 // wasNamed reports whether a row without a principal, as it was read, has been
@@ -56,12 +53,12 @@ func (s *Session) wasNamed(principal string, theirs map[string]any) bool {
 
 // replay makes the request's edits on their values in order, then whatever else
 // differs, which is what was done through scs itself.
-func (s *Session) replay(until time.Time, theirs map[string]any, mine []byte) (content, error) {
+func (s *Session) replay(read row, until time.Time, theirs map[string]any, mine []byte) (content, error) {
 	s.mu.Lock()
-	base, edits := s.base, s.edits
+	edits := s.edits
 	s.mu.Unlock()
 	var json codec.JSON
-	oldDeadline, before, err := json.Decode(base)
+	oldDeadline, before, err := json.Decode(read.values)
 	if err != nil {
 		return content{}, err
 	}

@@ -158,7 +158,7 @@ func (m *storeMetrics) countCookie(t taken) {
 // dropReasons are why changes are dropped, as the label says it.
 var dropReasons = map[error]string{
 	errInGrace:                "grace",
-	errDropped:                "principal",
+	errOtherPrincipal:         "principal",
 	rqlitestore.ErrGone:       "gone",
 	rqlitestore.ErrSuperseded: "renewed",
 }
@@ -187,7 +187,7 @@ const (
 	doingStore      = "storing"
 	doingEnd        = "ending"
 	doingEndOthers  = "ending the other sessions of a principal in"
-	doingTouch      = "noting the use of"
+	doingTouch      = "observing the use of"
 	doingTrack      = "tracking the use of"
 	doingEndAliases = "retiring the older tokens of"
 	doingCount      = "counting the sessions of a principal for"

@@ -148,33 +148,33 @@ type Handler struct {
 	// php_fastcgi, in any language, over HTTP headers.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
 
-	backend    *backend
-	lease      *lease // of the backend
-	keys       *keyring
-	manager    *scs.SessionManager
-	scsKey     any // under which scs keeps its data in a context
-	cookie     cookieJar
-	persist    bool
-	lifetime   time.Duration
-	idle       time.Duration
-	touch      time.Duration
-	renew      time.Duration
-	remember   time.Duration
-	maxSize    int64
-	cacheAge   time.Duration
-	ownerKey   string // the key whose value names the principal
-	limit      *PrincipalLimit
-	perClient  *clientLimiter // nil without max_new_per_client
-	bind       []string
-	audience   string
-	track      bool
-	anonymous  bool // on_store_error
-	revalidate time.Duration
-	origins    *originGuard
-	upstream   *upstream
-	logger     *zap.Logger
-	sampled    *sampledLog
-	joined     *sync.Map // *Handler that enclose this one with the same session
+	backend      *backend
+	lease        *lease // of the backend
+	keys         *keyring
+	manager      *scs.SessionManager
+	scsKey       any // under which scs keeps its data in a context
+	cookie       cookieJar
+	persist      bool
+	lifetime     time.Duration
+	idle         time.Duration
+	touch        time.Duration
+	renew        time.Duration
+	remember     time.Duration
+	maxSize      int64
+	cacheAge     time.Duration
+	principalKey string // the key whose value names the principal
+	limit        *PrincipalLimit
+	perClient    *clientLimiter // nil without max_new_per_client
+	bind         []string
+	audience     string
+	track        bool
+	anonymous    bool // on_store_error
+	revalidate   time.Duration
+	origins      *originGuard
+	upstream     *upstream
+	logger       *zap.Logger
+	sampled      *sampledLog
+	joined       *sync.Map // *Handler that enclose this one with the same session
 }
 
 const (
@@ -224,8 +224,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.backend = h.lease.backend
 	h.useCache()
-	h.ownerKey = settings.Principal
-	h.lease.note(h.ownerKey, h.idle > 0)
+	h.principalKey = settings.Principal
+	h.lease.include(h.principalKey, h.idle > 0)
 	h.limit = settings.MaxPerPrincipal
 	h.perClient = h.backend.limiterOf(settings.MaxNewPerClient)
 	h.origins = newOriginGuard(settings.CrossOrigin)
@@ -350,21 +350,6 @@ func (h *Handler) checkDurations() error {
 	}
 	if age := time.Duration(h.Cache); age > cacheMaxAge {
 		return fmt.Errorf("cache %v is too long: a logout would be missed for so long; use %v at most", age, cacheMaxAge)
-	}
-	return nil
-}
-
-// leastDuration is the shortest that anybody means: a number in JSON is nanoseconds, and
-// who takes it for seconds would have sessions that end at once, and loops without a pause.
-const leastDuration = time.Millisecond
-
-// checkDuration reports a duration that cannot be meant; 0 is one that is not set.
-func checkDuration(option string, value caddy.Duration, least time.Duration) error {
-	switch d := time.Duration(value); {
-	case d < 0:
-		return fmt.Errorf("%s must be a positive duration, not %v", option, d)
-	case d > 0 && d < least:
-		return fmt.Errorf(`%s is %v, which is too short to be meant: a number in JSON is nanoseconds, write a text like "30m" there`, option, d)
 	}
 	return nil
 }

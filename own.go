@@ -32,10 +32,8 @@ func (s *Session) completeOwn(ctx context.Context) {
 // secret for its forms, as Renew does. However it was renewed, the tokens from
 // before are none of those that lead here any more.
 func (s *Session) renewSecret(ctx context.Context) {
-	s.mu.Lock()
-	stored, token, rotation := s.rec.ID != "", s.token, s.rotating != ""
-	s.mu.Unlock()
-	if !stored || rotation || s.h.manager.Token(ctx) == token {
+	known := s.knownRow()
+	if !known.exists() || s.isRotation() || s.h.manager.Token(ctx) == known.ticket.token {
 		return
 	}
 	if s.ownBefore()[csrfKey] == s.h.manager.Get(ctx, csrfKey) {
@@ -56,13 +54,11 @@ func (s *Session) ownBefore() map[string]any {
 // valuesRead are all values as they were read or last stored, of a session in the
 // grace or of one that is not; nil of the other.
 func (s *Session) valuesRead(grace bool) map[string]any {
-	s.mu.Lock()
-	base, known := s.base, s.base != nil && s.grace == grace
-	s.mu.Unlock()
-	if !known {
+	known := s.knownRow()
+	if !known.exists() || known.inGrace() != grace {
 		return nil
 	}
-	_, values, err := codec.JSON{}.Decode(base)
+	_, values, err := codec.JSON{}.Decode(known.values)
 	if err != nil {
 		return nil // it was decoded before
 	}

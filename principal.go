@@ -15,7 +15,7 @@ import (
 // principalOf names the user in encoded values; "" where nobody is signed in,
 // or no key is configured that would tell.
 func (h *Handler) principalOf(data []byte) (string, error) {
-	if h.ownerKey == "" {
+	if h.principalKey == "" {
 		return "", nil
 	}
 	_, values, err := codec.JSON{}.Decode(data)
@@ -27,18 +27,18 @@ func (h *Handler) principalOf(data []byte) (string, error) {
 
 // principal names the user in the values that scs holds.
 func (h *Handler) principal(ctx context.Context) string {
-	if h.ownerKey == "" {
+	if h.principalKey == "" {
 		return ""
 	}
-	value := h.manager.Get(ctx, h.ownerKey)
-	if value == nil && strings.Contains(h.ownerKey, ".") {
-		return h.principalIn(h.values(ctx, beginnings(h.ownerKey)...))
+	value := h.manager.Get(ctx, h.principalKey)
+	if value == nil && strings.Contains(h.principalKey, ".") {
+		return h.principalIn(h.values(ctx, beginnings(h.principalKey)...))
 	}
 	return nameIn(value)
 }
 
 func (h *Handler) principalIn(values map[string]any) string {
-	value, _ := lookup(values, h.ownerKey)
+	value, _ := lookup(values, h.principalKey)
 	return nameIn(value)
 }
 
@@ -52,17 +52,15 @@ func nameIn(value any) string {
 	return name
 }
 
-// renewForOwner renews a stored session whose principal this request changed,
+// renewForPrincipal renews a stored session whose principal this request changed,
 // unless the request did so itself. In the grace a login does it too, for it may
 // be the second press of the button; nothing else does.
-func (s *Session) renewForOwner(ctx context.Context) error {
-	s.mu.Lock()
-	rec, token, owner, grace, closed := s.rec, s.token, s.owner, s.grace, s.closed
-	s.mu.Unlock()
-	if s.h.ownerKey == "" || rec.ID == "" || closed || s.h.manager.Token(ctx) != token && !s.isRotation() {
+func (s *Session) renewForPrincipal(ctx context.Context) error {
+	known := s.knownRow()
+	if s.h.principalKey == "" || !known.exists() || s.isClosed() || s.h.manager.Token(ctx) != known.ticket.token && !s.isRotation() {
 		return nil
 	}
-	if principal := s.h.principal(ctx); principal == owner || grace && principal == "" {
+	if principal := s.h.principal(ctx); principal == known.principal || known.inGrace() && principal == "" {
 		return nil
 	}
 	return s.renew()
@@ -74,7 +72,7 @@ var errNoPrincipal = errors.New("destroy_others needs the option principal of `s
 // belongs to when the response begins, or, if it is destroyed by then, belonged
 // to. Where nobody is signed in it does nothing.
 func (s *Session) DestroyOthers() error {
-	if s.h.ownerKey == "" {
+	if s.h.principalKey == "" {
 		return errNoPrincipal
 	}
 	if err := s.beginChange(); err != nil {
@@ -85,8 +83,8 @@ func (s *Session) DestroyOthers() error {
 		return errAfterHeader
 	}
 	s.mu.Lock()
-	s.endOthers = true
-	s.settled = false
+	s.endingOthers = true
+	s.committed = false
 	s.mu.Unlock()
 	return nil
 }
@@ -95,34 +93,34 @@ func (s *Session) DestroyOthers() error {
 // request itself stores: when it fails, nothing has happened yet, but that some of
 // very many may have ended, and all of it can be tried again.
 func (s *Session) destroyOthers(ctx context.Context) error {
-	owner := s.h.principal(ctx)
+	principal := s.h.principal(ctx)
 	s.mu.Lock()
-	id, known, asked := s.rec.ID, s.owner, s.endOthers
-	login := s.deleted || owner != "" && owner != known
-	powerless := s.grace && !login // an older token, and nothing that renews it
-	s.endOthers = false
+	id, known, asked := s.row.rec.ID, s.row.principal, s.endingOthers
+	login := s.deleted || principal != "" && principal != known
+	powerless := s.row.inGrace() && !login // an older token, and nothing that renews it
+	s.endingOthers = false
 	s.mu.Unlock()
 	if !asked || powerless {
 		return nil
 	}
-	owner = cmp.Or(owner, known)
-	if owner == "" {
+	principal = cmp.Or(principal, known)
+	if principal == "" {
 		return nil
 	}
-	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store, s.h.keys.principalHashes(principal), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	s.mu.Lock()
 	s.alone = id
 	s.mu.Unlock()
-	s.noteOthersDestroyed(id, owner)
+	s.reportOthersDestroyed(id, principal)
 	return nil
 }
 
-// noteAlone keeps in a session that the others of its user were destroyed.
-func (s *Session) noteAlone(ctx context.Context) {
+// putAlone keeps in a session that the others of its user were destroyed.
+func (s *Session) putAlone(ctx context.Context) {
 	s.mu.Lock()
-	alone := s.alone != "" && s.alone == s.rec.ID
+	alone := s.alone != "" && s.alone == s.row.rec.ID
 	s.mu.Unlock()
 	if alone {
 		s.h.manager.Put(ctx, aloneKey, newID())
@@ -135,16 +133,16 @@ func (s *Session) noteAlone(ctx context.Context) {
 // would allow no other call: the commit is done.
 func (s *Session) destroyOthersAgain(ctx context.Context) error {
 	s.mu.Lock()
-	alone, id, owner, late := s.alone, s.rec.ID, s.owner, s.late
+	alone, id, principal, late := s.alone, s.row.rec.ID, s.row.principal, s.late
 	s.mu.Unlock()
-	if alone == "" || owner == "" || late {
+	if alone == "" || principal == "" || late {
 		return nil
 	}
-	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(owner), id); err != nil {
+	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(principal), id); err != nil {
 		return s.storeFailed(doingEndOthers, err)
 	}
 	if id != alone {
-		s.noteOthersDestroyed(id, owner)
+		s.reportOthersDestroyed(id, principal)
 	}
 	return nil
 }
@@ -159,7 +157,7 @@ type principalDestroyer interface {
 func (b *backend) destroyPrincipals(ctx context.Context, in principalDestroyer, principals []string, exceptID string) error {
 	err := in.DestroyPrincipals(ctx, principals, exceptID)
 	for _, principal := range principals { // of very many some may be gone where others are not
-		b.ended(principalKey(principal))
+		b.ended(principalEntry(principal))
 	}
 	return err
 }

@@ -52,8 +52,8 @@ func (c *requestContext) Value(key any) any {
 		return c.session
 	case c.session.h.scsKey:
 		_ = c.session.Load()
-		c.session.noteEnd()
-		c.session.noteHandedOut()
+		c.session.detectDestroy()
+		c.session.markHandedOut()
 		return c.session.scs.Value(key)
 	}
 	return c.inner.Value(key)

@@ -114,7 +114,7 @@ func (w *responseWriter) commit() error {
 		return w.failed
 	}
 	if w.failed = w.session.commit(); w.failed != nil {
-		w.session.setFailure(w.failed)
+		w.session.setStoreErr(w.failed)
 		w.session.cancel() // whoever is still streaming the response can stop
 		return w.failed
 	}

@@ -76,25 +76,23 @@ func (w *watch) stop() {
 // isOver reports whether the session has ended, or belongs to somebody else. A
 // store that does not answer ends nothing.
 func (s *Session) isOver() (over bool, err error) {
-	s.mu.Lock()
-	id, owner := s.rec.ID, s.owner
-	s.mu.Unlock()
+	known := s.knownRow()
 	ctx, cancel := s.storeContext(loadTimeout)
 	defer cancel()
 	b := s.h.backend.inUse()
-	rec, found, err := b.store.CurrentWatched(ctx, id)
+	rec, found, err := b.store.CurrentWatched(ctx, known.rec.ID)
 	if err != nil || !found {
-		b.noteRead(err)
+		b.observeRead(err)
 		return err == nil, err
 	}
-	if s.h.ownerKey == "" {
+	if s.h.principalKey == "" {
 		return false, nil
 	}
 	_, values, err := s.h.keys.values(rec)
 	if err != nil { // a newer config may have moved the row to a key of its own
 		_, values, err = b.keys.Load().values(rec)
 	}
-	return err != nil || s.h.principalIn(values) != owner, nil
+	return err != nil || s.h.principalIn(values) != known.principal, nil
 }
 
 // watchedConn is a connection that was handed over; its watch ends with it.

@@ -14,8 +14,6 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-
-	"github.com/caddy-session/caddy-session/rqlitestore"
 )
 
 // Session is the session of one request. It is loaded when it is first read or
@@ -45,46 +43,44 @@ type Session struct {
 	serving   bool // a handler is running it: what changes will be stored; written with changing held
 
 	loading sync.Mutex      // held while the store is asked
-	scs     context.Context // carries scs's data once loaded
+	scs     context.Context // carries scs's data once loaded: until then nothing is known of the session
 
 	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
 
-	mu         sync.Mutex         // guards what follows; never held while scs or the store is called
-	err        error              // why it could not be loaded or stored
-	outage     error              // why it could not be loaded, where visitors are anonymous then
-	unloaded   bool               // err is why it could not be loaded
-	answered   bool               // its failure, or that it was refused, is answered by an error route: nothing more is stored
-	read       bool               // it was asked for: the response depends on the cookie
-	closed     bool               // the final header is out: nothing is loaded any more
-	found      bool               // the request came with a session
-	fresh      string             // the id that a session not stored yet will have
-	rec        rqlitestore.Record // the row as read or last written; without ID there is none
-	token      string             // the way in to that row
-	unnamed    bool               // the token leads nowhere: another request had replaced the older one first
-	key        *key               // that the token was issued under
-	owner      string             // the principal's name as it was read or last written
-	base       []byte             // the values as read or last written, encoded
-	merged     bool               // the row has more than these: what others had stored meanwhile
-	edits      []edit             // what was done since, in order
-	grace      bool               // the row was superseded by a login elsewhere: reads what is common, writes nothing
-	trying     string             // the token of an insert whose outcome is not known
-	deleted    bool               // scs asked to delete the token: a destroy or a renewal
-	ended      bool               // it is to be destroyed
-	endOthers  bool               // the other sessions of its principal are to be destroyed
-	alone      string             // the id of the session whose others were, by this request
-	cached     bool               // the row may be older than what others stored
-	late       bool               // its changes were dropped
-	untouched  []byte             // what scs held when its upkeep failed
-	handedOut  bool               // scs's data was: what is done to it is not seen here
-	settled    bool               // it was committed, and not changed by its own methods since
-	allowed    bool               // its client may begin it
-	rotating   string             // the token of a renewal that changes nothing else
-	remembered bool               // it was marked: the idle time does not count, the cookie outlives the browser
-	marked     bool               // so is what is stored, which another request may have marked
-	touched    time.Time          // until when a touch has it go on
-	issue      bool               // the cookie is to be written
-	cookie     string             // the Set-Cookie of the response
-	written    string             // the one that is in the response's header
+	mu sync.Mutex // guards what follows; never held while scs or the store is called
+
+	// Loading finds a row, or none, or fails.
+	found   bool  // the request came with a session
+	loadErr error // why it is not known whether there is one
+	read    bool  // it was asked for: the response depends on the cookie
+
+	// What is done to it is done to what scs holds, and kept here for a commit.
+	row          row    // as read or last written; the zero row where nothing is stored
+	edits        []edit // what was done since, in order
+	nextID       string // the id that a session not stored yet will have
+	deleted      bool   // scs asked to delete the token: a destroy or a renewal
+	rotating     string // the token of a renewal that changes nothing else
+	ending       bool   // it is to be destroyed
+	endingOthers bool   // the other sessions of its principal are to be destroyed
+
+	// A commit stores that, drops it because it came too late, or fails.
+	committed    bool      // it was committed, and not changed by its own methods since
+	handedOut    bool      // scs's data was: what is done to it is not seen here
+	late         bool      // changes were dropped
+	storeErr     error     // why they could not be stored
+	answered     bool      // that, or that it was refused, is answered by an error route: nothing more is stored
+	allowed      bool      // its client may begin it
+	lost         string    // a token that nobody has: of an insert whose outcome is not known, or of a row that is no more
+	alone        string    // the id of the session whose others were destroyed, by this request
+	heldInVain   []byte    // what scs held when its upkeep failed
+	touchedUntil time.Time // until when a touch has it go on
+
+	// What the response says of it, until its header is out.
+	remembered bool   // it was marked when last committed: the idle time does not count, the cookie outlives the browser
+	issue      bool   // the cookie is to be written
+	cookie     string // the Set-Cookie of the response
+	written    string // the one that is in the response's header
+	closed     bool   // the final header is out: nothing is loaded any more
 }
 
 // What the handler keeps among the values, beside scs's own __rememberMe.
@@ -247,20 +243,11 @@ func (s *Session) ID() string {
 func (s *Session) id() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rec.ID == "" || s.ended {
-		return s.fresh
+	if s.keepsRow() {
+		return s.row.rec.ID
 	}
-	return s.rec.ID
+	return s.nextID
 }
-
-// row is the session's row as it was read or last written; without ID there is none.
-func (s *Session) row() rqlitestore.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec
-}
-
-func (s *Session) isUnstored() bool { return s.row().ID == "" }
 
 // IsNew reports whether the request came without a session that is still good.
 func (s *Session) IsNew() bool {

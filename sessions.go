@@ -33,24 +33,26 @@ func sessionsOf(r *http.Request) *sessions {
 	all := new(sessions)
 	caddyhttp.SetVar(ctx, sessionsVar, all)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Map(func(name string) (any, bool) {
-		if all.current == nil {
-			return nil, false
-		}
-		if short, ours := strings.CutPrefix(name, "http.session."); ours {
-			if value, known := all.current.placeholder(short); known {
-				if all.page != nil { // no writer of ours says so there
-					addVary(all.page)
-				}
-				return value, true
-			}
-		} else if !strings.HasPrefix(name, "session.") {
-			return nil, false
-		}
-		all.current.h.warnOfMisspelt(name)
-		return nil, false
-	})
+	repl.Map(all.placeholder)
 	return all
+}
+
+// placeholder returns the value of a placeholder of the current session.
+func (all *sessions) placeholder(name string) (any, bool) {
+	short, ours := strings.CutPrefix(name, "http.session.")
+	if all.current == nil || !ours && !strings.HasPrefix(name, "session.") {
+		return nil, false
+	}
+	if ours {
+		if value, known := all.current.placeholder(short); known {
+			if all.page != nil { // no writer of ours says so there
+				addVary(all.page)
+			}
+			return value, true
+		}
+	}
+	all.current.h.warnOfMisspelt(name)
+	return nil, false
 }
 
 func (all *sessions) find(h *Handler) *Session {

@@ -34,9 +34,9 @@ type backend struct {
 	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
 	keys    atomic.Pointer[keyring]    // of that config, nil where it has none
 
-	noting  sync.Mutex  // held while the log is written
-	down    atomic.Bool // as last logged
-	failing atomic.Pointer[writeFailure]
+	observing sync.Mutex  // held while the log is written
+	down      atomic.Bool // as last logged
+	failing   atomic.Pointer[writeFailure]
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
@@ -97,7 +97,7 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 	if r.file != "" {
 		n, _, err := nodes.LoadOrNew(r.file, func() (caddy.Destructor, error) {
-			return node{embedded.New(r.file, embedded.Options{Synchronous: r.live.synchronous, Replaced: func() { noteReplaced(r.file) }})}, nil
+			return node{embedded.New(r.file, embedded.Options{Synchronous: r.live.synchronous, Replaced: func() { observeReplaced(r.file) }})}, nil
 		})
 		if err != nil {
 			return nil, err
@@ -112,7 +112,7 @@ func (b *backend) connect(r *resolvedStore) (*gorqlite.Connection, error) {
 		TLS:      r.tls,
 		Timeout:  time.Duration(r.rqlite.Timeout),
 		Level:    r.rqlite.Consistency,
-		Observe:  b.noteNode,
+		Observe:  b.observeNode,
 	})
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (b *backend) start(settings liveSettings, keys *keyring, logger *zap.Logger
 		b.cluster.Start()
 		return
 	}
-	b.noteError(b.node.Open())
+	b.observe(b.node.Open())
 }
 
 // apply changes what may change while the store is in use.
@@ -142,7 +142,7 @@ func (b *backend) apply(settings liveSettings, keys *keyring, logger *zap.Logger
 		return
 	}
 	if err := b.node.SetSynchronous(settings.synchronous); err != nil {
-		b.noteError(err)
+		b.observe(err)
 	}
 }
 

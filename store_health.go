@@ -29,19 +29,19 @@ func (b *backend) writesFail() *writeFailure {
 	return nil
 }
 
-// noteRead is noteError for what came of a read.
-func (b *backend) noteRead(err error) {
+// observeRead is observe for what came of a read.
+func (b *backend) observeRead(err error) {
 	if isNoNews(err) || err == nil && b.writesFail() != nil {
 		return
 	}
 	if b.failing.Load() != nil {
 		b.failing.Store(nil)
 	}
-	b.noteError(err)
+	b.observe(err)
 }
 
-// noteWrite is noteError for what came of a write.
-func (b *backend) noteWrite(err error) {
+// observeWrite is observe for what came of a write.
+func (b *backend) observeWrite(err error) {
 	switch {
 	case isNoNews(err):
 		return
@@ -50,7 +50,7 @@ func (b *backend) noteWrite(err error) {
 	case err != nil && (!b.down.Load() || b.writesFail() != nil):
 		b.failing.Store(&writeFailure{time.Now(), err})
 	}
-	b.noteError(err)
+	b.observe(err)
 }
 
 // isNoNews reports whether an error says nothing of the store: it was not asked,
@@ -60,14 +60,14 @@ func isNoNews(err error) bool {
 	return err != nil && (errors.Is(err, errBusy) || errors.Is(err, errSlow) || errors.Is(err, rqlitestore.ErrConflict) || errors.As(err, new(refused)))
 }
 
-// noteError logs when the store becomes unavailable, and when it is back:
+// observe logs when the store becomes unavailable, and when it is back:
 // once each, however many requests notice. That it was closed is neither.
-func (b *backend) noteError(err error) {
+func (b *backend) observe(err error) {
 	if b.closed.Load() || b.down.Load() == (err != nil) {
 		return
 	}
-	b.noting.Lock()
-	defer b.noting.Unlock()
+	b.observing.Lock()
+	defer b.observing.Unlock()
 	if b.down.Load() == (err != nil) {
 		return
 	}
@@ -86,9 +86,9 @@ func (b *backend) noteError(err error) {
 	}
 }
 
-// noteReplaced logs that a file went away under the running Caddy, and the
+// observeReplaced logs that a file went away under the running Caddy, and the
 // sessions with it, whatever table they are in.
-func noteReplaced(file string) {
+func observeReplaced(file string) {
 	var newest *backend
 	for _, b := range live.ofFile(file) {
 		b.endedAll()
@@ -103,9 +103,9 @@ func noteReplaced(file string) {
 		zap.String("store", newest.name), zap.String("file", file))
 }
 
-// noteNode logs when a node of the cluster ceases to answer, and when it is
+// observeNode logs when a node of the cluster ceases to answer, and when it is
 // back: the store may go on without it, and would not with one less.
-func (b *backend) noteNode(e cluster.Event) {
+func (b *backend) observeNode(e cluster.Event) {
 	log := b.log().With(zap.String("store", b.name), zap.String("node", e.Node)) // another table on the cluster says it as well
 	switch e.Kind {
 	case cluster.BreakerOpened:

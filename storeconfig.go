@@ -180,13 +180,6 @@ func (c *RqliteConfig) hasTLS() bool {
 	return c.TLSCA != "" || c.TLSCertificate != "" || c.TLSInsecureSkipVerify
 }
 
-func checkChoice(option, value string, choices []string) error {
-	if value == "" || slices.Contains(choices, value) {
-		return nil
-	}
-	return fmt.Errorf("unknown %s %q: use %s", option, value, strings.Join(choices, ", "))
-}
-
 // checkAddress accepts http(s)://host[:port] and nothing else.
 func checkAddress(address string) error {
 	u, err := url.Parse(address)

@@ -45,18 +45,18 @@ func (h *Handler) lastUse(ctx context.Context) use {
 	}
 }
 
-// note writes the use among the values of a session.
-func (u use) note(values map[string]any) {
+// putInto writes the use among the values of a session.
+func (u use) putInto(values map[string]any) {
 	values[usedKey], values[addressKey], values[agentKey] = int(u.at.Unix()), u.address, u.agent
 }
 
-// noteUse tracks the use of a session that is being stored.
-func (s *Session) noteUse(ctx context.Context) {
+// putUse tracks the use of a session that is being stored.
+func (s *Session) putUse(ctx context.Context) {
 	if !s.h.track {
 		return
 	}
 	values := make(map[string]any, 3)
-	s.thisUse().note(values)
+	s.thisUse().putInto(values)
 	for key, value := range values {
 		if s.h.manager.Get(ctx, key) != value {
 			s.h.manager.Put(ctx, key, value)
@@ -68,7 +68,7 @@ func (s *Session) noteUse(ctx context.Context) {
 // noted: every now and then.
 func (s *Session) trackingDue(ctx context.Context) bool {
 	s.mu.Lock()
-	unfit := s.rec.ID == "" || s.grace || s.rec.Alias || s.closed
+	unfit := !s.row.exists() || s.row.inGrace() || s.row.rec.Alias || s.closed
 	s.mu.Unlock()
 	if !s.h.track || unfit {
 		return false
@@ -79,7 +79,7 @@ func (s *Session) trackingDue(ctx context.Context) bool {
 
 // trackUse notes the use of a session that was only read, off the request's path.
 func (s *Session) trackUse() {
-	rec, now := s.row(), s.thisUse()
+	rec, now := s.knownRow().rec, s.thisUse()
 	s.background(doingTrack, rec.ID, func(ctx context.Context) error {
 		err := s.h.storeUse(ctx, rec, now)
 		if errors.Is(err, rqlitestore.ErrGone) || errors.Is(err, rqlitestore.ErrSuperseded) {
@@ -97,7 +97,7 @@ func (h *Handler) storeUse(ctx context.Context, rec rqlitestore.Record, last use
 		if err != nil {
 			return current, err
 		}
-		last.note(values)
+		last.putInto(values)
 		data, err := codec.JSON{}.Encode(deadline, values)
 		if err != nil {
 			return current, err

@@ -1,20 +1,12 @@
 package caddysession
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-session/caddy-session/codec"
 	"github.com/caddy-session/caddy-session/rqlitestore"
-)
-
-const (
-	rotateTimeout = time.Second      // what a new token may cost a reader
-	rotationPause = 10 * time.Second // for how long no reader is given one after that failed
 )
 
 // upkeep is what a session that was only read still needs now and then: a new
@@ -31,58 +23,6 @@ func (s *Session) upkeep(ctx context.Context) {
 	s.touch(s.h.manager.Deadline(ctx))
 }
 
-// takesTokens reports whether the store is worth asking for what no reader has
-// to wait for: one after the other they would wait for one that does not answer.
-func (b *backend) takesTokens() bool {
-	from := b.rotateFrom.Load()
-	return !b.down.Load() && (from == nil || time.Now().After(*from))
-}
-
-// errSlow says that a reader waits no longer. The store may take its time, and be well.
-var errSlow = errors.New("the store takes longer than a reader waits for a new token")
-
-// readerWaits is the context key of a commit that is given up after rotateTimeout.
-type readerWaits struct{}
-
-// giveToken stores a new token, and the use of the session with it. When that
-// fails it is made up for by a later request.
-func (s *Session) giveToken(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, readerWaits{}, true), rotateTimeout)
-	defer cancel()
-	s.startRotation(ctx)
-	s.noteUse(ctx)
-	if err := s.commitThrough(ctx); err != nil {
-		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
-			s.h.backend.rotateFrom.Store(new(time.Now().Add(rotationPause)))
-		}
-		held := s.held(ctx)
-		s.mu.Lock()
-		s.untouched = held
-		s.mu.Unlock()
-		s.h.logger.Warn("a session could not be given a new token; that is tried again in a while", zap.Error(err))
-		return
-	}
-	s.writeCookie(ctx)
-}
-
-// isUntouched reports whether the session has nothing to store but upkeep that
-// was tried in vain.
-func (s *Session) isUntouched(ctx context.Context) bool {
-	s.mu.Lock()
-	untouched := s.untouched
-	s.mu.Unlock()
-	return untouched != nil && bytes.Equal(untouched, s.held(ctx))
-}
-
-// held is what scs holds: the token and the values; nil where those cannot be encoded.
-func (s *Session) held(ctx context.Context) []byte {
-	values, err := codec.JSON{}.Encode(s.h.manager.Deadline(ctx), s.h.values(ctx))
-	if err != nil {
-		return nil
-	}
-	return append(values, s.h.manager.Token(ctx)...)
-}
-
 // touch moves the expiry of a session in use, at most once in touch_interval,
 // and off the request's path: a touch that gets lost is made up for by the next.
 // Without an idle_timeout there is something to move only where there was one
@@ -93,7 +33,7 @@ func (s *Session) touch(deadline time.Time) {
 	if s.h.idle == 0 && s.h.lease.idle || !s.claimTouch(expiry, deadline) {
 		return
 	}
-	rec := s.row()
+	rec := s.knownRow().rec
 	s.background(doingTouch, rec.ID, func(ctx context.Context) error {
 		err := s.h.backend.store.Touch(ctx, rec.ID, expiry)
 		if err == nil {
@@ -112,9 +52,9 @@ func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	due := s.rec.ID != "" && !s.grace && expiry.Sub(s.rec.Expiry) >= least && expiry.Sub(s.touched) >= least
+	due := s.row.exists() && !s.row.inGrace() && expiry.Sub(s.row.rec.Expiry) >= least && expiry.Sub(s.touchedUntil) >= least
 	if due {
-		s.touched = expiry
+		s.touchedUntil = expiry
 	}
 	return due
 }
@@ -122,11 +62,9 @@ func (s *Session) claimTouch(expiry, deadline time.Time) bool {
 // retireAliases ends older tokens, now that the newest has been presented: that the
 // request itself was given it, or found it in the row, says nothing of the client.
 func (s *Session) retireAliases() {
-	s.mu.Lock()
-	rec := s.rec
-	presented := rec.Aliased && !s.grace && rec.Token == tokenHash(s.presented.key, s.presented.token)
-	s.mu.Unlock()
-	if !presented {
+	known := s.knownRow()
+	rec := known.rec
+	if !rec.Aliased || known.inGrace() || rec.Token != tokenHash(s.presented.key, s.presented.token) {
 		return
 	}
 	s.background(doingEndAliases, rec.ID, func(ctx context.Context) error {
@@ -144,18 +82,15 @@ func (s *Session) expiry(deadline time.Time) time.Time {
 	return s.h.expiry(deadline)
 }
 
-// nextExpiry is expiry for a row that is stored again. As with touch, what another
-// handler's idle_timeout has set is left as it is, unless a new lifetime begins.
-func (s *Session) nextExpiry(current rqlitestore.Record, next content, renewal bool) time.Time {
-	if next.remembered {
-		return next.deadline
+// expiry is when a session that is used now ends: at its deadline, or earlier when it is left idle.
+func (h *Handler) expiry(deadline time.Time) time.Time {
+	if h.idle > 0 {
+		// Round takes the monotonic clock off, which stands still while the machine sleeps.
+		if idle := time.Now().Round(0).Add(h.idle); idle.Before(deadline) {
+			return idle
+		}
 	}
-	expiry := s.h.expiry(next.deadline)
-	begins := renewal && !s.isRotation()
-	if s.h.idle == 0 && s.h.lease.idle && !begins && current.Expiry.Before(expiry) {
-		return current.Expiry
-	}
-	return expiry
+	return deadline
 }
 
 // background does work off the request's path. Requests of one session that
@@ -173,54 +108,19 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 		if err != nil {
 			err = s.h.backend.unavailable(doing, err)
 		}
-		s.h.backend.noteWrite(err)
+		s.h.backend.observeWrite(err)
 		if err != nil {
 			s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
 		}
 	})
 }
 
-// endLater ends a session that nobody was given, or is to have, in the background.
-func (s *Session) endLater(rec rqlitestore.Record) {
+// destroyLater ends a session that nobody was given, or is to have, in the background.
+func (s *Session) destroyLater(rec rqlitestore.Record) {
 	s.background(doingEnd, rec.ID, func(ctx context.Context) error {
 		defer s.h.backend.endedSession(rec)
 		return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
 	})
-}
-
-// rotationDue reports whether the token is old enough for a new one, or was
-// issued under another key than the first. An older token that is still in use
-// after the grace says that the response with the newer one got lost. It is given
-// one at a time, and each after twice as long: there are clients that keep no
-// cookie, and what they were given stays in the store. To give an older one out
-// again would take the newest from the browser.
-func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
-	s.mu.Lock()
-	rec, token, issued, unfit := s.rec, s.token, s.key, s.grace || s.closed
-	needed := s.issue && (s.unnamed || rec.Alias)
-	s.mu.Unlock()
-	if rec.ID == "" || unfit || s.h.manager.Token(ctx) != token {
-		return false
-	}
-	rotated := time.Unix(int64(s.h.manager.GetInt(ctx, rotatedKey)), 0)
-	if needed {
-		return true
-	}
-	if rec.Alias {
-		age := time.Since(rec.AliasSince)
-		return age > rqlitestore.Grace && time.Since(rotated) > max(rqlitestore.Grace, age/2)
-	}
-	// What is plain is sealed at once, what another key sealed when it is stored anyway.
-	if first := s.h.keys.first(); issued != first && (issued == nil || storing) {
-		return true
-	}
-	if s.h.renew == 0 {
-		return false
-	}
-	if rotated.Unix() == 0 {
-		rotated = time.Unix(int64(s.h.manager.GetInt(ctx, createdKey)), 0)
-	}
-	return s.h.isOld(rotated, s.h.renew)
 }
 
 // isOld reports whether what was noted at a time is to be noted anew. What another
@@ -229,42 +129,4 @@ func (s *Session) rotationDue(ctx context.Context, storing bool) bool {
 func (h *Handler) isOld(noted time.Time, after time.Duration) bool {
 	age := time.Since(noted)
 	return age >= after || age <= -h.lifetime
-}
-
-// startRotation lets scs make a new token and keeps all else as it was.
-func (s *Session) startRotation(ctx context.Context) {
-	if s.replaceToken(ctx) != nil {
-		return
-	}
-	token, now := s.h.manager.Token(ctx), int(time.Now().Unix())
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	s.mu.Lock()
-	presented, current := tokenHash(s.key, s.token), s.rec.Token
-	rotated := func(values map[string]any) {
-		values[rotatedKey] = now
-		s.h.keys.noteBefore(values, presented)
-		s.h.keys.noteBefore(values, current)
-	}
-	s.edits = append(s.edits, rotated)
-	s.rotating = token
-	s.mu.Unlock()
-	s.apply(rotated)
-}
-
-func (s *Session) isRotation() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rotating != ""
-}
-
-// noteRenewal finds out whether the session was renewed since a rotation began
-// that was not stored. Whoever renews it wants more than another token.
-func (s *Session) noteRenewal(ctx context.Context) {
-	token := s.h.manager.Token(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if token != s.rotating {
-		s.rotating = ""
-	}
 }

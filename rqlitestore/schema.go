@@ -88,42 +88,51 @@ func (s *RqliteStore) migrate(ctx context.Context) error {
 	if have.complete(s.schema.table) {
 		return nil // the usual case writes nothing
 	}
-	table := s.schema.table
-	why := have.others(table)
-	if why == "" && have["column expiry"] {
-		why, err = s.othersExpiry(ctx)
-	}
-	switch {
-	case err != nil:
+	if err := s.refuseOthers(ctx, have); err != nil {
 		return err
-	case why != "":
-		return errors.New(why + ", choose another name")
 	}
 	isNew := !have["column token"]
-	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
-	for _, c := range addedColumns {
-		columns += "," + c.name + " " + c.kind
-	}
-	if err := s.define(ctx, `CREATE TABLE IF NOT EXISTS "`+table+`"(`+columns+`)`,
-		`CREATE TABLE IF NOT EXISTS "`+table+`_ended"(token TEXT PRIMARY KEY,expiry REAL NOT NULL)`); err != nil {
+	if err := s.createTables(ctx); err != nil {
 		return err
 	}
 	if have, err = s.existing(ctx); err != nil {
 		return err
 	}
+	if err := s.addColumns(ctx, have); err != nil {
+		return err
+	}
+	return s.addIndexes(ctx, have, isNew)
+}
+
+func (s *RqliteStore) createTables(ctx context.Context) error {
+	table := s.schema.table
+	columns := "token TEXT PRIMARY KEY,data BLOB NOT NULL,expiry REAL NOT NULL"
+	for _, c := range addedColumns {
+		columns += "," + c.name + " " + c.kind
+	}
+	return s.define(ctx, `CREATE TABLE IF NOT EXISTS "`+table+`"(`+columns+`)`,
+		`CREATE TABLE IF NOT EXISTS "`+table+`_ended"(token TEXT PRIMARY KEY,expiry REAL NOT NULL)`)
+}
+
+// addColumns adds to an older table what it lacks.
+func (s *RqliteStore) addColumns(ctx context.Context, have found) error {
 	for _, c := range addedColumns {
 		if have["column "+c.name] {
 			continue
 		}
-		err := s.define(ctx, `ALTER TABLE "`+table+`" ADD COLUMN `+c.name+` `+c.kind)
+		err := s.define(ctx, `ALTER TABLE "`+s.schema.table+`" ADD COLUMN `+c.name+` `+c.kind)
 		if err != nil && !strings.Contains(err.Error(), "duplicate column") {
 			return err // a duplicate is one that another process has just added
 		}
 	}
+	return nil
+}
+
+func (s *RqliteStore) addIndexes(ctx context.Context, have found, isNew bool) error {
 	var missing []string
 	for _, i := range indexes {
-		if !have[i.foundAs(table)] {
-			missing = append(missing, i.create(table))
+		if !have[i.foundAs(s.schema.table)] {
+			missing = append(missing, i.create(s.schema.table))
 		}
 	}
 	if isNew {
@@ -172,6 +181,21 @@ func (f found) others(table string) string {
 		return "there is a table or view " + table + "_ended of something else, where this one is to keep notes of deleted sessions"
 	}
 	return ""
+}
+
+// refuseOthers is the error for a name under which there is something else.
+func (s *RqliteStore) refuseOthers(ctx context.Context, have found) (err error) {
+	why := have.others(s.schema.table)
+	if why == "" && have["column expiry"] {
+		why, err = s.othersExpiry(ctx)
+	}
+	switch {
+	case err != nil:
+		return err
+	case why != "":
+		return errors.New(why + ", choose another name")
+	}
+	return nil
 }
 
 // othersExpiry says that the table has times that are no numbers: to SQLite they are

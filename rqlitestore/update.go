@@ -117,9 +117,9 @@ func (c *change) leave(err error) {
 	c.finishLocked(Record{}, err)
 }
 
-// note keeps what went wrong with a try, for a caller who leaves during the next.
+// tryFailed keeps what went wrong with a try, for a caller who leaves during the next.
 // The tries before say more than one that was cut short.
-func (c *change) note(ctx context.Context, why error) {
+func (c *change) tryFailed(ctx context.Context, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why == nil || ctx.Err() == nil {
@@ -236,9 +236,9 @@ func (s *RqliteStore) round(cur Record, queue []*change) (Record, []*change) {
 			return plain(next), rest
 		case stateConflict:
 			cur = out.current
-			noteAll(ctx, applied, ErrConflict)
+			triesFailed(ctx, applied, ErrConflict)
 			if pause(ctx, try) {
-				noteAll(ctx, applied, errCutShort)
+				triesFailed(ctx, applied, errCutShort)
 				continue // the same changes, on what is there now
 			}
 		case stateGone:
@@ -315,7 +315,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*ch
 		if out.state != stateNotApplied && out.state != stateUnknown {
 			return out
 		}
-		noteAll(ctx, changes, out.err)
+		triesFailed(ctx, changes, out.err)
 		if !pause(ctx, try) {
 			return outcome{state: stateUnknown}
 		}
@@ -329,9 +329,9 @@ func finishAll(changes []*change, stored Record, err error) {
 	}
 }
 
-func noteAll(ctx context.Context, changes []*change, why error) {
+func triesFailed(ctx context.Context, changes []*change, why error) {
 	for _, c := range changes {
-		c.note(ctx, why)
+		c.tryFailed(ctx, why)
 	}
 }
 
