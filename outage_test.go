@@ -498,6 +498,9 @@ $SITE2 {
 		if n := rows.Load(); n != 2 {
 			t.Errorf("%d rows were to be inserted, want 2", n)
 		}
+		if strings.Contains(s.readLog(), "the session store is unavailable") {
+			t.Error("the log says that the store is unavailable, which no request has met")
+		}
 	})
 	t.Run("and the row that nobody was told of ends alone", func(t *testing.T) {
 		inserted := cannotTell()

@@ -139,6 +139,9 @@ func (s *Session) create(ctx context.Context, w write, still func() error) error
 		if w.owner != "" && !errors.Is(err, errBusy) {
 			s.endLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
+		if ctx.Value(triedAnew{}) != nil {
+			return storeError{notTold{err}}
+		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {
@@ -272,6 +275,11 @@ func (s *Session) storeFailed(doing string, err error) error {
 type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
+
+// notTold is such an error before storeFailed knows of it.
+type notTold struct{ error }
+
+func (e notTold) Unwrap() error { return e.error }
 
 // takeBack makes the session what it was before what could not be stored: an
 // error page must not name the user of a login that was refused. It may ask for
