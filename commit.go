@@ -188,8 +188,13 @@ func (s *Session) store(ctx context.Context) error {
 	return err
 }
 
+// triedAnew is the context key of a commit after which a new session that could not be
+// stored is tried anew: its failure is none that the request has met.
+type triedAnew struct{}
+
 // commitValues lets scs commit, a new session under another token if need be.
 func (s *Session) commitValues(ctx context.Context, isNew bool) error {
+	ctx = context.WithValue(ctx, triedAnew{}, true)
 	err := s.commitThrough(ctx)
 	for range createRetries {
 		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
@@ -201,6 +206,9 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 			return err
 		}
 		err = s.commitThrough(ctx)
+	}
+	if failed := (notTold{}); errors.As(err, &failed) {
+		err = s.storeFailed(doingStore, failed.error)
 	}
 	// One that ran out of time may be stored yet: were it free, a flood could hold a slow store up for ever.
 	if errors.As(err, &storeError{}) && ctx.Err() == nil {

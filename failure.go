@@ -20,6 +20,11 @@ type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
+// notTold is such an error before storeFailed knows of it.
+type notTold struct{ error }
+
+func (e notTold) Unwrap() error { return e.error }
+
 // storeFailed makes the error of a call of the store that failed, and counts it.
 func (s *Session) storeFailed(doing string, err error) error {
 	err = s.h.backend.unavailable(doing, err)

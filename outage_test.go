@@ -498,6 +498,9 @@ $SITE2 {
 		if n := rows.Load(); n != 2 {
 			t.Errorf("%d rows were to be inserted, want 2", n)
 		}
+		if strings.Contains(s.readLog(), "the session store is unavailable") {
+			t.Error("the log says that the store is unavailable, which no request has met")
+		}
 	})
 	t.Run("and the row that nobody was told of ends alone", func(t *testing.T) {
 		inserted := cannotTell()
@@ -598,6 +601,24 @@ $METRICS {
 	}
 	if up := s.scrape().sum("store_up"); up != 1 {
 		t.Errorf("store_up is %v with room", up)
+	}
+
+	// Where there is now room for a session and now none, that is one outage more.
+	begun := time.Now()
+	for _, user := range []string{"dave", "eve", "frank"} {
+		store.isFull()
+		if a := v.get("/put?user=" + user); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("without room: %d, want 503", a.StatusCode)
+		}
+		store.works()
+		v.get("/put?user="+user).want(t, http.StatusOK, "user "+user)
+	}
+	down, up := logs("the session store is unavailable"), logs("the session store is available")
+	if (down != 2 || up != 1) && time.Since(begun) < 20*time.Second { // a slow machine makes several of it
+		t.Errorf("logged %d times that the store is down and %d times that it is back", down, up)
+	}
+	if up := s.scrape().sum("store_up"); up != 1 {
+		t.Errorf("store_up is %v after what was stored", up)
 	}
 }
 

@@ -139,6 +139,9 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 		if w.principal != "" && !errors.Is(err, errBusy) {
 			s.destroyLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
+		if ctx.Value(triedAnew{}) != nil {
+			return storeError{notTold{err}}
+		}
 		return s.storeFailed(doingStore, err)
 	}
 	if still != nil {

@@ -34,8 +34,12 @@ type backend struct {
 	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
 	keys    atomic.Pointer[keyring]    // of that config, nil where it has none
 
-	observing sync.Mutex  // held while the log is written
-	down      atomic.Bool // as last logged
+	observing sync.Mutex                // held while the log is written
+	down      atomic.Bool               // when it was last needed
+	told      atomic.Bool               // that it is down, as last logged
+	shaky     atomic.Bool               // it was told to be down soon after it had come back
+	failed    atomic.Pointer[time.Time] // when it last did; set while it is told to be down
+	back      time.Time                 // when that was last logged
 	failing   atomic.Pointer[writeFailure]
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
@@ -75,7 +79,8 @@ func newBackend(r *resolvedStore, logger *zap.Logger) (*backend, error) {
 	b := &backend{file: r.file, name: r.name(), metrics: newStoreMetrics(r.label())}
 	b.logger.Store(logger)
 	if before := live.newest(b.metrics.store); before != nil {
-		b.down.Store(before.down.Load()) // a reload that brings it back is worth a word too
+		b.down.Store(before.down.Load())
+		b.told.Store(before.told.Load()) // a reload that brings it back is worth a word too
 	}
 	conn, err := b.connect(r)
 	if err != nil {

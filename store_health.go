@@ -63,16 +63,28 @@ func isNoNews(err error) bool {
 // observe logs when the store becomes unavailable, and when it is back:
 // once each, however many requests notice. That it was closed is neither.
 func (b *backend) observe(err error) {
-	if b.closed.Load() || b.down.Load() == (err != nil) {
+	if b.closed.Load() {
+		return
+	}
+	if err != nil {
+		b.failed.Store(new(time.Now()))
+	}
+	if b.down.Load() != (err != nil) {
+		b.down.Store(err != nil)
+	}
+	if b.told.Load() == (err != nil) || err == nil && b.isShaky() {
 		return
 	}
 	b.observing.Lock()
 	defer b.observing.Unlock()
-	if b.down.Load() == (err != nil) {
+	if b.told.Load() == (err != nil) {
 		return
 	}
-	b.down.Store(err != nil)
-	if err != nil {
+	b.told.Store(err != nil)
+	if err == nil {
+		b.back = time.Now()
+	} else {
+		b.shaky.Store(time.Since(b.back) < failureHolds)
 		b.tell(event{name: storeUnavailable})
 	}
 	switch {
@@ -84,6 +96,16 @@ func (b *backend) observe(err error) {
 	default:
 		b.log().Info("the session store is available", zap.String("store", b.name))
 	}
+}
+
+// isShaky reports whether an answer is no sign that the store is back: one that is slow
+// or almost full fails now this request and now that one, which is one outage.
+func (b *backend) isShaky() bool {
+	if !b.shaky.Load() {
+		return false
+	}
+	failed := b.failed.Load()
+	return failed != nil && time.Since(*failed) < failureHolds
 }
 
 // observeReplaced logs that a file went away under the running Caddy, and the

@@ -1,0 +1,41 @@
+package caddysession
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// A store that fails now and then is back when it has not failed for a while.
+func TestHealth_aShakyStoreIsBackInTheEnd(t *testing.T) {
+	core, log := observer.New(zap.InfoLevel)
+	b := &backend{metrics: newStoreMetrics("shaky")}
+	b.logger.Store(zap.New(core))
+	logged := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, entry := range log.TakeAll() {
+			got = append(got, entry.Message)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	const down, up = "the session store is unavailable", "the session store is available"
+	b.observe(errors.New("too slow"))
+	b.observe(nil)
+	logged(down, up)
+	b.observe(errors.New("too slow"))
+	logged(down)
+	b.observe(nil)
+	b.observe(errors.New("too slow"))
+	b.observe(nil)
+	logged()
+	b.failed.Store(new(time.Now().Add(-failureHolds)))
+	b.observe(nil)
+	logged(up)
+}
