@@ -120,7 +120,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 
 // fly is send, for whose trouble there is a place.
 func (l *lane[A]) fly(ctx context.Context, calls []*call[A]) error {
-	l.trouble.Clear()
+	defer l.trouble.Clear() // it is nothing that a later call would wait for
 	return l.send(trouble.With(ctx, &l.trouble), calls)
 }
 
