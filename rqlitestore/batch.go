@@ -287,11 +287,7 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 // waitAgain puts a call that was not answered behind those that wait, and each
 // that shares its row.
 func (l *lane[A]) waitAgain(c *call[A]) {
-	l.waiting = append(l.waiting, c)
-	for _, o := range c.also {
-		o.size = c.size
-		l.waiting = append(l.waiting, o)
-	}
+	l.waiting = append(append(l.waiting, c), c.also...)
 	c.also = nil
 }
 
