@@ -81,6 +81,29 @@ var faultCases = []storeCase{
 			must(t, s.Create(unhurried(t), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Expiry: inAnHour()}))
 		}
 	}},
+	// The transport repeats a save whose reply got lost; meanwhile its user was taken away.
+	{"Lost_replyBeforeARefusalIsNoRefusal", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		var refuses atomic.Bool
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !refuses.CompareAndSwap(true, false) {
+					return next.RoundTrip(r)
+				}
+				idempotent.Sending(r.Context())
+				discard(next.RoundTrip(r))
+				idempotent.Sending(r.Context())
+				return &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized", Body: http.NoBody, Request: r}, nil
+			})
+		})
+		must(t, s.Prepare(unhurried(t)))
+		refuses.Store(true)
+		if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 {
+			t.Errorf("%v, version %d", err, rec.Version)
+		}
+		refuses.Store(true)
+		must(t, s.Destroy(unhurried(t), "id"))
+	}},
 	{"Lost_createIsAnErrorWhenNotThere", func(t *testing.T, e *env) {
 		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, loser{there: 1}.wrap)
@@ -95,6 +118,30 @@ var faultCases = []storeCase{
 		must(t, s.Destroy(unhurried(t), rec.ID))
 		if found(t, s, "token") {
 			t.Error("found after destroy")
+		}
+	}},
+	// What passes: a logout is not given up for it.
+	{"Busy_databaseIsAskedAgainToDestroy", func(t *testing.T, e *env) {
+		var busy atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if isQuery(r) || busy.Add(-1) < 0 {
+					return next.RoundTrip(r)
+				}
+				const locked = `{"results":[{"error":"database is locked"}]}`
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(locked)), Request: r}, nil
+			})
+		})
+		for name, destroy := range map[string]func() error{
+			"Destroy":          func() error { return s.Destroy(unhurried(t), "id") },
+			"DestroyPrincipal": func() error { return s.DestroyPrincipal(unhurried(t), "alice", "") },
+		} {
+			mustCreate(t, s, rqlitestore.Record{Token: name, ID: "id", Principal: "alice"})
+			busy.Store(3)
+			must(t, destroy())
+			if found(t, s, name) {
+				t.Errorf("found after %s", name)
+			}
 		}
 	}},
 	{"Down_everyCallEndsAtItsDeadline", func(t *testing.T, e *env) {
