@@ -497,6 +497,15 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(600000),9e6 FROM n
 				t.Errorf("%s: %d requests that may be repeated, %d that may not", op.name, m, u)
 			}
 		}
+		must(t, s.Create(ctx, rec))
+		marked.Store(0)
+		unmarked.Store(0)
+		if err := s.Create(ctx, rec); !errors.Is(err, rqlitestore.ErrExists) {
+			t.Error(err)
+		}
+		if m, u := marked.Load(), unmarked.Load(); m != 1 || u != 1 {
+			t.Errorf("a create and the question what became of it: %d requests that may be repeated, %d that may not", m, u)
+		}
 	}},
 }
 

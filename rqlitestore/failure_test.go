@@ -346,6 +346,30 @@ func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
 	}
 }
 
+// An update that is lost on its way again and again, as can be told, says so.
+func TestErrors_sayWhyASaveWasNotStored(t *testing.T) {
+	t.Parallel()
+	e := embeddedEnv(t)
+	rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+	ctx, giveUp := context.WithCancel(t.Context())
+	var lost atomic.Int64
+	s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !strings.HasPrefix(r.URL.Path, "/db/execute") { // a look at what became of it
+				return next.RoundTrip(r)
+			}
+			if lost.Add(1) == 3 {
+				giveUp()
+			}
+			return nil, errLost
+		})
+	})
+	_, err := s.Update(ctx, rec, keep)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), errLost.Error()) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCreate_wasNotSentWithoutATable(t *testing.T) {
 	t.Parallel()
 	conn, err := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{}).Connection()

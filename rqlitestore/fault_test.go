@@ -112,6 +112,45 @@ var faultCases = []storeCase{
 			t.Errorf("got %v", err)
 		}
 	}},
+	// Only what was sent first is lost, so that it can be told that the row is not there.
+	{"Lost_createThatNeverArrivedIsNoTakenToken", func(t *testing.T, e *env) {
+		var lose atomic.Bool
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if lose.CompareAndSwap(true, false) {
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		must(t, s.Prepare(unhurried(t)))
+		lose.Store(true)
+		err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
+		if err == nil || errors.Is(err, rqlitestore.ErrExists) || !strings.Contains(err.Error(), errLost.Error()) {
+			t.Errorf("got %v", err)
+		}
+	}},
+	// Of several that travelled together one token was taken, and the question which is lost.
+	{"Lost_questionWhichTokenWasTakenIsNoAnswer", func(t *testing.T, e *env) {
+		mustCreate(t, e.store(t), rqlitestore.Record{Token: "taken", ID: "taken"})
+		var writes atomic.Int64
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !isQuery(r) && writes.Add(1) > 2 { // the first one, and the others
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		}, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		inTurn(t, s, 3, g, func(i int) {
+			rec := rqlitestore.Record{Token: []string{"first", "taken", "other"}[i], ID: fmt.Sprint("id", i), Expiry: inAnHour()}
+			if err := s.Create(unhurried(t), rec); rec.Token == "other" && (err == nil || errors.Is(err, rqlitestore.ErrExists)) {
+				t.Errorf("%s: %v", rec.Token, err)
+			}
+		})
+	}},
 	{"Lost_destroyIsTriedAgain", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		s := e.store(t, loser{there: 0.8, back: 0.5}.wrap)

@@ -83,6 +83,10 @@ var portableCases = []storeCase{
 
 		other := e.other()
 		target := other.storeWith(t, o)
+		must(t, target.Export(unhurried(t), "", func(rows []rqlitestore.Row) error {
+			t.Errorf("an empty table has a page of %d rows", len(rows))
+			return nil
+		}))
 		rows := exported(t, s)
 		mustImport(t, target, rows, int64(len(rows)))
 		e.exec(t, `DELETE FROM {t} WHERE token='expired'`, `UPDATE {t} SET rights=NULL WHERE rights=0`) // which are the same
@@ -150,6 +154,23 @@ var portableCases = []storeCase{
 		}
 		if n := largest.Load(); n < 2*size || n > 3*size {
 			t.Errorf("a request has %d bytes, of data in hex it has %d", n, 2*size)
+		}
+	}},
+	{"Import_ofManyLargeRowsIsNoLargeRequest", func(t *testing.T, e *env) {
+		var largest atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				largest.Store(max(largest.Load(), r.ContentLength))
+				return next.RoundTrip(r)
+			})
+		})
+		rows := make([]rqlitestore.Row, 12)
+		for i := range rows {
+			rows[i] = rqlitestore.Row{Token: fmt.Sprint("token", i), Data: make([]byte, 100_000), Expiry: inAnHour()}
+		}
+		mustImport(t, s, rows, int64(len(rows)))
+		if n := largest.Load(); n > 1<<20+4096 {
+			t.Errorf("the largest request has %d bytes", n)
 		}
 	}},
 	{"Export_interruptedGoesOnWhereItWas", func(t *testing.T, e *env) {
