@@ -94,7 +94,7 @@ var batchCases = []storeCase{
 	// Nobody who waits with others for one row is told that it is not there because
 	// nobody could ask.
 	{"Batch_errorOfASharedReadReachesAllWhoShareIt", func(t *testing.T, e *env) {
-		must(t, e.store(t).Commit("token", []byte("data"), inAnHour()))
+		must(t, e.store(t).CommitCtx(unhurried(t), "token", []byte("data"), inAnHour()))
 		var down atomic.Bool
 		g := newGate(t, func(r *http.Request) bool { return isQuery(r) && down.Load() })
 		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {

@@ -302,6 +302,45 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 			t.Errorf("two sessions have %d current rows", n)
 		}
 	}},
+	{"Import_inAnyOrderComesOutTheSame", func(t *testing.T, e *env) {
+		c := newClock()
+		o := rqlitestore.Options{Now: c.Now}
+		s := e.storeWith(t, o)
+		// A session that was used, and whose token was rotated then.
+		mustCreate(t, s, rqlitestore.Record{Token: "used", ID: "used", Expiry: c.In(time.Minute)})
+		twice := mustCreate(t, s, rqlitestore.Record{Token: "twice", ID: "twice", Expiry: c.In(time.Hour)})
+		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t} WHERE id='twice'")
+		exports := [][]rqlitestore.Row{exported(t, s)}
+		must(t, s.Touch(unhurried(t), "used", c.In(time.Hour)))
+		mustUpdate(t, s, mustLoad(t, s, "used"), rotate("rotated"))
+		// And one that was renewed, and once more after a backup had been restored.
+		mustUpdate(t, s, twice, func(r *rqlitestore.Record) { r.Token = "renewed b" })
+		exports = append(exports, exported(t, s))
+		e.exec(t, "DELETE FROM {t} WHERE id='twice'", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		mustUpdate(t, e.storeWith(t, o), twice, func(r *rqlitestore.Record) { r.Token = "renewed a" })
+		exports = append(exports, exported(t, s))
+		c.Add(2 * time.Minute)
+		var first []string
+		for i, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			other := e.other()
+			other.table += fmt.Sprint(i)
+			target := other.storeWith(t, o)
+			for _, n := range order {
+				if _, err := target.Import(unhurried(t), exports[n]); err != nil {
+					t.Fatal(err)
+				}
+				mustImport(t, target, exports[n], 0)
+			}
+			if got := mustLoad(t, target, "used"); got.Token != "rotated" {
+				t.Errorf("imported in the order %v, the older token leads to %+v", order, got)
+			}
+			if got := other.dump(t); first == nil {
+				first = got
+			} else if !reflect.DeepEqual(got, first) {
+				t.Errorf("imported in the order %v there is\n%s\nand in another\n%s", order, strings.Join(got, "\n"), strings.Join(first, "\n"))
+			}
+		}
+	}},
 	{"Import_doesNotReviveWhatWasDeleted", func(t *testing.T, e *env) {
 		s, target := e.store(t), e.other().store(t)
 		must(t, s.Commit("deleted", []byte("1"), inAnHour()))

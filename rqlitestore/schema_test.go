@@ -184,7 +184,7 @@ var schemaCases = []storeCase{
 		e.exec(t, "DROP TABLE {t}", oldTable)
 		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
 		e.exec(t, "DROP TABLE {t}", oldTable)
-		if _, ok, err := s.Find("token"); ok || err != nil {
+		if _, ok, err := s.FindCtx(unhurried(t), "token"); ok || err != nil {
 			t.Errorf("in a table of the old store: got %v, %v", ok, err)
 		}
 	}},
