@@ -471,6 +471,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(600000),9e6 FROM n
 		})
 		ctx := unhurried(t)
 		must(t, s.Prepare(ctx))
+		must(t, s.CommitCtx(ctx, "expired", nil, time.Now().Add(-time.Hour)))
 		rec := rqlitestore.Record{Token: "a", ID: "id", Expiry: inAnHour()}
 		for _, op := range []struct {
 			name string
@@ -489,6 +490,11 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(600000),9e6 FROM n
 			{"destroy", true, func() error { return s.Destroy(ctx, "id") }},
 			{"destroy principal", true, func() error { return s.DestroyPrincipal(ctx, "alice", "id") }},
 			{"delete", true, func() error { return s.Delete("token") }},
+			{"import", true, func() error {
+				_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+				return err
+			}},
+			{"cleanup", true, func() error { _, err := s.DeleteExpired(ctx); return err }},
 		} {
 			marked.Store(0)
 			unmarked.Store(0)

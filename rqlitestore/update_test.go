@@ -458,6 +458,31 @@ var updateCases = []storeCase{
 			t.Errorf("got data %s", got.Data)
 		}
 	}},
+	{"Update_hasItsOwnTimeHoweverLittleOthersHave", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		errs := make(chan error, 2)
+		update := func() {
+			_, err := s.Update(unhurried(t), rec, increment)
+			errs <- err
+		}
+		go update()
+		<-g.held
+		go update()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := s.Update(ctx, rec, increment); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		g.release() // for two that wait, of which one has no time left
+		must(t, <-errs)
+		must(t, <-errs)
+		if got := mustLoad(t, s, "token"); string(got.Data) != "2" {
+			t.Errorf("got data %s", got.Data)
+		}
+	}},
 	{"Update_renewalInTheMidstOfOthers", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "old", ID: "id"})
 		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
