@@ -204,6 +204,28 @@ func TestCalls_endWithoutADeadline(t *testing.T) {
 	}
 }
 
+// Whoever prepares a large old table may take minutes, and others have less.
+func TestPrepare_ofAnotherIsNotWaitedForLongerThanThereIsTime(t *testing.T) {
+	t.Parallel()
+	var hangs hanging
+	hangs.Store(true)
+	var n counter
+	s := embeddedEnv(t).store(t, hangs.wrap, n.wrap)
+	first := make(chan error)
+	ctx, giveUp := context.WithCancel(unhurried(t))
+	go func() { first <- s.Prepare(ctx) }()
+	eventually(t, "the first is under way", func() bool { return n.queries.Load() == 1 })
+	late, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Prepare(late); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("the second: %v, and the first has ended: %v", err, ctx.Err())
+	}
+	giveUp()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: %v", err)
+	}
+}
+
 // What kept an earlier request from being answered is no reason for a call that is
 // given up when that is over.
 func TestErrors_sayNothingOfWhatIsOver(t *testing.T) {

@@ -112,6 +112,29 @@ var faultCases = []storeCase{
 			t.Errorf("got %v", err)
 		}
 	}},
+	// A save is applied, its reply gets lost, and who asks again is refused for a while.
+	{"Lost_replyBeforeARefusedTryIsNoRefusal", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		var writes atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			lost := loser{back: 1}.wrap(next)
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if isQuery(r) {
+					return next.RoundTrip(r)
+				}
+				switch writes.Add(1) {
+				case 1, 2: // the save, and the question what became of it
+					return lost.RoundTrip(r)
+				case 3:
+					return &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized", Body: http.NoBody, Request: r}, nil
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 || string(rec.Data) != "1" {
+			t.Errorf("%v, version %d, data %s", err, rec.Version, rec.Data)
+		}
+	}},
 	// Only what was sent first is lost, so that it can be told that the row is not there.
 	{"Lost_createThatNeverArrivedIsNoTakenToken", func(t *testing.T, e *env) {
 		var lose atomic.Bool

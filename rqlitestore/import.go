@@ -29,8 +29,8 @@ import (
 //
 // added is how many rows were stored or replaced. It lacks those that were sent
 // again after an answer was lost, which then were there already. After an error, which comes
-// when ctx ends or, where it has no deadline, after 5 s without success, some of
-// the rows may be stored: import all of them again.
+// when the database refuses the rows, when ctx ends or, where it has no deadline,
+// after 5 s without success, some of the rows may be stored: import all of them again.
 func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err error) {
 	for len(rows) > 0 {
 		param, bare, n := importParams(rows)

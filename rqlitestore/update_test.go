@@ -86,6 +86,20 @@ var updateCases = []storeCase{
 			t.Error("there is a session for who has no token")
 		}
 	}},
+	{"Update_returnsWhatIsStoredWhateverApplyMakesOfIt", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		got, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			return rqlitestore.Record{
+				Token: cur.Token, ID: "other", Data: []byte("data"), Expiry: inAnHour().Round(time.Millisecond).Add(time.Microsecond), Version: 9, Rights: 9,
+				Superseded: time.Now(), Alias: true, AliasSince: time.Now(), AliasUntil: time.Now(),
+			}, nil
+		})
+		must(t, err)
+		if want := mustLoad(t, s, "b"); !reflect.DeepEqual(got, want) || got.ID != "id" || got.Version != 3 || !got.Aliased {
+			t.Errorf("got %+v, stored is %+v", got, want)
+		}
+	}},
 	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
 		const writers = 50
 		var n counter
@@ -125,6 +139,11 @@ var updateCases = []storeCase{
 		_, err := s.Update(unhurried(t), rec, increment)
 		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
+		}
+		e.exec(t, `CREATE TRIGGER {t}_refuses_too BEFORE INSERT ON {t} BEGIN SELECT RAISE(ABORT,'refused here'); END`)
+		_, err = s.Import(unhurried(t), []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("import: error %v", err)
 		}
 	}},
 	{"Update_manySessionsTravelTogether", func(t *testing.T, e *env) {
