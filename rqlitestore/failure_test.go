@@ -3,10 +3,12 @@ package rqlitestore_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -202,6 +204,38 @@ func TestCalls_endWithoutADeadline(t *testing.T) {
 			t.Errorf("%s, once requests are answered: %v", name, err)
 		}
 	}
+}
+
+// That time begins with the call, not with one before it.
+func TestCalls_withoutADeadlineHaveAllTheirTime(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	s := embeddedEnv(t).store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !slow.Load() {
+				return next.RoundTrip(r)
+			}
+			time.Sleep(time.Second)
+			const stored = `{"results":[{"rows_affected":1}]}`
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(stored)), Request: r}, nil
+		})
+	})
+	must(t, s.Prepare(unhurried(t)))
+	slow.Store(true)
+	synctest.Test(t, func(t *testing.T) { // where the seconds take no time
+		for range 3 {
+			var wg sync.WaitGroup
+			for _, token := range []string{"first", "behind it"} {
+				wg.Go(func() {
+					if err := s.Commit(token, nil, inAnHour()); err != nil {
+						t.Errorf("%s: %v", token, err)
+					}
+				})
+			}
+			wg.Wait()
+			time.Sleep(time.Minute)
+		}
+	})
 }
 
 // Whoever prepares a large old table may take minutes, and others have less.
