@@ -440,7 +440,25 @@ var updateCases = []storeCase{
 				t.Errorf("got %v", err)
 			}
 		}
-		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = []byte("on") })
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = []byte("0") })
+		// Nor those that wait with it.
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s = e.store(t, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		together(20, g, func(i int) {
+			_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				if i%4 == 1 {
+					runtime.Goexit()
+				}
+				return increment(cur)
+			})
+			if (i%4 == 1) != (err != nil) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+		if got := mustLoad(t, s, "token"); string(got.Data) != "15" {
+			t.Errorf("got data %s", got.Data)
+		}
 	}},
 	{"Update_applyIsOverWhenTheCallerHasLeft", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
