@@ -341,6 +341,30 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 			}
 		}
 	}},
+	{"Import_knowsWhatCountsNoVersionInAnyOrder", func(t *testing.T, e *env) {
+		c := newClock()
+		o := rqlitestore.Options{Now: c.Now}
+		s := e.storeWith(t, o)
+		mustCreate(t, s, rqlitestore.Record{Token: "used", ID: "used", Expiry: c.In(time.Hour)})
+		mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "older", ID: "presented", Expiry: c.In(time.Hour)}), rotate("newer"))
+		before := exported(t, s)
+		must(t, s.Touch(unhurried(t), "used", c.In(2*time.Hour)))
+		must(t, s.Presented(unhurried(t), "presented", "newer"))
+		after := exported(t, s)
+		for name, order := range map[string][][]rqlitestore.Row{"newer": {before, after}, "older": {after, before}} {
+			other := e.other()
+			other.table += name
+			target := other.storeWith(t, o)
+			mustImport(t, target, order[0], 3)
+			mustImport(t, target, order[1], 0)
+			if got := mustLoad(t, target, "used").Expiry; !got.Equal(c.In(2 * time.Hour)) {
+				t.Errorf("with the %s export last, a session that was used ends in %v", name, got.Sub(c.Now()))
+			}
+			if n := other.number(t, fmt.Sprintf("SELECT count(*) FROM {t} WHERE token='older' AND expiry<%f", 2440587.5+float64(c.In(time.Minute).Unix())/86400)); n != 1 {
+				t.Errorf("with the %s export last, an older token outlives its grace", name)
+			}
+		}
+	}},
 	{"Import_doesNotReviveWhatWasDeleted", func(t *testing.T, e *env) {
 		s, target := e.store(t), e.other().store(t)
 		must(t, s.Commit("deleted", []byte("1"), inAnHour()))
