@@ -81,28 +81,36 @@ var faultCases = []storeCase{
 			must(t, s.Create(unhurried(t), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Expiry: inAnHour()}))
 		}
 	}},
-	// The transport repeats a save whose reply got lost; meanwhile its user was taken away.
+	// The transport repeats a save whose reply got lost; meanwhile its user was taken
+	// away, or no node is left.
 	{"Lost_replyBeforeARefusalIsNoRefusal", func(t *testing.T, e *env) {
-		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
-		var refuses atomic.Bool
-		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(r *http.Request) (*http.Response, error) {
-				if !refuses.CompareAndSwap(true, false) {
-					return next.RoundTrip(r)
-				}
-				idempotent.Sending(r.Context())
-				discard(next.RoundTrip(r))
-				idempotent.Sending(r.Context())
+		for name, answer := range map[string]func(r *http.Request) (*http.Response, error){
+			"refused": func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized", Body: http.NoBody, Request: r}, nil
+			},
+			"no node": func(*http.Request) (*http.Response, error) { return nil, errors.New("cluster: no node can answer") },
+		} {
+			rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: name, ID: name})
+			var once atomic.Bool
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					if !once.CompareAndSwap(true, false) {
+						return next.RoundTrip(r)
+					}
+					idempotent.Sending(r.Context())
+					discard(next.RoundTrip(r))
+					idempotent.Sending(r.Context())
+					return answer(r)
+				})
 			})
-		})
-		must(t, s.Prepare(unhurried(t)))
-		refuses.Store(true)
-		if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 {
-			t.Errorf("%v, version %d", err, rec.Version)
+			must(t, s.Prepare(unhurried(t)))
+			once.Store(true)
+			if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 {
+				t.Errorf("%s: %v, version %d", name, err, rec.Version)
+			}
+			once.Store(true)
+			must(t, s.Destroy(unhurried(t), name))
 		}
-		refuses.Store(true)
-		must(t, s.Destroy(unhurried(t), "id"))
 	}},
 	{"Lost_createIsAnErrorWhenNotThere", func(t *testing.T, e *env) {
 		must(t, e.store(t).Prepare(unhurried(t)))
