@@ -120,7 +120,7 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 
 // fly is send, for whose trouble there is a place.
 func (l *lane[A]) fly(ctx context.Context, calls []*call[A]) error {
-	l.trouble.Clear()
+	defer l.trouble.Clear() // it is nothing that a later call would wait for
 	return l.send(trouble.With(ctx, &l.trouble), calls)
 }
 
@@ -287,11 +287,7 @@ func (l *lane[A]) take(landed []*call[A]) []*call[A] {
 // waitAgain puts a call that was not answered behind those that wait, and each
 // that shares its row.
 func (l *lane[A]) waitAgain(c *call[A]) {
-	l.waiting = append(l.waiting, c)
-	for _, o := range c.also {
-		o.size = c.size
-		l.waiting = append(l.waiting, o)
-	}
+	l.waiting = append(append(l.waiting, c), c.also...)
 	c.also = nil
 }
 

@@ -91,6 +91,52 @@ var batchCases = []storeCase{
 			t.Errorf("there were %d requests", got)
 		}
 	}},
+	// Nobody who waits with others for one row is told that it is not there because
+	// nobody could ask.
+	{"Batch_errorOfASharedReadReachesAllWhoShareIt", func(t *testing.T, e *env) {
+		must(t, e.store(t).CommitCtx(unhurried(t), "token", []byte("data"), inAnHour()))
+		var down atomic.Bool
+		g := newGate(t, func(r *http.Request) bool { return isQuery(r) && down.Load() })
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if down.Load() {
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		}, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		down.Store(true)
+		inTurn(t, s, 20, g, func(i int) {
+			if b, ok, err := s.FindCtx(unhurried(t), "token"); err == nil {
+				t.Errorf("with the database down, find %d got %q, %v", i, b, ok)
+			}
+		})
+	}},
+	// A full disk, say, is not searched for the one row that fills it.
+	{"Batch_errorOfAllIsNotSearched", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(unhurried(t)))
+		var n counter
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if isQuery(r) {
+					return next.RoundTrip(r)
+				}
+				const full = `{"results":[{"error":"database or disk is full"}]}`
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(full)), Request: r}, nil
+			})
+		}, n.wrap, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		gather(t, s, 50, g, func(i int) {
+			if err := s.CommitCtx(unhurried(t), fmt.Sprint("token", i), nil, inAnHour()); err == nil || !strings.Contains(err.Error(), "disk is full") {
+				t.Errorf("got %v", err)
+			}
+		})
+		if got := n.writes.Load(); got > 2 { // the first one, and the others
+			t.Errorf("there were %d requests", got)
+		}
+	}},
 	{"Batch_sameTokenIsSharedByFindsAndOrderedForWrites", func(t *testing.T, e *env) {
 		var n counter
 		s := e.store(t, n.wrap)
@@ -294,6 +340,65 @@ var batchCases = []storeCase{
 		}
 		eventually(t, "no call waits", func() bool { return s.Waiting() == 0 })
 	}},
+	// Rows of which nobody knows the size yet do not get the room of a large one.
+	{"Batch_largeSessionMakesNoRoomForOthersBesideIt", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(unhurried(t)))
+		e.exec(t, `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i<7)
+INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(600000),9e6 FROM n`,
+			`INSERT INTO {t}(token,data,expiry) VALUES('large',zeroblob(4<<20),9e6)`)
+		var biggest atomic.Int64
+		requests := make(chan chan struct{}, 100)
+		var ready, free atomic.Bool
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if ready.Load() && !free.Load() {
+					pass := make(chan struct{})
+					requests <- pass
+					<-pass
+				}
+				res, err := next.RoundTrip(r)
+				if err != nil {
+					return nil, err
+				}
+				b, err := io.ReadAll(res.Body)
+				res.Body = io.NopCloser(bytes.NewReader(b))
+				biggest.Store(max(biggest.Load(), int64(len(b))))
+				return res, err
+			})
+		})
+		must(t, s.Prepare(unhurried(t)))
+		ready.Store(true)
+		var wg sync.WaitGroup
+		find := func(tokens ...string) {
+			for _, token := range tokens {
+				wg.Go(func() {
+					if _, _, err := s.FindCtx(unhurried(t), token); err != nil && !errors.Is(err, context.DeadlineExceeded) { // as on a busy machine
+						t.Error(err)
+					}
+				})
+			}
+		}
+		find("none") // it, and another one, in a request of its own
+		a := <-requests
+		find("none either")
+		b := <-requests
+		find("large", "token0") // of which one is too large for half an answer
+		eventually(t, "all calls wait", func() bool { return s.Waiting() == 4 })
+		close(a)
+		c := <-requests
+		eventually(t, "the first has landed", func() bool { return s.Waiting() == 3 })
+		find("token1", "token2", "token3", "token4", "token5", "token6", "token7")
+		eventually(t, "all calls wait", func() bool { return s.Waiting() == 10 })
+		close(c)
+		d := <-requests
+		free.Store(true)
+		close(b)
+		close(d)
+		wg.Wait()
+		if b := biggest.Load(); b > 11<<20 {
+			t.Errorf("the biggest answer has %d bytes", b)
+		}
+	}},
 	{"Batch_secondRequestOfReadsIsNoSmallerThanTheFirst", func(t *testing.T, e *env) {
 		must(t, e.store(t).Prepare(unhurried(t)))
 		for first, second := range map[int]int{10: 24, 40: 40} {
@@ -366,6 +471,7 @@ var batchCases = []storeCase{
 		})
 		ctx := unhurried(t)
 		must(t, s.Prepare(ctx))
+		must(t, s.CommitCtx(ctx, "expired", nil, time.Now().Add(-time.Hour)))
 		rec := rqlitestore.Record{Token: "a", ID: "id", Expiry: inAnHour()}
 		for _, op := range []struct {
 			name string
@@ -384,6 +490,11 @@ var batchCases = []storeCase{
 			{"destroy", true, func() error { return s.Destroy(ctx, "id") }},
 			{"destroy principal", true, func() error { return s.DestroyPrincipal(ctx, "alice", "id") }},
 			{"delete", true, func() error { return s.Delete("token") }},
+			{"import", true, func() error {
+				_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+				return err
+			}},
+			{"cleanup", true, func() error { _, err := s.DeleteExpired(ctx); return err }},
 		} {
 			marked.Store(0)
 			unmarked.Store(0)
@@ -391,6 +502,15 @@ var batchCases = []storeCase{
 			if m, u := marked.Load(), unmarked.Load(); m+u != 1 || (m == 1) != op.may {
 				t.Errorf("%s: %d requests that may be repeated, %d that may not", op.name, m, u)
 			}
+		}
+		must(t, s.Create(ctx, rec))
+		marked.Store(0)
+		unmarked.Store(0)
+		if err := s.Create(ctx, rec); !errors.Is(err, rqlitestore.ErrExists) {
+			t.Error(err)
+		}
+		if m, u := marked.Load(), unmarked.Load(); m != 1 || u != 1 {
+			t.Errorf("a create and the question what became of it: %d requests that may be repeated, %d that may not", m, u)
 		}
 	}},
 }

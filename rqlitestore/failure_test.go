@@ -3,12 +3,15 @@ package rqlitestore_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rqlite/gorqlite"
@@ -16,6 +19,7 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 // What is wrong is said in one line, without the made-up address that gorqlite
@@ -98,39 +102,36 @@ func TestErrors_sayWhatACallWaitedFor(t *testing.T) {
 
 var errWhy = errors.New("somebody else was faster")
 
-// Whatever a call is, whoever gives it up or gives it too little time finds that in
-// its error, and why, if there was a reason.
-func TestErrors_sayThatTheContextEnded(t *testing.T) {
-	t.Parallel()
-	var hangs atomic.Bool
-	hanging := func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if !hangs.Load() {
-				return next.RoundTrip(r)
-			}
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})
-	}
-	e := embeddedEnv(t)
-	s, fresh := e.store(t, hanging), e.store(t, hanging)
-	must(t, s.Prepare(t.Context()))
-	hangs.Store(true)
+// hanging hangs requests until their context ends.
+type hanging struct{ atomic.Bool }
 
-	row := rqlitestore.Row{Token: "token", Expiry: inAnHour()}
-	rec := rqlitestore.Record{Token: "token", ID: "id", Version: 1, Expiry: inAnHour()}
+func (h *hanging) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if !h.Load() {
+			return next.RoundTrip(r)
+		}
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	})
+}
+
+// everyCall is all that a store can be asked for. The session is one that is there.
+func everyCall(s *rqlitestore.RqliteStore, rec rqlitestore.Record) map[string]func(context.Context) error {
+	other := rqlitestore.Record{Token: "other", ID: "other", Version: 1, Expiry: inAnHour()}
+	row := rqlitestore.Row{Token: "row", Expiry: inAnHour()}
 	drop := func([]rqlitestore.Row) error { return nil }
-	for name, call := range map[string]func(context.Context) error{
-		"prepare":   func(ctx context.Context) error { return fresh.Prepare(ctx) },
+	renewed := func(r rqlitestore.Record) (rqlitestore.Record, error) { r.Token = "renewed"; return r, nil }
+	return map[string]func(context.Context) error{
 		"find":      func(ctx context.Context) error { _, _, err := s.FindCtx(ctx, "token"); return err },
 		"load":      func(ctx context.Context) error { _, _, err := s.Load(ctx, "token"); return err },
 		"current":   func(ctx context.Context) error { _, _, err := s.Current(ctx, "id"); return err },
-		"create":    func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"create":    func(ctx context.Context) error { return s.Create(ctx, other) },
 		"update":    func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"renew":     func(ctx context.Context) error { _, err := s.Update(ctx, rec, renewed); return err },
 		"touch":     func(ctx context.Context) error { return s.Touch(ctx, "id", inAnHour()) },
-		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
-		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) },
-		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, "token") },
+		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "other") },
+		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "plain", nil, inAnHour()) },
+		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, "plain") },
 		"all":       func(ctx context.Context) error { _, err := s.AllCtx(ctx); return err },
 		"list":      func(ctx context.Context) error { _, _, err := s.List(ctx, rqlitestore.ListOptions{}); return err },
 		"count":     func(ctx context.Context) error { _, err := s.Count(ctx); return err },
@@ -143,7 +144,20 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 			_, err := s.DestroyBeyond(ctx, []string{"alice"}, 0, "id")
 			return err
 		},
-	} {
+	}
+}
+
+// Whatever a call is, whoever gives it up or gives it too little time finds that in
+// its error, and why, if there was a reason.
+func TestErrors_sayThatTheContextEnded(t *testing.T) {
+	t.Parallel()
+	var hangs hanging
+	e := embeddedEnv(t)
+	s, fresh := e.store(t, hangs.wrap), e.store(t, hangs.wrap)
+	calls := everyCall(s, mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"}))
+	calls["prepare"] = fresh.Prepare
+	hangs.Store(true)
+	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			late, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -162,6 +176,117 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 				t.Errorf("given up for a reason: %v", err)
 			}
 		})
+	}
+}
+
+// A call without a deadline has one all the same, and so has its request: where that
+// is never answered, neither the call waits for ever nor those that come behind it.
+func TestCalls_endWithoutADeadline(t *testing.T) {
+	t.Parallel()
+	var hangs hanging
+	e := embeddedEnv(t)
+	s, fresh := e.store(t, hangs.wrap), e.store(t, hangs.wrap)
+	calls := everyCall(s, mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"}))
+	calls["prepare"] = fresh.Prepare
+	hangs.Store(true)
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // where the seconds take no time
+				if err := call(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	hangs.Store(false)
+	for name, call := range calls {
+		if err := call(unhurried(t)); err != nil && !errors.Is(err, rqlitestore.ErrSuperseded) && !errors.Is(err, rqlitestore.ErrGone) {
+			t.Errorf("%s, once requests are answered: %v", name, err)
+		}
+	}
+}
+
+// That time begins with the call, not with one before it.
+func TestCalls_withoutADeadlineHaveAllTheirTime(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	s := embeddedEnv(t).store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !slow.Load() {
+				return next.RoundTrip(r)
+			}
+			time.Sleep(time.Second)
+			const stored = `{"results":[{"rows_affected":1}]}`
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(stored)), Request: r}, nil
+		})
+	})
+	must(t, s.Prepare(unhurried(t)))
+	slow.Store(true)
+	synctest.Test(t, func(t *testing.T) { // where the seconds take no time
+		for range 3 {
+			var wg sync.WaitGroup
+			for _, token := range []string{"first", "behind it"} {
+				wg.Go(func() {
+					if err := s.Commit(token, nil, inAnHour()); err != nil {
+						t.Errorf("%s: %v", token, err)
+					}
+				})
+			}
+			wg.Wait()
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// Whoever prepares a large old table may take minutes, and others have less.
+func TestPrepare_ofAnotherIsNotWaitedForLongerThanThereIsTime(t *testing.T) {
+	t.Parallel()
+	var hangs hanging
+	hangs.Store(true)
+	var n counter
+	s := embeddedEnv(t).store(t, hangs.wrap, n.wrap)
+	first := make(chan error)
+	ctx, giveUp := context.WithCancel(unhurried(t))
+	go func() { first <- s.Prepare(ctx) }()
+	eventually(t, "the first is under way", func() bool { return n.queries.Load() == 1 })
+	late, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Prepare(late); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("the second: %v, and the first has ended: %v", err, ctx.Err())
+	}
+	giveUp()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: %v", err)
+	}
+}
+
+// What kept an earlier request from being answered is no reason for a call that is
+// given up when that is over.
+func TestErrors_sayNothingOfWhatIsOver(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	s := embeddedEnv(t).store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !down.Load() {
+				return next.RoundTrip(r)
+			}
+			trouble.Tell(r.Context(), func() error { return errLost })
+			return nil, errLost
+		})
+	})
+	commit := func(ctx context.Context) error { return s.CommitCtx(ctx, "token", nil, inAnHour()) }
+	must(t, s.Prepare(unhurried(t)))
+	down.Store(true)
+	if commit(unhurried(t)) == nil {
+		t.Fatal("it is stored")
+	}
+	down.Store(false)
+	ctx, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	for range 20 { // it may well be stored before it is seen that nobody waits
+		if err := commit(ctx); err != nil && (!errors.Is(err, context.Canceled) || strings.Contains(err.Error(), errLost.Error())) {
+			t.Errorf("given up: %v", err)
+		}
 	}
 }
 
@@ -274,6 +399,30 @@ func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// An update that is lost on its way again and again, as can be told, says so.
+func TestErrors_sayWhyASaveWasNotStored(t *testing.T) {
+	t.Parallel()
+	e := embeddedEnv(t)
+	rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+	ctx, giveUp := context.WithCancel(t.Context())
+	var lost atomic.Int64
+	s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !strings.HasPrefix(r.URL.Path, "/db/execute") { // a look at what became of it
+				return next.RoundTrip(r)
+			}
+			if lost.Add(1) == 3 {
+				giveUp()
+			}
+			return nil, errLost
+		})
+	})
+	_, err := s.Update(ctx, rec, keep)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), errLost.Error()) {
+		t.Errorf("got %v", err)
 	}
 }
 

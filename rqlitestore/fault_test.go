@@ -81,6 +81,37 @@ var faultCases = []storeCase{
 			must(t, s.Create(unhurried(t), rqlitestore.Record{Token: fmt.Sprint("token", i), ID: fmt.Sprint("id", i), Expiry: inAnHour()}))
 		}
 	}},
+	// The transport repeats a save whose reply got lost; meanwhile its user was taken
+	// away, or no node is left.
+	{"Lost_replyBeforeARefusalIsNoRefusal", func(t *testing.T, e *env) {
+		for name, answer := range map[string]func(r *http.Request) (*http.Response, error){
+			"refused": func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized", Body: http.NoBody, Request: r}, nil
+			},
+			"no node": func(*http.Request) (*http.Response, error) { return nil, errors.New("cluster: no node can answer") },
+		} {
+			rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: name, ID: name})
+			var once atomic.Bool
+			s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					if !once.CompareAndSwap(true, false) {
+						return next.RoundTrip(r)
+					}
+					idempotent.Sending(r.Context())
+					discard(next.RoundTrip(r))
+					idempotent.Sending(r.Context())
+					return answer(r)
+				})
+			})
+			must(t, s.Prepare(unhurried(t)))
+			once.Store(true)
+			if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 {
+				t.Errorf("%s: %v, version %d", name, err, rec.Version)
+			}
+			once.Store(true)
+			must(t, s.Destroy(unhurried(t), name))
+		}
+	}},
 	{"Lost_createIsAnErrorWhenNotThere", func(t *testing.T, e *env) {
 		must(t, e.store(t).Prepare(unhurried(t)))
 		s := e.store(t, loser{there: 1}.wrap)
@@ -89,12 +120,98 @@ var faultCases = []storeCase{
 			t.Errorf("got %v", err)
 		}
 	}},
+	// A save is applied, its reply gets lost, and who asks again is refused for a while.
+	{"Lost_replyBeforeARefusedTryIsNoRefusal", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		var writes atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			lost := loser{back: 1}.wrap(next)
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if isQuery(r) {
+					return next.RoundTrip(r)
+				}
+				switch writes.Add(1) {
+				case 1, 2: // the save, and the question what became of it
+					return lost.RoundTrip(r)
+				case 3:
+					return &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized", Body: http.NoBody, Request: r}, nil
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		if rec, err := s.Update(unhurried(t), rec, increment); err != nil || rec.Version != 2 || string(rec.Data) != "1" {
+			t.Errorf("%v, version %d, data %s", err, rec.Version, rec.Data)
+		}
+	}},
+	// Only what was sent first is lost, so that it can be told that the row is not there.
+	{"Lost_createThatNeverArrivedIsNoTakenToken", func(t *testing.T, e *env) {
+		var lose atomic.Bool
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if lose.CompareAndSwap(true, false) {
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		must(t, s.Prepare(unhurried(t)))
+		lose.Store(true)
+		err := s.Create(unhurried(t), rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()})
+		if err == nil || errors.Is(err, rqlitestore.ErrExists) || !strings.Contains(err.Error(), errLost.Error()) {
+			t.Errorf("got %v", err)
+		}
+	}},
+	// Of several that travelled together one token was taken, and the question which is lost.
+	{"Lost_questionWhichTokenWasTakenIsNoAnswer", func(t *testing.T, e *env) {
+		mustCreate(t, e.store(t), rqlitestore.Record{Token: "taken", ID: "taken"})
+		var writes atomic.Int64
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !isQuery(r) && writes.Add(1) > 2 { // the first one, and the others
+					return nil, errLost
+				}
+				return next.RoundTrip(r)
+			})
+		}, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		inTurn(t, s, 3, g, func(i int) {
+			rec := rqlitestore.Record{Token: []string{"first", "taken", "other"}[i], ID: fmt.Sprint("id", i), Expiry: inAnHour()}
+			if err := s.Create(unhurried(t), rec); rec.Token == "other" && (err == nil || errors.Is(err, rqlitestore.ErrExists)) {
+				t.Errorf("%s: %v", rec.Token, err)
+			}
+		})
+	}},
 	{"Lost_destroyIsTriedAgain", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
 		s := e.store(t, loser{there: 0.8, back: 0.5}.wrap)
 		must(t, s.Destroy(unhurried(t), rec.ID))
 		if found(t, s, "token") {
 			t.Error("found after destroy")
+		}
+	}},
+	// What passes: a logout is not given up for it.
+	{"Busy_databaseIsAskedAgainToDestroy", func(t *testing.T, e *env) {
+		var busy atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if isQuery(r) || busy.Add(-1) < 0 {
+					return next.RoundTrip(r)
+				}
+				const locked = `{"results":[{"error":"database is locked"}]}`
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(locked)), Request: r}, nil
+			})
+		})
+		for name, destroy := range map[string]func() error{
+			"Destroy":          func() error { return s.Destroy(unhurried(t), "id") },
+			"DestroyPrincipal": func() error { return s.DestroyPrincipal(unhurried(t), "alice", "") },
+		} {
+			mustCreate(t, s, rqlitestore.Record{Token: name, ID: "id", Principal: "alice"})
+			busy.Store(3)
+			must(t, destroy())
+			if found(t, s, name) {
+				t.Errorf("found after %s", name)
+			}
 		}
 	}},
 	{"Down_everyCallEndsAtItsDeadline", func(t *testing.T, e *env) {

@@ -29,8 +29,8 @@ import (
 //
 // added is how many rows were stored or replaced. It lacks those that were sent
 // again after an answer was lost, which then were there already. After an error, which comes
-// when ctx ends or, where it has no deadline, after 5 s without success, some of
-// the rows may be stored: import all of them again.
+// when the database refuses the rows, when ctx ends or, where it has no deadline,
+// after 5 s without success, some of the rows may be stored: import all of them again.
 func (s *RqliteStore) Import(ctx context.Context, rows []Row) (added int64, err error) {
 	for len(rows) > 0 {
 		param, bare, n := importParams(rows)
@@ -134,7 +134,8 @@ SELECT {token},iif(j.value->>2,` + textSQL("j.value->>1") + `,unhex(j.value->>1)
 			textSQL("j.value->>6") + `,` + textSQL("j.value->>7") + `,j.value->>8,` + textSQL("j.value->>9") + `,j.value->>10
 FROM json_each(?1) j WHERE j.value->>3>?2 AND NOT EXISTS(SELECT 1 FROM {ended} e WHERE e.token={token})
 AND NOT (j.value->>8 IS NULL AND EXISTS(SELECT 1 FROM {sessions} c WHERE c.id=` + textSQL("j.value->>4") + `
-AND c.superseded IS NULL AND c.token<>{token} AND c.version>=j.value->>5))
+AND c.superseded IS NULL AND c.token<>{token}
+AND (c.version>j.value->>5 OR (c.version=j.value->>5 AND c.token>{token}))))
 ON CONFLICT(token) DO UPDATE SET data=excluded.data,expiry=excluded.expiry,id=excluded.id,version=excluded.version,writes=excluded.writes,
 principal=excluded.principal,superseded=excluded.superseded,alias=excluded.alias,rights=excluded.rights
 WHERE coalesce(excluded.version,0)>coalesce(version,0)
@@ -148,7 +149,8 @@ OR (excluded.version IS NULL AND version IS NULL AND excluded.expiry>expiry)`,
 FROM json_each(?1) j WHERE s.token={token} AND s.version=j.value->>5
 AND (s.superseded IS NULL)=(j.value->>8 IS NULL) AND s.expiry<>j.value->>3`,
 
-		// A session has one current row: the newest.
+		// A session has one current row: the newest, and of two that are equally new
+		// always the same.
 		`DELETE FROM {sessions} WHERE id IN (SELECT ` + textSQL("j.value->>4") + ` FROM json_each(?1) j) AND superseded IS NULL
 AND EXISTS(SELECT 1 FROM {sessions} n WHERE n.id={sessions}.id AND n.superseded IS NULL
 AND (n.version>{sessions}.version OR (n.version={sessions}.version AND n.token>{sessions}.token)))`,

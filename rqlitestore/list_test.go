@@ -182,6 +182,14 @@ INSERT INTO {t}(token,data,expiry) SELECT 'small'||i,x'41',9e6 FROM n`)
 				_, err := s.Count(ctx)
 				return err
 			},
+			"9," + again: func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				_, _, err := s.List(ctx, rqlitestore.ListOptions{Principals: []string{"alice"}, After: "0:9"})
+				return err
+			},
+			";;": func(s *rqlitestore.RqliteStore, ctx context.Context) error {
+				_, _, err := s.List(ctx, rqlitestore.ListOptions{Principals: []string{"alice"}})
+				return err
+			},
 			";": func(s *rqlitestore.RqliteStore, ctx context.Context) error {
 				_, _, err := s.List(ctx, rqlitestore.ListOptions{})
 				return err

@@ -83,6 +83,10 @@ var portableCases = []storeCase{
 
 		other := e.other()
 		target := other.storeWith(t, o)
+		must(t, target.Export(unhurried(t), "", func(rows []rqlitestore.Row) error {
+			t.Errorf("an empty table has a page of %d rows", len(rows))
+			return nil
+		}))
 		rows := exported(t, s)
 		mustImport(t, target, rows, int64(len(rows)))
 		e.exec(t, `DELETE FROM {t} WHERE token='expired'`, `UPDATE {t} SET rights=NULL WHERE rights=0`) // which are the same
@@ -150,6 +154,23 @@ var portableCases = []storeCase{
 		}
 		if n := largest.Load(); n < 2*size || n > 3*size {
 			t.Errorf("a request has %d bytes, of data in hex it has %d", n, 2*size)
+		}
+	}},
+	{"Import_ofManyLargeRowsIsNoLargeRequest", func(t *testing.T, e *env) {
+		var largest atomic.Int64
+		s := e.store(t, func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				largest.Store(max(largest.Load(), r.ContentLength))
+				return next.RoundTrip(r)
+			})
+		})
+		rows := make([]rqlitestore.Row, 12)
+		for i := range rows {
+			rows[i] = rqlitestore.Row{Token: fmt.Sprint("token", i), Data: make([]byte, 100_000), Expiry: inAnHour()}
+		}
+		mustImport(t, s, rows, int64(len(rows)))
+		if n := largest.Load(); n > 1<<20+4096 {
+			t.Errorf("the largest request has %d bytes", n)
 		}
 	}},
 	{"Export_interruptedGoesOnWhereItWas", func(t *testing.T, e *env) {
@@ -279,6 +300,69 @@ INSERT INTO {t}(token,data,expiry) SELECT printf('token%05d',i),randomblob(200+i
 		}
 		if n := e.other().number(t, `SELECT count(*) FROM {t} WHERE superseded IS NULL`); n != 2 {
 			t.Errorf("two sessions have %d current rows", n)
+		}
+	}},
+	{"Import_inAnyOrderComesOutTheSame", func(t *testing.T, e *env) {
+		c := newClock()
+		o := rqlitestore.Options{Now: c.Now}
+		s := e.storeWith(t, o)
+		// A session that was used, and whose token was rotated then.
+		mustCreate(t, s, rqlitestore.Record{Token: "used", ID: "used", Expiry: c.In(time.Minute)})
+		twice := mustCreate(t, s, rqlitestore.Record{Token: "twice", ID: "twice", Expiry: c.In(time.Hour)})
+		e.exec(t, "CREATE TABLE {t}_backup AS SELECT * FROM {t} WHERE id='twice'")
+		exports := [][]rqlitestore.Row{exported(t, s)}
+		must(t, s.Touch(unhurried(t), "used", c.In(time.Hour)))
+		mustUpdate(t, s, mustLoad(t, s, "used"), rotate("rotated"))
+		// And one that was renewed, and once more after a backup had been restored.
+		mustUpdate(t, s, twice, func(r *rqlitestore.Record) { r.Token = "renewed b" })
+		exports = append(exports, exported(t, s))
+		e.exec(t, "DELETE FROM {t} WHERE id='twice'", "INSERT INTO {t} SELECT * FROM {t}_backup", "DROP TABLE {t}_backup")
+		mustUpdate(t, e.storeWith(t, o), twice, func(r *rqlitestore.Record) { r.Token = "renewed a" })
+		exports = append(exports, exported(t, s))
+		c.Add(2 * time.Minute)
+		var first []string
+		for i, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			other := e.other()
+			other.table += fmt.Sprint(i)
+			target := other.storeWith(t, o)
+			for _, n := range order {
+				if _, err := target.Import(unhurried(t), exports[n]); err != nil {
+					t.Fatal(err)
+				}
+				mustImport(t, target, exports[n], 0)
+			}
+			if got := mustLoad(t, target, "used"); got.Token != "rotated" {
+				t.Errorf("imported in the order %v, the older token leads to %+v", order, got)
+			}
+			if got := other.dump(t); first == nil {
+				first = got
+			} else if !reflect.DeepEqual(got, first) {
+				t.Errorf("imported in the order %v there is\n%s\nand in another\n%s", order, strings.Join(got, "\n"), strings.Join(first, "\n"))
+			}
+		}
+	}},
+	{"Import_knowsWhatCountsNoVersionInAnyOrder", func(t *testing.T, e *env) {
+		c := newClock()
+		o := rqlitestore.Options{Now: c.Now}
+		s := e.storeWith(t, o)
+		mustCreate(t, s, rqlitestore.Record{Token: "used", ID: "used", Expiry: c.In(time.Hour)})
+		mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "older", ID: "presented", Expiry: c.In(time.Hour)}), rotate("newer"))
+		before := exported(t, s)
+		must(t, s.Touch(unhurried(t), "used", c.In(2*time.Hour)))
+		must(t, s.Presented(unhurried(t), "presented", "newer"))
+		after := exported(t, s)
+		for name, order := range map[string][][]rqlitestore.Row{"newer": {before, after}, "older": {after, before}} {
+			other := e.other()
+			other.table += name
+			target := other.storeWith(t, o)
+			mustImport(t, target, order[0], 3)
+			mustImport(t, target, order[1], 0)
+			if got := mustLoad(t, target, "used").Expiry; !got.Equal(c.In(2 * time.Hour)) {
+				t.Errorf("with the %s export last, a session that was used ends in %v", name, got.Sub(c.Now()))
+			}
+			if n := other.number(t, fmt.Sprintf("SELECT count(*) FROM {t} WHERE token='older' AND expiry<%f", 2440587.5+float64(c.In(time.Minute).Unix())/86400)); n != 1 {
+				t.Errorf("with the %s export last, an older token outlives its grace", name)
+			}
 		}
 	}},
 	{"Import_doesNotReviveWhatWasDeleted", func(t *testing.T, e *env) {

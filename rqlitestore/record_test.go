@@ -325,6 +325,14 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 				t.Errorf("update from before the renewal: got %v, want ErrSuperseded", err)
 			}
 		}
+		// Nor takes a rotation that comes too late from them what they have.
+		late := e.storeWith(t, rqlitestore.Options{Now: c.Now})
+		if _, err := late.Update(unhurried(t), b, func(r rqlitestore.Record) (rqlitestore.Record, error) { rotate("d")(&r); return r, nil }); !errors.Is(err, rqlitestore.ErrSuperseded) {
+			t.Errorf("rotation from before the renewal: got %v, want ErrSuperseded", err)
+		}
+		if got := mustLoad(t, s, "a"); string(got.Data) != "guest" {
+			t.Errorf("the older token reads %+v", got)
+		}
 		c.Add(rqlitestore.Grace)
 		if found(t, s, "a") || found(t, s, "b") || !found(t, s, "c") {
 			t.Error("after the grace only the new token is good")

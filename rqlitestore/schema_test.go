@@ -183,6 +183,10 @@ var schemaCases = []storeCase{
 		must(t, s.Commit("token", []byte("data"), inAnHour()))
 		e.exec(t, "DROP TABLE {t}", oldTable)
 		mustCreate(t, s, rqlitestore.Record{Token: "record", ID: "id"})
+		e.exec(t, "DROP TABLE {t}", oldTable)
+		if _, ok, err := s.FindCtx(unhurried(t), "token"); ok || err != nil {
+			t.Errorf("in a table of the old store: got %v, %v", ok, err)
+		}
 	}},
 	{"Table_ofSomethingElseIsLeftAlone", func(t *testing.T, e *env) {
 		e.exec(t, "CREATE TABLE {t} (token TEXT, title TEXT)")

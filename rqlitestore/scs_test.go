@@ -247,6 +247,16 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 			return e.number(t, `SELECT count(*) FROM {t}`) == 1
 		})
 	}},
+	{"Cleanup_thatWasStoppedBeginsAnew", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(unhurried(t)))
+		s := e.store(t)
+		const interval = 10 * time.Millisecond
+		s.StartCleanup(interval)
+		s.StopCleanup()
+		fill(t, e)
+		s.StartCleanup(interval)
+		eventually(t, "expired rows are deleted", func() bool { return e.number(t, `SELECT count(*) FROM {t}`) == 1 })
+	}},
 	{"Delete_isRememberedForAWhileWhereNothingWouldBeLeft", func(t *testing.T, e *env) {
 		c := newClock()
 		s := e.storeWith(t, rqlitestore.Options{Now: c.Now})
@@ -337,6 +347,20 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(60000),9e6 FROM n`
 		if left := e.number(t, `SELECT count(*) FROM {t}`); err == nil || n == 0 || int(n) != 2301-left {
 			t.Errorf("it says %d rows (%v), and %d of 2301 are left", n, err, left)
 		}
+	}},
+	{"DeleteExpired_saysThatNothingCanBeRemoved", func(t *testing.T, e *env) {
+		must(t, e.store(t).Prepare(unhurried(t)))
+		fill(t, e)
+		s := e.store(t, loser{there: 1}.wrap)
+		check := func(what string) {
+			if n, err := s.DeleteExpired(unhurried(t)); n != 0 || err == nil || !strings.Contains(err.Error(), errLost.Error()) {
+				t.Errorf("%s: it removed %d rows, error %v", what, n, err)
+			}
+		}
+		e.exec(t, `CREATE TABLE {t}_old AS SELECT * FROM {t}_ended`, `DELETE FROM {t}_ended`)
+		check("rows")
+		e.exec(t, `DELETE FROM {t}`, `INSERT INTO {t}_ended SELECT * FROM {t}_old`, `DROP TABLE {t}_old`)
+		check("notes")
 	}},
 	{"Manager_servesRequests", func(t *testing.T, e *env) {
 		m := scs.New()
@@ -437,6 +461,20 @@ func TestCleanup_longestIntervalIsNone(t *testing.T) {
 		if cleaned.Load() {
 			t.Error("it cleans up at once")
 		}
+	})
+}
+
+// Who stops it in the midst of its work knows why that ends.
+func TestCleanup_thatIsStoppedIsNoError(t *testing.T) {
+	t.Parallel()
+	var hangs hanging
+	hangs.Store(true)
+	conn := embeddedEnv(t).conn(t, hangs.wrap)
+	synctest.Test(t, func(t *testing.T) {
+		s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{CleanupInterval: time.Second, OnCleanupError: func(err error) { t.Error(err) }})
+		time.Sleep(2 * time.Second) // which takes no time
+		s.StopCleanup()
+		synctest.Wait()
 	})
 }
 

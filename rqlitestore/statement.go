@@ -111,18 +111,16 @@ func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]st
 // withTable makes a request with the table in place. If somebody dropped the
 // table, it is made again, once.
 func (s *RqliteStore) withTable(ctx context.Context, w work, request func() error) error {
-	if err := s.Prepare(ctx); err != nil {
-		return err
+	for again := false; ; again = true {
+		if err := s.Prepare(ctx); err != nil {
+			return err
+		}
+		err := s.observed(w, request)
+		if again || err == nil || !isMissing(err) {
+			return inTime(ctx, asUnsent(ctx, asRefused(ctx, err)))
+		}
+		s.schema.ready.Store(false)
 	}
-	err := s.observed(w, request)
-	if err == nil || !isMissing(err) {
-		return inTime(ctx, asUnsent(ctx, asRefused(ctx, err)))
-	}
-	s.schema.ready.Store(false)
-	if err := s.Prepare(ctx); err != nil {
-		return err
-	}
-	return inTime(ctx, asUnsent(ctx, asRefused(ctx, s.observed(w, request))))
 }
 
 // isDefinite reports whether err is an answer of the database itself, whose

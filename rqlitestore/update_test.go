@@ -86,6 +86,20 @@ var updateCases = []storeCase{
 			t.Error("there is a session for who has no token")
 		}
 	}},
+	{"Update_returnsWhatIsStoredWhateverApplyMakesOfIt", func(t *testing.T, e *env) {
+		s := e.store(t)
+		rec := mustUpdate(t, s, mustCreate(t, s, rqlitestore.Record{Token: "a", ID: "id"}), rotate("b"))
+		got, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			return rqlitestore.Record{
+				Token: cur.Token, ID: "other", Data: []byte("data"), Expiry: inAnHour().Round(time.Millisecond).Add(time.Microsecond), Version: 9, Rights: 9,
+				Superseded: time.Now(), Alias: true, AliasSince: time.Now(), AliasUntil: time.Now(),
+			}, nil
+		})
+		must(t, err)
+		if want := mustLoad(t, s, "b"); !reflect.DeepEqual(got, want) || got.ID != "id" || got.Version != 3 || !got.Aliased {
+			t.Errorf("got %+v, stored is %+v", got, want)
+		}
+	}},
 	{"Update_writersOfOneSessionAreChained", func(t *testing.T, e *env) {
 		const writers = 50
 		var n counter
@@ -125,6 +139,11 @@ var updateCases = []storeCase{
 		_, err := s.Update(unhurried(t), rec, increment)
 		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
+		}
+		e.exec(t, `CREATE TRIGGER {t}_refuses_too BEFORE INSERT ON {t} BEGIN SELECT RAISE(ABORT,'refused here'); END`)
+		_, err = s.Import(unhurried(t), []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
+		if err == nil || !strings.Contains(err.Error(), "refused here") || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("import: error %v", err)
 		}
 	}},
 	{"Update_manySessionsTravelTogether", func(t *testing.T, e *env) {
@@ -421,7 +440,25 @@ var updateCases = []storeCase{
 				t.Errorf("got %v", err)
 			}
 		}
-		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = []byte("on") })
+		mustUpdate(t, s, rec, func(r *rqlitestore.Record) { r.Data = []byte("0") })
+		// Nor those that wait with it.
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s = e.store(t, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		together(20, g, func(i int) {
+			_, err := s.Update(unhurried(t), rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+				if i%4 == 1 {
+					runtime.Goexit()
+				}
+				return increment(cur)
+			})
+			if (i%4 == 1) != (err != nil) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+		if got := mustLoad(t, s, "token"); string(got.Data) != "15" {
+			t.Errorf("got data %s", got.Data)
+		}
 	}},
 	{"Update_applyIsOverWhenTheCallerHasLeft", func(t *testing.T, e *env) {
 		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
@@ -455,6 +492,31 @@ var updateCases = []storeCase{
 			t.Error("apply was called after its caller had left")
 		}
 		if got := mustUpdate(t, s, rec, addOne); string(got.Data) != "2" {
+			t.Errorf("got data %s", got.Data)
+		}
+	}},
+	{"Update_hasItsOwnTimeHoweverLittleOthersHave", func(t *testing.T, e *env) {
+		rec := mustCreate(t, e.store(t), rqlitestore.Record{Token: "token", ID: "id"})
+		g := newGate(t, func(r *http.Request) bool { return !isQuery(r) })
+		s := e.store(t, g.wrap)
+		must(t, s.Prepare(unhurried(t)))
+		errs := make(chan error, 2)
+		update := func() {
+			_, err := s.Update(unhurried(t), rec, increment)
+			errs <- err
+		}
+		go update()
+		<-g.held
+		go update()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := s.Update(ctx, rec, increment); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		g.release() // for two that wait, of which one has no time left
+		must(t, <-errs)
+		must(t, <-errs)
+		if got := mustLoad(t, s, "token"); string(got.Data) != "2" {
 			t.Errorf("got data %s", got.Data)
 		}
 	}},
