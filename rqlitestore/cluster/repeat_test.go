@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,6 +261,29 @@ func TestTransport_wrongPasswordIsANodesLastError(t *testing.T) {
 	if s := tr.Nodes()[0]; s.LastError != "" {
 		t.Errorf("the other node has the error %q", s.LastError)
 	}
+}
+
+// What such a node says while the leader is slow is no answer.
+func TestTransport_waitsForALeader_whenAnotherNodeRefusesTheUser(t *testing.T) {
+	t.Parallel()
+	denied := says(http.StatusUnauthorized, "")
+	other := newFake(t, conduct{request: denied, alive: denied})
+	var checks atomic.Int32
+	leader := newFake(t, conduct{
+		probe: ok,
+		alive: func(w http.ResponseWriter, r *http.Request) {
+			checks.Add(1)
+			ok(w, r)
+		},
+		request: func(w http.ResponseWriter, r *http.Request) {
+			for (len(other.requests()) == 0 || checks.Load() < 2) && r.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			ok(w, r)
+		},
+	})
+	tr := open(t, cluster.Config{Username: "u", Password: "changed on one node"}, leader, other)
+	mustSend(t, t.Context(), tr, query)
 }
 
 func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
