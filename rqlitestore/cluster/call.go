@@ -211,10 +211,11 @@ func (c *call) hedge(ctx context.Context) {
 	if c.q.delicate || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
 		return
 	}
-	n, m := c.another(roleFollower), forward
+	wanted, m := roleFollower, forward
 	if c.anyNode {
-		m = local
+		wanted, m = roleUnknown, local
 	}
+	n := c.another(wanted)
 	if n == nil || !c.t.hedges.spend() {
 		return
 	}

@@ -398,6 +398,31 @@ func TestTransport_readsFromAnyNodeAtLevelNone(t *testing.T) {
 	}
 }
 
+// Where any node will do the leader will, too, when another one hangs.
+func TestTransport_hedgesAtTheLeader_atLevelNone(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, leading())
+	silent := newFake(t, leading())
+	silent.behave(conduct{request: silent.hang, probe: follows(leader.URL)})
+	tr := open(t, cluster.Config{Timeout: time.Hour}, silent, leader)
+	tr.Start()
+	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == leader.URL })
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://rqlite/db/query?level=none", strings.NewReader(`[["SELECT n FROM t"]]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got := leader.requests(); len(got) != 1 || got[0].query != "level=none" {
+		t.Errorf("arrived at the leader: %+v", got)
+	}
+}
+
 func TestTransport_startFindsTheLeaderBeforeAnyRequest(t *testing.T) {
 	t.Parallel()
 	leader := newFake(t, leading())
