@@ -284,5 +284,9 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		release = hold(1)
 		turnedAway(v.get("/"))
 		release()
+		v.get("/remembered/put")
+		before := s.scrape()
+		v.get("/remembered/").want(t, http.StatusOK, "user alice")
+		s.grows(before, "touches_total", `result="stored"`) // with one place there is some for upkeep, too
 	})
 }
