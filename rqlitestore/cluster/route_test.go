@@ -456,3 +456,15 @@ func TestTransport_startFindsTheLeaderBeforeAnyRequest(t *testing.T) {
 	tr.Start()
 	eventually(t, "the leader is found", func() bool { return tr.Nodes()[1].Leader })
 }
+
+func TestTransport_startFollowsTheLeaderWithoutRequests(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, leading()), newFake(t, leading())
+	b.behave(following(a.URL))
+	tr := open(t, cluster.Config{}, a, b)
+	tr.Start()
+	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == a.URL })
+	a.behave(following(b.URL))
+	b.behave(leading())
+	eventually(t, "the next leader is found", func() bool { return leaderOf(tr) == b.URL })
+}

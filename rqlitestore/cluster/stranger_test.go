@@ -162,11 +162,20 @@ func TestTransport_hedgesNotAtANodeThatLeads(t *testing.T) {
 // One node under two addresses is no other cluster.
 func TestTransport_takesTwoAddressesForOneNode(t *testing.T) {
 	t.Parallel()
-	a, b := newFake(t, leadingAs("a:4001")), newFake(t, leadingAs("a:4001"))
+	var asked [2]atomic.Int32
+	node := func(i int) *fake {
+		answer := leadingAs("a:4001").request
+		return newFake(t, conduct{request: answer, probe: func(w http.ResponseWriter, r *http.Request) {
+			asked[i].Add(1)
+			answer(w, r)
+		}})
+	}
+	a, b := node(0), node(1)
 	var seen witness
 	tr := open(t, cluster.Config{Observe: seen.observe}, a, b)
 	tr.Start()
 	mustSend(t, t.Context(), tr, execute)
+	eventually(t, "it is asked which of them leads", func() bool { return asked[0].Load() > 1 && asked[1].Load() > 1 })
 
 	for _, f := range []*fake{a, b} {
 		if leaderOf(tr) == f.URL {
