@@ -50,6 +50,10 @@ $SITE {
 			touch_interval 1ms
 		}
 		session_edit /remembered/put put user alice
+		session_edit /remembered/increment increment n
+		session_edit /remembered/others destroy_others
+		session_edit /remembered/logout destroy
+		respond /remembered/csrf {http.session.csrf_token}
 		session_devices /remembered/devices
 		respond "user {http.session.data.user}"
 	}
@@ -214,6 +218,30 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		turnedAway(v.get("/remembered/devices"))
 		release()
 	})
+	t.Run("whatever is done with a session that is read from memory is one", func(t *testing.T) {
+		var visitors [4]*visitor // a failure makes a session one to be read again
+		for i := range visitors {
+			visitors[i] = s.visitor()
+			visitors[i].get("/remembered/put").want(t, http.StatusOK, "user alice")
+		}
+		changes, leaves, endsAnother, endsOthers := visitors[0], visitors[1], visitors[2], visitors[3]
+		secret := endsAnother.get("/remembered/csrf").body
+		endAnother := func() *answer {
+			return endsAnother.do(http.MethodDelete, "/remembered/devices?id=another", "X-CSRF-Token", secret)
+		}
+		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+		release := hold(2)
+		turnedAway(changes.get("/remembered/increment"))
+		turnedAway(leaves.get("/remembered/logout"))
+		turnedAway(endAnother())
+		turnedAway(endsOthers.get("/remembered/others"))
+		release()
+		changes.get("/remembered/increment").want(t, http.StatusOK, "user alice")
+		leaves.get("/remembered/logout").want(t, http.StatusOK, "user ")
+		endAnother().want(t, http.StatusNotFound, "sorry: 404")
+		endsOthers.get("/remembered/others").want(t, http.StatusOK, "user alice")
+		eventually(t, "each to have ended", func() bool { return s.scrape().sum("store_calls") == 0 })
+	})
 	t.Run("those who only read are anonymous where that is the policy", func(t *testing.T) {
 		v.get("/open/put").want(t, http.StatusOK, "user alice")
 		release := hold(2)
@@ -256,5 +284,9 @@ func TestLimits_ofCallsTurnAwayTheNextAtOnce(t *testing.T) {
 		release = hold(1)
 		turnedAway(v.get("/"))
 		release()
+		v.get("/remembered/put")
+		before := s.scrape()
+		v.get("/remembered/").want(t, http.StatusOK, "user alice")
+		s.grows(before, "touches_total", `result="stored"`) // with one place there is some for upkeep, too
 	})
 }

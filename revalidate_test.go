@@ -592,4 +592,5 @@ func TestRevalidate_turnsAwayNoRequest(t *testing.T) {
 	for _, w := range streams {
 		eventually(t, "the stream to end", func() bool { return closed(w.ended) })
 	}
+	eventually(t, "each call to have ended", func() bool { return s.scrape().sum("store_calls") == 0 })
 }

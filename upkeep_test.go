@@ -343,7 +343,8 @@ func TestUpkeep_changeElsewhereLeavesTheIdleTimeoutOfAnotherSite(t *testing.T) {
 // Nobody is signed out before the lifetime ends for having come shortly before the
 // next touch was due.
 func TestUpkeep_theLastTouchIsForTheWholeLifetime(t *testing.T) {
-	s := start(t, "$SITE {\nsession {\nlifetime 1h\nidle_timeout 3598s\ntouch_interval 30m\n}\nsession_edit /put put user alice\nrespond {http.session.data.user}\n}")
+	s := start(t, "$SITE {\nsession {\nlifetime 1h\nidle_timeout 3598s\ntouch_interval 30m\n}\nsession_edit /put put user alice\nrespond {http.session.data.user}\n}\n$METRICS {\nmetrics\n}",
+		"METRICS", "http://"+freeAddress(t))
 	v := s.visitor()
 	v.get("/put").cookie(t)
 	before := s.table().only().expiry
@@ -351,6 +352,15 @@ func TestUpkeep_theLastTouchIsForTheWholeLifetime(t *testing.T) {
 		v.get("/").want(t, http.StatusOK, "alice")
 		return s.table().only().expiry > before
 	})
+
+	// What is read from memory knows of it, and is not stored again.
+	eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+	last := s.scrape()
+	for range 5 {
+		v.get("/").want(t, http.StatusOK, "alice")
+		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
+	}
+	s.counts(last, 0, "touches_total")
 }
 
 // A session that could not be given a new token is stored all the same when an

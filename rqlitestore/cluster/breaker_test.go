@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -247,6 +248,77 @@ func TestTransport_frozenLeaderCostsOneSlowRequest(t *testing.T) {
 	}
 }
 
+// A request that has less time than it takes to suspect a node finds out, too, that it hangs.
+func TestTransport_noticesAFrozenNodeByAShortRequest(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	tr := open(t, cluster.Config{}, f)
+	mustSend(t, t.Context(), tr, query)
+	f.behave(conduct{request: f.hang, alive: f.hang})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, _, err := send(t, ctx, tr, query); err == nil {
+		t.Error("answered")
+	}
+	eventually(t, "the breaker opens", func() bool { return tr.Nodes()[0].State != cluster.Closed })
+}
+
+// A node that is too busy to show that it is alive, but answers others meanwhile, is
+// not shut out: that would make it worse.
+func TestTransport_goesOnWithABusyNode(t *testing.T) {
+	t.Parallel()
+	var checks atomic.Int32
+	f := newFake(t, leading())
+	busy := conduct{
+		probe: ok,
+		alive: func(_ http.ResponseWriter, r *http.Request) {
+			checks.Add(1)
+			<-r.Context().Done()
+		},
+		request: func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == execute {
+				cutOff(w, r) // whereupon it is checked
+			}
+			ok(w, r)
+		},
+	}
+	tr := open(t, cluster.Config{}, f)
+	mustSend(t, t.Context(), tr, query)
+	f.behave(busy)
+	// On a machine that gives the test no time at all no other is answered meanwhile.
+	eventually(t, "a check that came to nothing shuts nobody out", func() bool {
+		if tr.Nodes()[0].State != cluster.Closed {
+			f.behave(leading())
+			eventually(t, "the node is back", func() bool { return tr.Nodes()[0].State == cluster.Closed })
+			f.behave(busy)
+		}
+		for before := checks.Load(); checks.Load() < before+2 && tr.Nodes()[0].State == cluster.Closed; {
+			_, _, _ = send(t, t.Context(), tr, execute)
+			_, _, _ = send(t, t.Context(), tr, query)
+		}
+		return tr.Nodes()[0].State == cluster.Closed
+	})
+}
+
+// A connection that breaks says nothing of the node: it answers over the next one.
+func TestTransport_goesOnAfterAReset(t *testing.T) {
+	t.Parallel()
+	reset := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+	var seen witness
+	tr := open(t, cluster.Config{Observe: seen.observe}, newFake(t, answering(once(reset, ok))))
+	mustSend(t, t.Context(), tr, query)
+	if opened := seen.told(cluster.BreakerOpened); opened != nil {
+		t.Errorf("the breaker of %v opened", opened)
+	}
+}
+
 func TestTransport_failsSoonInALongOutage(t *testing.T) {
 	t.Parallel()
 	tr := open(t, cluster.Config{Observe: func(e cluster.Event) {
@@ -296,7 +368,7 @@ func TestTransport_failsSoon_whenLeadersComeAndGo(t *testing.T) {
 			// The outage is over: what comes to nothing some times in a row goes on.
 			var sent atomic.Int32
 			f.behave(answering(func(w http.ResponseWriter, r *http.Request) {
-				if sent.Add(1) <= 6 {
+				if sent.Add(1) <= 10 {
 					cutOff(w, r)
 				}
 				ok(w, r)

@@ -211,10 +211,11 @@ func (c *call) hedge(ctx context.Context) {
 	if c.q.delicate || c.hedged >= 2 || len(c.inFlight) >= mostInFlight {
 		return
 	}
-	n, m := c.another(roleFollower), forward
+	wanted, m := roleFollower, forward
 	if c.anyNode {
-		m = local
+		wanted, m = roleUnknown, local
 	}
+	n := c.another(wanted)
 	if n == nil || !c.t.hedges.spend() {
 		return
 	}
@@ -230,7 +231,8 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	}
 	c.inFlight = slices.DeleteFunc(c.inFlight, func(f flight) bool { return f == o.flight })
 	c.t.learn(o)
-	if o.verdict == answered {
+	refused := o.reason == errRefused && len(c.inFlight) > 0 // by one node, while others may yet answer
+	if o.verdict == answered && !refused {
 		return o.response, nil, true
 	}
 	if c.reasons == nil {
@@ -238,7 +240,7 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 		c.useless = make(map[*node]bool)
 	}
 	c.reasons[o.n] = o.reason
-	if o.verdict == garbled {
+	if o.verdict == garbled || refused {
 		c.useless[o.n] = true
 	}
 	if o.verdict.unknown() && c.q.delicate {

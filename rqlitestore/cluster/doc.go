@@ -38,7 +38,8 @@
 // was certainly not applied: no connection came about, or the node said so. All
 // else ends in an error that says the outcome is unknown. "leadership lost
 // while committing log", which rqlite sends inside a 200, is one of these. An
-// error in the SQL, a 400 or a 401 is an answer and goes to the caller at once.
+// error in the SQL, a 400 or a 401 is an answer and goes to the caller at once, but
+// for a 401 of a second node while the first may yet answer.
 //
 // Each attempt has its own timeout ([Config.Timeout]), all together have the
 // deadline of the request's context. A repeatable request that has no answer

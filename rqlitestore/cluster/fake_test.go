@@ -28,7 +28,7 @@ type fake struct {
 
 // seen is a request as it arrived.
 type seen struct {
-	path, query, body, user, password string
+	host, path, query, body, user, password string
 }
 
 // conduct is how a fake behaves. Its parts may be nil.
@@ -85,7 +85,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	user, password, _ := r.BasicAuth()
 	f.mu.Lock()
-	f.seen = append(f.seen, seen{r.URL.Path, r.URL.RawQuery, string(body), user, password})
+	f.seen = append(f.seen, seen{r.Host, r.URL.Path, r.URL.RawQuery, string(body), user, password})
 	f.mu.Unlock()
 	c.request(w, r)
 }

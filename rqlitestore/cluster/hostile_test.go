@@ -102,6 +102,80 @@ func TestTransport_refusesAnAnnouncedHugeReply(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "longer than allowed") {
 		t.Fatalf("error %v", err)
 	}
+	if _, _, err := send(t, t.Context(), tr, query); err == nil {
+		t.Error("a read was answered")
+	}
+	if n := len(f.requests()); n != 2 {
+		t.Errorf("two requests were sent %d times: what is too long once is too long again", n)
+	}
+}
+
+func TestTransport_takesAReplyAsLongAsAllowed(t *testing.T) {
+	t.Parallel()
+	unannounced := func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		ok(w, r)
+	}
+	for name, answer := range map[string]http.HandlerFunc{"announced": ok, "not announced": unannounced} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, answering(answer))
+			mustSend(t, t.Context(), open(t, cluster.Config{MaxReply: int64(len(okBody))}, f), execute)
+			_, _, err := send(t, t.Context(), open(t, cluster.Config{MaxReply: int64(len(okBody)) - 1}, f), execute)
+			if err == nil || !strings.Contains(err.Error(), "longer than allowed") {
+				t.Errorf("one byte more: %v", err)
+			}
+		})
+	}
+}
+
+// What a node says in short is in the error.
+func TestTransport_quotesWhatANodeSays(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, answering(says(http.StatusInternalServerError, "disk on fire: "+strings.Repeat("x", 10_000))))
+	_, _, err := send(t, t.Context(), open(t, cluster.Config{}, f), execute)
+	if err == nil || !strings.Contains(err.Error(), `"disk on fire: x`) || len(err.Error()) > 1000 {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Whoever closes an answer twice, or reads it once closed, gets no other's data.
+func TestTransport_answersAreTheirCallersOwn(t *testing.T) {
+	t.Parallel()
+	tr := open(t, cluster.Config{}, newFake(t, answering(func(w http.ResponseWriter, r *http.Request) {
+		says(http.StatusOK, `{"results":[{"values":[["`+r.URL.Query().Get("key")+`"]]}]}`)(w, r)
+	})))
+	ask := func(key string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://rqlite"+query+"?key="+key, strings.NewReader(`[["SELECT n FROM t"]]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for range 50 {
+		first := ask("first")
+		for range 2 {
+			if err := first.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		alice, bob := ask("alice"), ask("bobby")
+		if body, err := io.ReadAll(alice.Body); !strings.Contains(string(body), "alice") || err != nil {
+			t.Fatalf("the answer to alice is %q, %v", body, err)
+		}
+		if body, err := io.ReadAll(bob.Body); !strings.Contains(string(body), "bobby") || err != nil {
+			t.Fatalf("the answer to bobby is %q, %v", body, err)
+		}
+		if body, _ := io.ReadAll(first.Body); len(body) > 0 {
+			t.Fatalf("an answer that is closed is %q", body)
+		}
+		alice.Body.Close()
+		bob.Body.Close()
+	}
 }
 
 func TestTransport_refusesEndlessHeaders(t *testing.T) {

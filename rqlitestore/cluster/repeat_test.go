@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,9 +14,10 @@ import (
 // unknownOutcomes are answers after which nobody can tell whether the request
 // was applied.
 func unknownOutcomes() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
+	answers := map[string]http.HandlerFunc{
 		"connection cut":  cutOff,
 		"half an answer":  halfAnAnswer,
+		"end not marked":  cutWhereItLooksComplete,
 		"HTML":            says(http.StatusOK, "<html>It works!</html>"),
 		"truncated JSON":  says(http.StatusOK, `{"results":[{"rows_affected":1}`),
 		"empty":           says(http.StatusOK, ""),
@@ -33,17 +35,18 @@ func unknownOutcomes() map[string]http.HandlerFunc {
 		"status 302":      says(http.StatusFound, ""),
 		"leadership lost": says(http.StatusOK, `{"results":[],"error":"leadership lost while committing log"}`),
 		"full disk":       says(http.StatusOK, `{"results":[],"error":"unable to store logs within log store, err: \"write raft.db: no space left on device\""}`),
-		"shut down":       says(http.StatusOK, `{"results":[],"error":"raft is already shutdown"}`),
-		"reset":           says(http.StatusOK, `{"error":"read protobuf length: read tcp 10.0.0.1:1->10.0.0.2:4002: read: connection reset by peer"}`),
-		"closed":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: use of closed network connection"}`),
-		"broken":          says(http.StatusOK, `{"error":"write tcp 10.0.0.1:1->10.0.0.2:4002: write: broken pipe"}`),
-		"end":             says(http.StatusOK, `{"error":"EOF"}`),
-		"time":            says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: i/o timeout"}`),
-		"no route":        says(http.StatusOK, `{"error":"read tcp 10.0.0.1:1->10.0.0.2:4002: no route to host"}`),
-		"not leader":      says(http.StatusOK, `{"results":[],"error":"not leader"}`),
-		"restored":        says(http.StatusOK, `{"results":[],"error":"snapshot restored while committing log"}`),
-		"dial":            says(http.StatusOK, `{"error":"dial tcp 10.0.0.2:4002: connect: connection refused"}`),
+		"error, results":  says(http.StatusOK, `{"results":[{"rows_affected":1}],"error":"leadership lost while committing log"}`),
 	}
+	for _, text := range []string{
+		"not leader", "node is not the leader", "no leader", "raft is already shutdown", "snapshot restored while committing log",
+		"dial tcp 10.0.0.2:4002: connect", "connect: connection refused", "read: connection reset by peer", "write: broken pipe",
+		"use of closed network connection", "network connection closed", "EOF", "read: i/o timeout", "connect: no route to host",
+		"connect: network is unreachable", "read protobuf length", "write protobuf", "write length", "tls: internal error",
+		"context canceled", "context deadline exceeded",
+	} {
+		answers[text] = says(http.StatusOK, `{"results":[],"error":"`+text+`"}`)
+	}
+	return answers
 }
 
 // notApplied are answers that say for certain that the request was not applied.
@@ -67,6 +70,17 @@ func halfAnAnswer(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	_, _ = io.WriteString(w, `{"results":[{"rows_affected":1}`)
 	panic(http.ErrAbortHandler)
+}
+
+// cutWhereItLooksComplete ends after the first of several results.
+func cutWhereItLooksComplete(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+
+		`{"results":[{"types":{"n":"integer"},"rows":[{"n":1}],"time":0.001}`)
 }
 
 func TestTransport_neverRepeatsWhatMayHaveBeenApplied(t *testing.T) {
@@ -233,6 +247,24 @@ func TestTransport_passesAnswersOn(t *testing.T) {
 	}
 }
 
+// What refuses the search for the leader, as something before a node may, leads nothing.
+func TestTransport_takesNoRefusalForALeader(t *testing.T) {
+	t.Parallel()
+	var refused atomic.Int32
+	no := says(http.StatusBadRequest, "the plain HTTP request was sent to an HTTPS port\n")
+	a := newFake(t, conduct{request: no, alive: no, probe: func(w http.ResponseWriter, r *http.Request) {
+		refused.Add(1)
+		no(w, r)
+	}})
+	b := newFake(t, conduct{request: ok, probe: func(w http.ResponseWriter, r *http.Request) {
+		for refused.Load() < 2 && r.Context().Err() == nil { // so the first one is known
+			time.Sleep(time.Millisecond)
+		}
+		ok(w, r)
+	}})
+	mustSend(t, t.Context(), open(t, cluster.Config{}, a, b), execute)
+}
+
 func TestTransport_wrongPasswordIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	denied := says(http.StatusUnauthorized, "")
@@ -260,6 +292,29 @@ func TestTransport_wrongPasswordIsANodesLastError(t *testing.T) {
 	if s := tr.Nodes()[0]; s.LastError != "" {
 		t.Errorf("the other node has the error %q", s.LastError)
 	}
+}
+
+// What such a node says while the leader is slow is no answer.
+func TestTransport_waitsForALeader_whenAnotherNodeRefusesTheUser(t *testing.T) {
+	t.Parallel()
+	denied := says(http.StatusUnauthorized, "")
+	other := newFake(t, conduct{request: denied, alive: denied})
+	var checks atomic.Int32
+	leader := newFake(t, conduct{
+		probe: ok,
+		alive: func(w http.ResponseWriter, r *http.Request) {
+			checks.Add(1)
+			ok(w, r)
+		},
+		request: func(w http.ResponseWriter, r *http.Request) {
+			for (len(other.requests()) == 0 || checks.Load() < 2) && r.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			ok(w, r)
+		},
+	})
+	tr := open(t, cluster.Config{Username: "u", Password: "changed on one node"}, leader, other)
+	mustSend(t, t.Context(), tr, query)
 }
 
 func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {

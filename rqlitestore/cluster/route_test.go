@@ -32,6 +32,9 @@ func TestTransport_sendsToTheLeader(t *testing.T) {
 		if r.query != "timings&level=linearizable&transaction&redirect" {
 			t.Fatalf("arrived with the query %s", r.query)
 		}
+		if r.host != leader.host() { // which one before several nodes may go by
+			t.Fatalf("arrived for the host %s", r.host)
+		}
 	}
 	for i, n := range tr.Nodes() {
 		if n.Leader != (i == 1) || n.State != cluster.Closed {
@@ -127,6 +130,9 @@ func TestTransport_letsFollowersForward_whenNoListedNodeLeads(t *testing.T) {
 			for _, r := range f.requests() {
 				if !strings.Contains(r.query, "redirect") {
 					forwarded++
+					if !strings.Contains(r.query, "timeout=10s") { // or a leader that hangs would hang it for 30 s
+						t.Errorf("asked to forward with the query %s", r.query)
+					}
 				}
 			}
 		}
@@ -398,6 +404,50 @@ func TestTransport_readsFromAnyNodeAtLevelNone(t *testing.T) {
 	}
 }
 
+// Where any node will do the leader will, too, when another one hangs.
+func TestTransport_hedgesAtTheLeader_atLevelNone(t *testing.T) {
+	t.Parallel()
+	leader := newFake(t, leading())
+	silent := newFake(t, leading())
+	silent.behave(conduct{request: silent.hang, probe: follows(leader.URL)})
+	tr := open(t, cluster.Config{Timeout: time.Hour}, silent, leader)
+	tr.Start()
+	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == leader.URL })
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://rqlite/db/query?level=none", strings.NewReader(`[["SELECT n FROM t"]]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got := leader.requests(); len(got) != 1 || got[0].query != "level=none" {
+		t.Errorf("arrived at the leader: %+v", got)
+	}
+}
+
+// What is asked for with GET is not of the leader alone, and need not be JSON.
+func TestTransport_getsFromAnyNode(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, conduct{request: says(http.StatusOK, "[+]node ok"), probe: says(http.StatusInternalServerError, "leader not found\n")})
+	tr := open(t, cluster.Config{}, f, newFake(t, dropping()))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://rqlite/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); string(body) != "[+]node ok" || err != nil || res.Request != req {
+		t.Errorf("the answer is %q, %v", body, err)
+	}
+}
+
 func TestTransport_startFindsTheLeaderBeforeAnyRequest(t *testing.T) {
 	t.Parallel()
 	leader := newFake(t, leading())
@@ -405,4 +455,16 @@ func TestTransport_startFindsTheLeaderBeforeAnyRequest(t *testing.T) {
 	tr.Start()
 	tr.Start()
 	eventually(t, "the leader is found", func() bool { return tr.Nodes()[1].Leader })
+}
+
+func TestTransport_startFollowsTheLeaderWithoutRequests(t *testing.T) {
+	t.Parallel()
+	a, b := newFake(t, leading()), newFake(t, leading())
+	b.behave(following(a.URL))
+	tr := open(t, cluster.Config{}, a, b)
+	tr.Start()
+	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == a.URL })
+	a.behave(following(b.URL))
+	b.behave(leading())
+	eventually(t, "the next leader is found", func() bool { return leaderOf(tr) == b.URL })
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,9 +74,24 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 		}
 	}
 
-	// What the other one has is no answer when the first one is gone.
-	first.behave(conduct{request: cutOff, alive: cutOff})
+	// What the other one has is no answer when the first one takes its time, or is gone.
 	before := len(second.requests())
+	var checks atomic.Int32
+	first.behave(conduct{
+		probe: leadingAs("first:4001").request,
+		alive: func(w http.ResponseWriter, r *http.Request) {
+			checks.Add(1)
+			ok(w, r)
+		},
+		request: func(w http.ResponseWriter, r *http.Request) {
+			for checks.Load() < 2 && r.Context().Err() == nil { // longer than a hedge waits
+				time.Sleep(time.Millisecond)
+			}
+			ok(w, r)
+		},
+	})
+	mustSend(t, t.Context(), tr, query)
+	first.behave(conduct{request: cutOff, alive: cutOff})
 	if _, _, err := send(t, t.Context(), tr, query); err == nil || !strings.Contains(err.Error(), "another cluster") {
 		t.Errorf("with the cluster down: %v", err)
 	}
@@ -146,11 +162,20 @@ func TestTransport_hedgesNotAtANodeThatLeads(t *testing.T) {
 // One node under two addresses is no other cluster.
 func TestTransport_takesTwoAddressesForOneNode(t *testing.T) {
 	t.Parallel()
-	a, b := newFake(t, leadingAs("a:4001")), newFake(t, leadingAs("a:4001"))
+	var asked [2]atomic.Int32
+	node := func(i int) *fake {
+		answer := leadingAs("a:4001").request
+		return newFake(t, conduct{request: answer, probe: func(w http.ResponseWriter, r *http.Request) {
+			asked[i].Add(1)
+			answer(w, r)
+		}})
+	}
+	a, b := node(0), node(1)
 	var seen witness
 	tr := open(t, cluster.Config{Observe: seen.observe}, a, b)
 	tr.Start()
 	mustSend(t, t.Context(), tr, execute)
+	eventually(t, "it is asked which of them leads", func() bool { return asked[0].Load() > 1 && asked[1].Load() > 1 })
 
 	for _, f := range []*fake{a, b} {
 		if leaderOf(tr) == f.URL {
