@@ -62,19 +62,19 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 	case s.schema.turn <- struct{}{}:
 		defer func() { <-s.schema.turn }()
 	case <-ctx.Done():
-		return unprepared{fmt.Errorf("prepare table: %w", context.Cause(ctx))}
+		return unsent{fmt.Errorf("prepare table: %w", context.Cause(ctx))}
 	}
 	if s.schema.ready.Load() {
 		return nil
 	}
 	if s.conn == nil {
-		return unprepared{errors.New("prepare table: the connection is nil: what made it has returned an error")}
+		return unsent{errors.New("prepare table: the connection is nil: what made it has returned an error")}
 	}
 	if !validTable.MatchString(s.schema.table) {
-		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
+		return unsent{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
-		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
+		return unsent{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
 	}
 	s.schema.ready.Store(true)
 	return nil
