@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,6 +20,7 @@ type sessions struct {
 	upstreams upstreams   // whose headers change with the session
 	shared    upstreams   // all that were, in the order in which they were met
 	room      [2]*Session // for all, which are seldom more
+	asking    atomic.Bool // other modules are asked for a placeholder
 }
 
 const sessionsVar = "caddysession"
@@ -47,8 +49,15 @@ func sessionsOf(r *http.Request) *sessions {
 		} else if !strings.HasPrefix(name, "session.") {
 			return nil, false
 		}
-		all.current.h.warnOfMisspelt(name)
-		return nil, false
+		if !all.asking.CompareAndSwap(false, true) {
+			return nil, false
+		}
+		defer all.asking.Store(false)
+		value, known := repl.Get(name) // of another module, which comes later
+		if !known {
+			all.current.h.warnOfMisspelt(name)
+		}
+		return value, known
 	})
 	return all
 }
