@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore"
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 // What is wrong is said in one line, without the made-up address that gorqlite
@@ -268,6 +270,45 @@ func TestErrors_sayWhatAnUpdateWaitedFor(t *testing.T) {
 	}()
 	<-begun
 	eventually(t, "it to be said of one behind another", saysWhy)
+	giveUp()
+	<-left
+}
+
+// So does what waits for another call that prepares the table, as all do that come
+// after a start while the cluster has no leader.
+func TestErrors_sayWhatTheTableWaitedFor(t *testing.T) {
+	t.Parallel()
+	waits := make(chan struct{})
+	waiting := sync.OnceFunc(func() { close(waits) })
+	s := embeddedEnv(t).store(t, func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			trouble.Tell(r.Context(), func() error { return errWhy })
+			waiting()
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+	})
+	ctx, giveUp := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, _, err := s.Load(ctx, "token")
+		left <- err
+	}()
+	<-waits
+	rec := rqlitestore.Record{Token: "token", ID: "id", Version: 1, Expiry: inAnHour()}
+	for name, call := range map[string]func(context.Context) error{
+		"prepare": s.Prepare,
+		"load":    func(ctx context.Context) error { _, _, err := s.Load(ctx, "token"); return err },
+		"create":  func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"update":  func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"count":   func(ctx context.Context) error { _, err := s.Count(ctx); return err },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), errWhy.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
 	giveUp()
 	<-left
 }

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 // schema is what the store knows about its table.
 type schema struct {
 	table string
 	ready atomic.Bool
-	turn  chan struct{} // held by the one call that creates or migrates
+	turn  chan struct{}                 // held by the one call that creates or migrates
+	holds atomic.Pointer[trouble.Place] // of that call
 }
 
 // columns that scs's own SQL stores do not have. All of them may be NULL, so
@@ -58,12 +61,21 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 	}
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
+	ctx, told := trouble.Of(ctx)
+	told.Follow(s.schema.holds.Load())
 	select {
 	case s.schema.turn <- struct{}{}:
 		defer func() { <-s.schema.turn }()
 	case <-ctx.Done():
-		return unsent{fmt.Errorf("prepare table: %w", context.Cause(ctx))}
 	}
+	if ctx.Err() != nil { // as when the one that held the turn ran out of time, too
+		why := context.Cause(ctx)
+		if of := told.Newest(); of != nil {
+			why = ended{why, of}
+		}
+		return unsent{fmt.Errorf("prepare table: %w", why)}
+	}
+	s.schema.holds.Store(told)
 	if s.schema.ready.Load() {
 		return nil
 	}

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 var (
@@ -83,7 +81,7 @@ type chains struct {
 // chain is the updates of one session that wait for the one under way.
 type chain struct {
 	waiting []*change
-	trouble atomic.Pointer[trouble.Place] // of the one under way
+	lane    atomic.Pointer[lane[outcome]] // of the one under way
 }
 
 // change is one call of Update.
@@ -121,8 +119,8 @@ func (c *change) leave(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	why := c.why
-	if place := c.chain.trouble.Load(); why == nil && place != nil {
-		why = place.Newest()
+	if l := c.chain.lane.Load(); why == nil && l != nil {
+		why = l.why()
 	}
 	if why != nil {
 		err = ended{err, why}
@@ -318,7 +316,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*ch
 	default:
 		l, c.row = s.saveAlls, saveRow(cur, next, id)
 	}
-	changes[0].chain.trouble.Store(&l.trouble)
+	changes[0].chain.lane.Store(l)
 	for try := 0; ; try++ {
 		out, err := l.doHere(ctx, c) // this goroutine is the session's own
 		switch {
