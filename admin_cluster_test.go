@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -100,7 +101,8 @@ func TestCommand_statsFailWhereTheyCannotBeTold(t *testing.T) {
 		http.Error(w, "no space left on device", http.StatusInternalServerError)
 	}))
 	fails(`"reachable":false`, "no space left")
-	if out := s.watched(name + ": "); !strings.Contains(out, "unreachable") {
+	saysWhen := regexp.MustCompile(`:\d\d +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d status 500`) // behind since when
+	if out := s.watched(name + ": "); !strings.Contains(out, "unreachable") || !saysWhen.MatchString(out) {
 		t.Errorf("watched it writes %q", out)
 	}
 

@@ -81,6 +81,9 @@ type NodeStatus struct {
 
 	// Its newest failure, also after it has recovered.
 	LastError string `json:"last_error,omitempty"`
+
+	// When that was.
+	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 }
 
 func adminStores(w http.ResponseWriter, r *http.Request, stores []namedStore) error {
@@ -130,7 +133,7 @@ func (s namedStore) status(ctx context.Context) StoreStatus {
 	}
 	status.Kind = "rqlite"
 	for _, n := range s.backend.cluster.Nodes() {
-		status.Nodes = append(status.Nodes, NodeStatus{n.URL, n.Leader, string(n.State), n.Since.UTC(), n.LastError})
+		status.Nodes = append(status.Nodes, NodeStatus{n.URL, n.Leader, string(n.State), n.Since.UTC(), n.LastError, n.LastErrorAt.UTC()})
 	}
 	return status
 }

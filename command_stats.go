@@ -239,7 +239,11 @@ func (c *client) printNodes(stats []StoreStats) error {
 			if n.Leader {
 				role = "leader"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), cmp.Or(printable(n.LastError, 80), "-"))
+			failure := "-"
+			if n.LastError != "" {
+				failure = localTime(&n.LastErrorAt) + " " + printable(n.LastError, 80)
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Address, s.Name, role, n.State, localTime(&n.Since), failure)
 		}
 	}
 	return table.Flush()

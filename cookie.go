@@ -230,6 +230,28 @@ func (s *Session) checkScheme() {
 		zap.String("cookie", s.cookieName()), zap.String("host", s.host))
 }
 
+// isAstray reports whether the client asked for a path with which it sends no cookie
+// of ours.
+func (j *cookieJar) isAstray(r *http.Request) bool {
+	if j.template.Path == "/" {
+		return false
+	}
+	asked := r.URL
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok { // before any rewrite
+		asked = original.URL
+	}
+	rest, under := strings.CutPrefix(asked.EscapedPath(), j.template.Path)
+	return !under || rest != "" && rest[0] != '/' && !strings.HasSuffix(j.template.Path, "/")
+}
+
+// checkPath says in the log that the session is never seen again where it was begun.
+func (s *Session) checkPath() {
+	if s.astray && !s.h.mapped.Load() {
+		s.h.sampled.warn("browsers do not send the session's cookie back to where it was set: its path is neither the one that they asked for nor one above it, and each request there begins another session; leave path out, or begin sessions under it",
+			zap.String("cookie", s.cookieName()), zap.String("path", s.h.cookie.template.Path))
+	}
+}
+
 // isFromTrustedProxy reports whether what the request says of the client's own
 // request, in X-Forwarded-*, is to be believed.
 func isFromTrustedProxy(r *http.Request) bool {

@@ -309,6 +309,48 @@ $SITE2 {
 	}
 }
 
+// Browsers take a cookie of any path, and send it under that alone: a login elsewhere
+// begins a session that is never seen there, and so does the next one.
+func TestCookie_pathOfAnotherIsExplained(t *testing.T) {
+	s := start(t, `
+(site) {
+	route {
+		uri /shop/rewritten strip_prefix /shop
+		session {
+			cookie {
+				path /shop
+			}
+		}
+		session_edit put user alice
+		respond ok
+	}
+}
+$SITE {
+	import site
+}
+$SITE2 {
+	import site
+}`)
+	const explained = "each request there begins another session"
+	v := s.visitor().withoutJar()
+	for _, path := range []string{"/shop", "/shop/", "/shop/login", "/shop/rewritten"} {
+		v.get(path).cookie(t)
+	}
+	// A proxy in front changes the path: browsers do send it.
+	v.get("$SITE2/", "Cookie", "session="+v.get("$SITE2/shop").cookie(t).Value)
+	v.get("$SITE2/").cookie(t)
+	if strings.Contains(s.readLog(), explained) {
+		t.Error("a cookie that browsers send is said to be for another path")
+	}
+	for range 2 {
+		v.get("/shopping").cookie(t)
+	}
+	s.logged(explained)
+	if n := strings.Count(s.readLog(), explained); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+}
+
 func TestCookie_shownTwiceIsExplained(t *testing.T) {
 	s := start(t, `
 $SITE {

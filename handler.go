@@ -85,6 +85,9 @@ func (h *Handler) begin(s *Session, r *http.Request) {
 	s.host, s.audience = askedHost(r), h.audienceOf(s.request)
 	s.overHTTP = s.secure && isOverHTTP(r, s.host)
 	s.unproven = !s.secure && h.cookie.secure != "off" && saysHTTPS(r)
+	if s.astray = h.cookie.isAstray(r); s.astray && cookie.token != "" {
+		h.mapped.Store(true)
+	}
 }
 
 // serve runs next within the session.

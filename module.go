@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -174,7 +175,8 @@ type Handler struct {
 	upstream     *upstream
 	logger       *zap.Logger
 	sampled      *sampledLog
-	joined       *sync.Map // *Handler that enclose this one with the same session
+	joined       *sync.Map    // *Handler that enclose this one with the same session
+	mapped       *atomic.Bool // browsers send the cookie where its path says they do not: a proxy in front changes paths
 }
 
 const (
@@ -218,7 +220,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = newKeyring(settings.Keys, h.logger); err != nil {
 		return err
 	}
-	h.joined = new(sync.Map)
+	h.joined, h.mapped = new(sync.Map), new(atomic.Bool)
 	if h.lease, err = app.lease(settings.Store, h.keys, h.logger); err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}

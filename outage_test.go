@@ -395,6 +395,7 @@ $SITE {
 // A node that is down stands in the log once, and since when it is does not
 // change while it is tried again.
 func TestOutage_ofANodeIsLoggedOnce(t *testing.T) {
+	begun := time.Now()
 	store := newStandIn(t)
 	s := startWithAdmin(t, `
 $SITE {
@@ -412,8 +413,8 @@ $SITE {
 	const down, up = "a node of the rqlite cluster does not answer", "a node of the rqlite cluster answers again"
 	s.logged(down)
 	first := adminInto[stores](s, http.MethodGet, "/session/stores").Stores[0].Nodes[0]
-	if !strings.Contains(first.LastError, "in time") {
-		t.Errorf("its last error is %q", first.LastError)
+	if !strings.Contains(first.LastError, "in time") || first.LastErrorAt.Before(begun) || first.LastErrorAt.After(time.Now()) {
+		t.Errorf("its last error is %q, of %v", first.LastError, first.LastErrorAt)
 	}
 	states := make(map[string]bool)
 	eventually(t, "a trial of the node that fails", func() bool {

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func TestPlaceholders_whereCaddyReplacesThem(t *testing.T) {
@@ -57,6 +60,10 @@ $SITE {
 	handle /kinds {
 		respond "{http.session.data.n} {http.session.data.f} {http.session.data.on} {http.session.data.cart} {http.session.data.address} {http.session.data.address.city} [{http.session.data.none}] [{http.session.data.nothing}] [{http.session.data.__created}]"
 	}
+	handle /others {
+		in_go $PROVIDES
+		respond "{session.theirs} {http.session.theirs}"
+	}
 	handle /misspelt {
 		respond {http.session.user}
 	}
@@ -86,7 +93,12 @@ $SITE2 {
 		header Content-Type text/plain
 		respond "{vars.user}, {may}, {{placeholder \"http.session.data.user\"}}"
 	}
-}`, "APP", app.address(), "CODE", puts(t))
+}`, "APP", app.address(), "CODE", puts(t), "PROVIDES", inGo(t, func(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+		r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(func(name string) (any, bool) {
+			return "of another module", strings.HasSuffix(name, "session.theirs")
+		})
+		return next.ServeHTTP(w, r)
+	}))
 	if err := os.MkdirAll(filepath.Join(s.names["DIR"], "alice", "file"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +136,10 @@ $SITE2 {
 		t.Errorf("without a session the application is sent %q", user)
 	}
 
+	v.get("/others").want(t, http.StatusOK, "of another module of another module")
+	if strings.Contains(s.readLog(), "there is no such placeholder") {
+		t.Error("a placeholder of another module is called misspelt")
+	}
 	v.get("/misspelt").want(t, http.StatusOK, "{http.session.user}")
 	s.logged(`there is no such placeholder`)
 	s.logged(`"placeholder":"{http.session.user}"`)

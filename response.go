@@ -212,6 +212,7 @@ func (s *Session) writeHeader(header http.Header) {
 	header.Add("Set-Cookie", cookie)
 	s.checkDomain()
 	s.checkScheme()
+	s.checkPath()
 	s.mu.Lock()
 	s.written = cookie
 	s.mu.Unlock()

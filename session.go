@@ -36,6 +36,7 @@ type Session struct {
 	secure    bool            // the cookie is a Secure one
 	overHTTP  bool            // it is, and a browser came over http, so it drops it
 	unproven  bool            // it is not, and a proxy that is not trusted says https
+	astray    bool            // the cookie's path is not that of the request
 	binding   string          // what the request is, as far as sessions are bound to it
 	host      string          // that the client asked for
 	audience  string          // that is configured for the request

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,6 +20,8 @@ type sessions struct {
 	upstreams upstreams   // whose headers change with the session
 	shared    upstreams   // all that were, in the order in which they were met
 	room      [2]*Session // for all, which are seldom more
+	replacer  *caddy.Replacer
+	asking    atomic.Bool // other modules are asked for a placeholder
 }
 
 const sessionsVar = "caddysession"
@@ -32,8 +35,8 @@ func sessionsOf(r *http.Request) *sessions {
 	}
 	all := new(sessions)
 	caddyhttp.SetVar(ctx, sessionsVar, all)
-	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Map(all.placeholder)
+	all.replacer = ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	all.replacer.Map(all.placeholder)
 	return all
 }
 
@@ -51,8 +54,15 @@ func (all *sessions) placeholder(name string) (any, bool) {
 			return value, true
 		}
 	}
-	all.current.h.warnOfMisspelt(name)
-	return nil, false
+	if !all.asking.CompareAndSwap(false, true) {
+		return nil, false
+	}
+	defer all.asking.Store(false)
+	value, known := all.replacer.Get(name) // of another module, which comes later
+	if !known {
+		all.current.h.warnOfMisspelt(name)
+	}
+	return value, known
 }
 
 func (all *sessions) find(h *Handler) *Session {

@@ -3,6 +3,7 @@ package rqlitestore
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
@@ -46,7 +47,7 @@ type lane[A any] struct {
 	// width is how many bytes of a request a byte of a row takes.
 	width   int
 	late    deadline
-	trouble trouble.Place // of the request under way
+	trouble atomic.Pointer[trouble.Place] // of the newest request
 
 	mu      sync.Mutex
 	waiting []*call[A]
@@ -120,8 +121,18 @@ func (l *lane[A]) doHere(ctx context.Context, c call[A]) (A, error) {
 
 // fly is send, for whose trouble there is a place.
 func (l *lane[A]) fly(ctx context.Context, calls []*call[A]) error {
-	defer l.trouble.Clear() // it is nothing that a later call would wait for
-	return l.send(trouble.With(ctx, &l.trouble), calls)
+	place := new(trouble.Place)
+	l.trouble.Store(place)
+	defer l.trouble.CompareAndSwap(place, nil) // it is nothing that a later call would wait for
+	return l.send(trouble.With(ctx, place), calls)
+}
+
+// why is what keeps the newest request from being answered, or nil.
+func (l *lane[A]) why() error {
+	if place := l.trouble.Load(); place != nil {
+		return place.Newest()
+	}
+	return nil
 }
 
 // board begins a flight with this call alone, if one may begin and nobody waits.
@@ -215,7 +226,7 @@ func (l *lane[A]) leave(c *call[A], err error) (none A, _ error) {
 	l.mu.Lock()
 	c.left = true
 	l.mu.Unlock()
-	if why := l.trouble.Newest(); why != nil {
+	if why := l.why(); why != nil {
 		err = ended{err, why}
 	}
 	return none, err

@@ -95,8 +95,9 @@ func allRefuse(text string) bool {
 	return nodes > 0 && refusals == nodes
 }
 
-// unsent is the error of a request that no node of a cluster has taken: nothing was
-// applied.
+// unsent is the error of a call that reached no database: no node of a cluster has
+// taken it, or its table could not be prepared before. Nothing was applied, and it
+// may be in a moment.
 type unsent struct{ error }
 
 func (u unsent) Unwrap() error { return u.error }
@@ -106,16 +107,8 @@ func isUnsent(err error) bool { return errors.As(err, new(unsent)) }
 // asUnsent marks the error of a request that no node has taken. Of one that may be
 // sent again an earlier attempt may have been applied.
 func asUnsent(ctx context.Context, err error) error {
-	if err == nil || idempotent.Is(ctx) || !strings.HasPrefix(err.Error(), "cluster: no node can answer") { // gorqlite passes on the text only
+	if err == nil || idempotent.MayBeApplied(ctx) || !strings.HasPrefix(err.Error(), "cluster: no node can answer") { // gorqlite passes on the text only
 		return err
 	}
 	return unsent{err}
 }
-
-// unprepared marks an error that came before what the call was for: the table
-// could not be prepared, so nothing else was sent.
-type unprepared struct{ error }
-
-func (u unprepared) Unwrap() error { return u.error }
-
-func isUnprepared(err error) bool { return errors.As(err, new(unprepared)) }

@@ -3,6 +3,7 @@ package rqlitestore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -357,6 +358,124 @@ func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
 			})
 			if err := call(unhurried(t)); err == nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), server.URL+": ") {
 				t.Errorf("with time enough: %v", err)
+			}
+		})
+	}
+}
+
+// An update says it, too, its first try under way, and where it waits for another.
+func TestErrors_sayWhatAnUpdateWaitedFor(t *testing.T) {
+	t.Parallel()
+	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+	t.Cleanup(func() { must(t, node.Close()) })
+	server := httptest.NewServer(node)
+	conn, err := cluster.Connect(server.URL)
+	must(t, err)
+	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+	server.Close()
+	saysWhy := func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := s.Update(ctx, rec, keep)
+		return errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), server.URL+": ")
+	}
+	eventually(t, "it to be said of the first try", saysWhy)
+	ctx, giveUp := context.WithCancel(unhurried(t))
+	left := make(chan struct{})
+	begun := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = s.Update(ctx, rec, func(cur rqlitestore.Record) (rqlitestore.Record, error) {
+			close(begun)
+			return cur, nil
+		})
+	}()
+	<-begun
+	eventually(t, "it to be said of one behind another", saysWhy)
+	giveUp()
+	<-left
+}
+
+// So does what waits for another call that prepares the table, as all do that come
+// after a start while the cluster has no leader.
+func TestErrors_sayWhatTheTableWaitedFor(t *testing.T) {
+	t.Parallel()
+	waits := make(chan struct{})
+	waiting := sync.OnceFunc(func() { close(waits) })
+	s := embeddedEnv(t).store(t, func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			trouble.Tell(r.Context(), func() error { return errWhy })
+			waiting()
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+	})
+	ctx, giveUp := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, _, err := s.Load(ctx, "token")
+		left <- err
+	}()
+	<-waits
+	rec := rqlitestore.Record{Token: "token", ID: "id", Version: 1, Expiry: inAnHour()}
+	for name, call := range map[string]func(context.Context) error{
+		"prepare": s.Prepare,
+		"load":    func(ctx context.Context) error { _, _, err := s.Load(ctx, "token"); return err },
+		"create":  func(ctx context.Context) error { return s.Create(ctx, rec) },
+		"update":  func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
+		"count":   func(ctx context.Context) error { _, err := s.Count(ctx); return err },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), errWhy.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+	giveUp()
+	<-left
+}
+
+// Of an update that no node has taken it is known that nothing was stored, however
+// often it was tried, unless an answer was lost before.
+func TestErrors_sayWhetherAnUpdateMayBeStored(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{true, false} {
+		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) {
+			t.Parallel()
+			node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
+			t.Cleanup(func() { must(t, node.Close()) })
+			var leaderless, loses atomic.Bool
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case !leaderless.Load():
+					node.ServeHTTP(w, r)
+				case r.URL.Path != "/db/query" && loses.CompareAndSwap(true, false):
+					panic(http.ErrAbortHandler)
+				default:
+					http.Error(w, "leader not found", http.StatusServiceUnavailable) // so rqlite has done nothing
+				}
+			}))
+			t.Cleanup(server.Close)
+			nodes, err := cluster.New(cluster.Config{Nodes: []string{server.URL}, Timeout: time.Minute})
+			must(t, err)
+			t.Cleanup(nodes.Close)
+			conn, err := nodes.Connection()
+			must(t, err)
+			ctx, giveUp := context.WithCancel(unhurried(t))
+			defer giveUp()
+			var failures atomic.Int64
+			s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{Observe: func(r rqlitestore.Request) {
+				if r.Kind == "save" && r.Err != nil && failures.Add(1) == 3 {
+					giveUp()
+				}
+			}})
+			rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
+			loses.Store(lost)
+			leaderless.Store(true)
+			_, err = s.Update(ctx, rec, keep)
+			if err == nil || !strings.Contains(err.Error(), "no node can answer") || strings.Contains(err.Error(), "unknown") != lost {
+				t.Errorf("got %v", err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package rqlitestore
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -41,7 +42,7 @@ func (s *RqliteStore) sendCreates(ctx context.Context, calls []*call[outcome]) e
 	if done(rows, err, len(calls)) {
 		return nil
 	}
-	if err != nil && isDefinite(err) {
+	if err != nil && (isDefinite(err) || isUnsent(err)) {
 		return err
 	}
 	found, readErr := s.resolve(ctx, calls)
@@ -104,7 +105,7 @@ func (s *RqliteStore) settle(ctx context.Context, calls []*call[outcome], rows [
 	if done(rows, err, len(calls)) {
 		return nil
 	}
-	if err != nil && isDefinite(err) {
+	if err != nil && (isDefinite(err) || isUnsent(err)) {
 		return err
 	}
 	sure := err == nil && rows != nil && !idempotent.Repeated(ctx)
@@ -112,7 +113,7 @@ func (s *RqliteStore) settle(ctx context.Context, calls []*call[outcome], rows [
 	stored := int64(0)
 	for _, c := range calls {
 		if readErr != nil {
-			c.answer = outcome{state: stateUnknown, err: unknown(readErr)}
+			c.answer = outcome{state: stateUnknown, err: unknown(cmp.Or(err, readErr))} // the first says more
 			continue
 		}
 		c.answer = judge(c, found)

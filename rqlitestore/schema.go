@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
 // schema is what the store knows about its table.
 type schema struct {
 	table string
 	ready atomic.Bool
-	turn  chan struct{} // held by the one call that creates or migrates
+	turn  chan struct{}                 // held by the one call that creates or migrates
+	holds atomic.Pointer[trouble.Place] // of that call
 }
 
 // columns that scs's own SQL stores do not have. All of them may be NULL, so
@@ -58,23 +61,32 @@ func (s *RqliteStore) Prepare(ctx context.Context) error {
 	}
 	ctx, cancel := withTimeout(ctx, writeTimeout)
 	defer cancel()
+	ctx, told := trouble.Of(ctx)
+	told.Follow(s.schema.holds.Load())
 	select {
 	case s.schema.turn <- struct{}{}:
 		defer func() { <-s.schema.turn }()
 	case <-ctx.Done():
-		return unprepared{fmt.Errorf("prepare table: %w", context.Cause(ctx))}
 	}
+	if ctx.Err() != nil { // as when the one that held the turn ran out of time, too
+		why := context.Cause(ctx)
+		if of := told.Newest(); of != nil {
+			why = ended{why, of}
+		}
+		return unsent{fmt.Errorf("prepare table: %w", why)}
+	}
+	s.schema.holds.Store(told)
 	if s.schema.ready.Load() {
 		return nil
 	}
 	if s.conn == nil {
-		return unprepared{errors.New("prepare table: the connection is nil: what made it has returned an error")}
+		return unsent{errors.New("prepare table: the connection is nil: what made it has returned an error")}
 	}
 	if !validTable.MatchString(s.schema.table) {
-		return unprepared{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
+		return unsent{errors.New("prepare table: the name of the table may have letters, digits and underscores only, and must not start with a digit")}
 	}
 	if err := s.migrate(ctx); err != nil {
-		return unprepared{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
+		return unsent{fmt.Errorf("prepare table %s: %w", s.schema.table, inTime(ctx, asRefused(ctx, err)))}
 	}
 	s.schema.ready.Store(true)
 	return nil

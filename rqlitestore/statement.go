@@ -124,11 +124,11 @@ func (s *RqliteStore) withTable(ctx context.Context, w work, request func() erro
 }
 
 // isDefinite reports whether err is an answer of the database itself, whose
-// transaction was rolled back, or the refusal of a node, or that none took the
-// request: nothing was stored.
+// transaction was rolled back, or the refusal of a node: nothing was stored, and to
+// ask again is in vain.
 func isDefinite(err error) bool {
 	var se *gorqlite.StatementError
-	return errors.As(err, &se) || isRefused(err) || isUnsent(err)
+	return errors.As(err, &se) || isRefused(err)
 }
 
 // isMissing reports whether err says that the table is not there, or not in the
@@ -171,8 +171,5 @@ func isRowError(err error) bool {
 
 // unknown marks an error after which nobody knows whether a write was applied.
 func unknown(err error) error {
-	if isUnprepared(err) {
-		return err
-	}
 	return fmt.Errorf("outcome unknown: %w", err)
 }

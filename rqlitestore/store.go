@@ -114,7 +114,7 @@ func NewWithOptions(conn *gorqlite.Connection, o Options) *RqliteStore {
 		observe:       o.Observe,
 		sql:           statementsOf(o.Table, o.ReviveDeleted),
 		schema:        schema{table: o.Table, turn: make(chan struct{}, 1)},
-		chains:        chains{waiting: make(map[string][]*change)},
+		chains:        chains{runs: make(map[string]*chain)},
 		cleanup:       cleanup{onError: o.OnCleanupError},
 	}
 	s.finds = newLane(s.sendReads(kindFind, s.sql.find), readTimeout, shareRows)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -71,15 +72,21 @@ func plain(rec Record) Record {
 	return rec
 }
 
-// chains holds the updates that wait, by the id of their session, which has an
-// entry as long as runChain runs for it.
+// chains holds the chain of each session for which runChain runs, by its id.
 type chains struct {
-	mu      sync.Mutex
-	waiting map[string][]*change
+	mu   sync.Mutex
+	runs map[string]*chain
+}
+
+// chain is the updates of one session that wait for the one under way.
+type chain struct {
+	waiting []*change
+	lane    atomic.Pointer[lane[outcome]] // of the one under way
 }
 
 // change is one call of Update.
 type change struct {
+	chain    *chain
 	rec      Record
 	apply    func(Record) (Record, error)
 	deadline time.Time
@@ -111,8 +118,12 @@ func (c *change) finishLocked(rec Record, err error) {
 func (c *change) leave(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why != nil {
-		err = ended{err, c.why}
+	why := c.why
+	if l := c.chain.lane.Load(); why == nil && l != nil {
+		why = l.why()
+	}
+	if why != nil {
+		err = ended{err, why}
 	}
 	c.finishLocked(Record{}, err)
 }
@@ -176,15 +187,18 @@ func (c *change) applyTo(cur Record) (next Record, ok bool) {
 func (s *RqliteStore) enchain(c *change) {
 	s.chains.mu.Lock()
 	defer s.chains.mu.Unlock()
-	waiting, runs := s.chains.waiting[c.rec.ID]
-	s.chains.waiting[c.rec.ID] = append(waiting, c)
+	ch, runs := s.chains.runs[c.rec.ID]
 	if !runs {
-		go s.runChain(c.rec.ID)
+		ch = new(chain)
+		s.chains.runs[c.rec.ID] = ch
+		go s.runChain(c.rec.ID, ch)
 	}
+	c.chain = ch
+	ch.waiting = append(ch.waiting, c)
 }
 
 // runChain stores the changes of one session until none waits.
-func (s *RqliteStore) runChain(id string) {
+func (s *RqliteStore) runChain(id string, ch *chain) {
 	var (
 		cur   Record
 		queue []*change
@@ -193,17 +207,17 @@ func (s *RqliteStore) runChain(id string) {
 	defer func() {
 		if !ended { // an apply took this goroutine with it: the others go on in another
 			s.chains.mu.Lock()
-			s.chains.waiting[id] = append(queue, s.chains.waiting[id]...)
+			ch.waiting = append(queue, ch.waiting...)
 			s.chains.mu.Unlock()
-			go s.runChain(id)
+			go s.runChain(id, ch)
 		}
 	}()
 	for {
 		s.chains.mu.Lock()
-		queue = append(queue, s.chains.waiting[id]...)
-		s.chains.waiting[id] = nil
+		queue = append(queue, ch.waiting...)
+		ch.waiting = nil
 		if len(queue) == 0 {
-			delete(s.chains.waiting, id)
+			delete(s.chains.runs, id)
 			s.chains.mu.Unlock()
 			ended = true
 			return
@@ -302,11 +316,14 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*ch
 	default:
 		l, c.row = s.saveAlls, saveRow(cur, next, id)
 	}
+	changes[0].chain.lane.Store(l)
 	for try := 0; ; try++ {
 		out, err := l.doHere(ctx, c) // this goroutine is the session's own
 		switch {
 		case err != nil && isDefinite(err) && !(c.again && isRefused(err)): // of an earlier try a refusal says nothing
 			return outcome{state: stateUnknown, err: err}
+		case err != nil && isUnsent(err) && !c.again:
+			out = outcome{state: stateNotApplied, err: err}
 		case err != nil:
 			out = outcome{state: stateUnknown, err: unknown(err)}
 		case out.state == stateNotApplied && out.err == nil:
@@ -319,7 +336,7 @@ func (s *RqliteStore) store(ctx context.Context, cur, next Record, changes []*ch
 		if !pause(ctx, try) {
 			return outcome{state: stateUnknown}
 		}
-		c.again = true
+		c.again = c.again || !isUnsent(err)
 	}
 }
 

@@ -3,11 +3,13 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
@@ -243,7 +245,10 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 	if o.verdict == garbled || refused {
 		c.useless[o.n] = true
 	}
-	if o.verdict.unknown() && c.q.delicate {
+	switch {
+	case !o.verdict.unknown():
+		idempotent.NotApplied(ctx)
+	case c.q.delicate:
 		return nil, c.failure(errOutcomeUnknown), true
 	}
 	c.failed++
@@ -258,6 +263,9 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 // until the deadline may be down, also when it was given too little time to
 // show it.
 func (c *call) leave(ctx context.Context) error {
+	if len(c.inFlight) == 0 {
+		return c.failure(fmt.Errorf("%w: %w", errNoNode, ctx.Err()))
+	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		for _, f := range c.inFlight {
 			c.t.check(f.n)

@@ -33,7 +33,7 @@ func (c *call) hopeless(v *view) bool {
 
 var (
 	errNoAnswer       = errors.New("no node has answered")
-	errNoNode         = errors.New("no node can answer") // so a delicate request was not applied: the store knows it by this text
+	errNoNode         = errors.New("no node can answer") // and none is being asked, so a delicate request was not applied: the store knows it by this text
 	errOutcomeUnknown = errors.New("the outcome is unknown, and the request must not be repeated")
 )
 

@@ -21,11 +21,12 @@ const (
 
 // NodeStatus is what is known about one node.
 type NodeStatus struct {
-	URL       string    // scheme, host and port as configured
-	Leader    bool      // requests go to this node
-	State     State     // of its breaker
-	Since     time.Time // when it began, or ceased, to get requests
-	LastError string    // the newest failure, also after the node has recovered; "" if there was none
+	URL         string    // scheme, host and port as configured
+	Leader      bool      // requests go to this node
+	State       State     // of its breaker
+	Since       time.Time // when it began, or ceased, to get requests
+	LastError   string    // the newest failure, also after the node has recovered; "" if there was none
+	LastErrorAt time.Time // when that was
 }
 
 // role is what a node said about itself when it was last asked.
@@ -50,16 +51,17 @@ type node struct {
 	checking atomic.Bool  // a liveness check is under way
 	heard    atomic.Int64 // when it last answered anything, as sinceEpoch tells it
 
-	mu        sync.Mutex
-	state     State
-	since     time.Time
-	lastError error
-	failures  int       // failed trials since the breaker opened
-	nextTrial time.Time // of an open breaker
-	role      role
-	roleAt    time.Time
-	called    string // the name that it gives itself, as a leader
-	stranger  error  // why it is none of our cluster though it leads; nil if it is
+	mu          sync.Mutex
+	state       State
+	since       time.Time
+	lastError   error
+	lastErrorAt time.Time
+	failures    int       // failed trials since the breaker opened
+	nextTrial   time.Time // of an open breaker
+	role        role
+	roleAt      time.Time
+	called      string // the name that it gives itself, as a leader
+	stranger    error  // why it is none of our cluster though it leads; nil if it is
 
 	elsewhere      string // whom it follows in another cluster; "" if it does not
 	elsewhereSince time.Time
@@ -109,7 +111,7 @@ func (n *node) fail(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.state == Closed {
-		n.lastError = err
+		n.lastError, n.lastErrorAt = err, time.Now()
 	}
 }
 
@@ -125,7 +127,7 @@ func (n *node) open(err error) (changed bool) {
 	}
 	n.state = Open
 	n.closed.Store(false)
-	n.lastError = err
+	n.lastError, n.lastErrorAt = err, now
 	n.nextTrial = now.Add(min(firstTrial<<min(n.failures, 8), lastTrial))
 	n.failures++
 	return changed
@@ -210,7 +212,7 @@ func (n *node) status(leader *node) NodeStatus {
 	defer n.mu.Unlock()
 	s := NodeStatus{URL: n.name, Leader: n == leader, State: n.state, Since: n.since}
 	if n.lastError != nil {
-		s.LastError = n.lastError.Error()
+		s.LastError, s.LastErrorAt = n.lastError.Error(), n.lastErrorAt
 	}
 	return s
 }

@@ -32,6 +32,19 @@ func Sending(ctx context.Context) {
 	}
 }
 
+// NotApplied takes back a Sending after which the request was certainly not applied.
+func NotApplied(ctx context.Context) {
+	if n := sent(ctx); n != nil {
+		n.Add(-1)
+	}
+}
+
+// MayBeApplied reports whether it was sent at all and not taken back.
+func MayBeApplied(ctx context.Context) bool {
+	n := sent(ctx)
+	return n != nil && n.Load() > 0
+}
+
 // Repeated reports whether the request was sent more than once. Its reply then
 // says what the last of them found, not what the first one did.
 func Repeated(ctx context.Context) bool {

@@ -39,3 +39,22 @@ func TestRepeated_countsWhatIsSent(t *testing.T) {
 		t.Error("another request is reported as repeated")
 	}
 }
+
+func TestMayBeApplied_isWhatWasSentAndNotTakenBack(t *testing.T) {
+	t.Parallel()
+	marked := idempotent.With(context.Background())
+	if idempotent.MayBeApplied(marked) || idempotent.MayBeApplied(context.Background()) {
+		t.Error("what was not sent is reported as if it were")
+	}
+	idempotent.Sending(marked)
+	idempotent.Sending(marked)
+	idempotent.NotApplied(marked)
+	idempotent.NotApplied(context.Background()) // not marked: nobody asks
+	if !idempotent.MayBeApplied(marked) || idempotent.Repeated(marked) {
+		t.Error("of two that were sent the one that may be applied is not all that is reported")
+	}
+	idempotent.NotApplied(marked)
+	if idempotent.MayBeApplied(marked) {
+		t.Error("what was taken back is reported as sent")
+	}
+}

@@ -9,17 +9,25 @@ import (
 )
 
 // Place is where it is told. The zero value is ready.
-type Place struct{ newest atomic.Pointer[error] }
+type Place struct {
+	newest atomic.Pointer[error]
+	other  atomic.Pointer[Place]
+}
 
-// Clear forgets what was told.
-func (p *Place) Clear() { p.newest.Store(nil) }
+// Follow has p know what is told at another place, until something is told at p: one
+// request waits for the other.
+func (p *Place) Follow(other *Place) { p.other.Store(other) }
 
 // Newest is what was told last, or nil.
 func (p *Place) Newest() error {
-	if err := p.newest.Load(); err != nil {
-		return *err
+	told := p.newest.Load()
+	if other := p.other.Load(); told == nil && other != nil {
+		told = other.newest.Load()
 	}
-	return nil
+	if told == nil {
+		return nil
+	}
+	return *told
 }
 
 type key struct{}
@@ -27,6 +35,15 @@ type key struct{}
 // With has requests with the context tell their trouble at p.
 func With(ctx context.Context, p *Place) context.Context {
 	return context.WithValue(ctx, key{}, p)
+}
+
+// Of returns the place of ctx; one that has none gets one.
+func Of(ctx context.Context) (context.Context, *Place) {
+	if p, ok := ctx.Value(key{}).(*Place); ok {
+		return ctx, p
+	}
+	p := new(Place)
+	return With(ctx, p), p
 }
 
 // Tell is for a transport whose request waits. what is called if somebody listens.
