@@ -176,9 +176,10 @@ var schemaCases = []storeCase{
 		s := e.store(t)
 		must(t, s.Commit("token", []byte("data"), inAnHour()))
 		e.exec(t, "DROP TABLE {t}")
-		if _, ok, err := s.Find("token"); ok || err != nil {
-			t.Errorf("got %v, %v", ok, err)
-		}
+		eventually(t, "the table is made again", func() bool { // where there are several nodes not at once, see cluster's doc
+			_, ok, err := s.Find("token")
+			return !ok && err == nil
+		})
 		e.exec(t, "DROP TABLE {t}", "DROP TABLE {t}_ended")
 		must(t, s.Commit("token", []byte("data"), inAnHour()))
 		e.exec(t, "DROP TABLE {t}", oldTable)

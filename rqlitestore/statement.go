@@ -9,6 +9,7 @@ import (
 	"github.com/rqlite/gorqlite"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/prepared"
 )
 
 // statement is SQL with its parameters.
@@ -30,7 +31,7 @@ const (
 // for none.
 func (s *RqliteStore) query(ctx context.Context, w work, want rowsWanted, st statement) (string, error) {
 	var cell string
-	err := s.withTable(ctx, w, func() error {
+	err := s.withTable(ctx, w, func(ctx context.Context) error {
 		results, err := s.conn.QueryParameterizedContext(ctx, []statement{st})
 		if err != nil {
 			return inShort(err)
@@ -59,7 +60,7 @@ func oneCell(results []gorqlite.QueryResult, want rowsWanted) (string, error) {
 // of them affected.
 func (s *RqliteStore) execute(ctx context.Context, w work, sts ...statement) ([]int64, error) {
 	var rows []int64
-	err := s.withTable(ctx, w, func() error {
+	err := s.withTable(ctx, w, func(ctx context.Context) error {
 		results, err := s.conn.WriteParameterizedContext(ctx, sts)
 		if err != nil {
 			return inShort(err)
@@ -86,7 +87,7 @@ func (s *RqliteStore) executeRepeatable(ctx context.Context, w work, sts ...stat
 // through the Raft log and returns the cells.
 func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]string, error) {
 	var cells []string
-	err := s.withTable(ctx, w, func() error {
+	err := s.withTable(ctx, w, func(ctx context.Context) error {
 		results, err := s.conn.RequestParameterizedContext(ctx, []statement{st})
 		if err != nil {
 			return inShort(err)
@@ -110,12 +111,12 @@ func (s *RqliteStore) returning(ctx context.Context, w work, st statement) ([]st
 
 // withTable makes a request with the table in place. If somebody dropped the
 // table, it is made again, once.
-func (s *RqliteStore) withTable(ctx context.Context, w work, request func() error) error {
+func (s *RqliteStore) withTable(ctx context.Context, w work, request func(context.Context) error) error {
 	for again := false; ; again = true {
 		if err := s.Prepare(ctx); err != nil {
 			return err
 		}
-		err := s.observed(w, request)
+		err := s.observed(w, func() error { return request(prepared.With(ctx)) })
 		if again || err == nil || !isMissing(err) {
 			return inTime(ctx, asUnsent(ctx, asRefused(ctx, err)))
 		}

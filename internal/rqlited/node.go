@@ -87,6 +87,16 @@ func (n *Node) Restart(tb testing.TB) {
 	n.start(tb)
 }
 
+// RestartEmpty starts a killed or stopped node without its data, as one whose disk
+// was lost, on its old ports, and without -join: it becomes a cluster of its own.
+func (n *Node) RestartEmpty(tb testing.TB) {
+	tb.Helper()
+	if err := os.RemoveAll(n.dir); err != nil {
+		tb.Fatal(err)
+	}
+	n.start(tb)
+}
+
 // WaitReady waits until the node knows a leader and takes requests.
 func (n *Node) WaitReady(tb testing.TB) {
 	tb.Helper()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/idempotent"
+	"github.com/caddy-session/caddy-session/rqlitestore/internal/prepared"
 	"github.com/caddy-session/caddy-session/rqlitestore/internal/trouble"
 )
 
@@ -232,6 +233,9 @@ func (c *call) settle(ctx context.Context, o outcome) (res *http.Response, err e
 		return nil, c.leave(ctx), true // it failed because of that
 	}
 	c.inFlight = slices.DeleteFunc(c.inFlight, func(f flight) bool { return f == o.flight })
+	if o.verdict == answered && o.reason == errNoTable && o.mode != local && prepared.Is(ctx) && c.t.mayHaveLostData() {
+		o.verdict = emptied
+	}
 	c.t.learn(o)
 	refused := o.reason == errRefused && len(c.inFlight) > 0 // by one node, while others may yet answer
 	if o.verdict == answered && !refused {

@@ -66,6 +66,12 @@
 // a leader answers, which it tells from rqlite 9.4.1 on: of older nodes it cannot be
 // told which cluster they are of, and one that was not joined may be taken for ours.
 //
+// A leader that is started again without its data leads a cluster of its own before
+// the others have elected the next leader, under the address by which they still know
+// theirs. That the store's table is gone is no answer, therefore, where there are
+// several nodes: the request is repeated until another leader answers it, or for 5 s.
+// Then the table was dropped.
+//
 // Creating a Transport does no I/O. It opens with every node down and works
 // soon after they are up.
 package cluster

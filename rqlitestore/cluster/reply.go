@@ -22,6 +22,7 @@ const (
 	cut                     // the connection broke or the time ran out: outcome unknown
 	lost                    // the cluster had no stable leader: outcome unknown
 	garbled                 // this is not how rqlite answers: outcome unknown
+	emptied                 // certainly not applied: the table that was there is not, see emptied.go
 )
 
 // unknown reports whether the request may have been applied.
@@ -39,7 +40,7 @@ const (
 // reply is one answer of a node, completely read.
 type reply struct {
 	verdict  verdict
-	reason   error  // why it is not an answer, or is a refusal
+	reason   error  // why it is not an answer, or is one that may mean more than it says
 	late     bool   // nothing is wrong but the time it takes: with unsent and cut
 	leader   string // host and port of the leader, with moved, if the node knows
 	denied   bool   // the answer is a refusal (4xx)
@@ -119,6 +120,11 @@ func judgeBody(m mode, body []byte, whole, mayBeEmpty bool) (verdict, error) {
 	if answer.Error == "" {
 		if answer.Results == nil || len(*answer.Results) == 0 && !mayBeEmpty {
 			return garbled, errors.New("the answer has no results")
+		}
+		for _, result := range *answer.Results {
+			if strings.Contains(result.Error, "no such table") {
+				return answered, errNoTable
+			}
 		}
 		return answered, nil // what is wrong with a statement is the caller's
 	}

@@ -33,6 +33,7 @@ type Transport struct {
 
 	lastUse  atomic.Int64 // when a request last came, as sinceEpoch tells it
 	answered atomic.Int64 // when the cluster last answered one
+	emptied  atomic.Int64 // when the table was first found to be gone, the last time
 
 	leaderQuestion, aliveQuestion, strongQuestion *question
 

@@ -54,6 +54,8 @@ func (t *Transport) learn(o outcome) {
 		t.check(o.n)
 	case garbled:
 		t.check(o.n)
+	case emptied:
+		t.unsettle()
 	}
 	o.n.fail(o.reason)
 }
