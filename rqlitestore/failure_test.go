@@ -331,16 +331,22 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 	}
 }
 
-// So does one that travels with others, which does not end with the caller's time, and
-// that nothing was stored is known where no node took it.
-func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
-	t.Parallel()
+// overHTTP is a store whose only node is an embedded one behind a server.
+func overHTTP(t *testing.T) (*rqlitestore.RqliteStore, *httptest.Server) {
+	t.Helper()
 	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
 	t.Cleanup(func() { must(t, node.Close()) })
 	server := httptest.NewServer(node)
 	conn, err := cluster.Connect(server.URL)
 	must(t, err)
-	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	return rqlitestore.NewWithOptions(conn, rqlitestore.Options{}), server
+}
+
+// So does one that travels with others, which does not end with the caller's time, and
+// that nothing was stored is known where no node took it.
+func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
+	t.Parallel()
+	s, server := overHTTP(t)
 	must(t, s.Prepare(unhurried(t)))
 	server.Close()
 	rec := rqlitestore.Record{Token: "token", ID: "id", Expiry: inAnHour()}
@@ -366,12 +372,7 @@ func TestErrors_sayWhatAWriteWaitedFor(t *testing.T) {
 // An update says it, too, its first try under way, and where it waits for another.
 func TestErrors_sayWhatAnUpdateWaitedFor(t *testing.T) {
 	t.Parallel()
-	node := embedded.New(filepath.Join(t.TempDir(), "sessions.db"), embedded.Options{})
-	t.Cleanup(func() { must(t, node.Close()) })
-	server := httptest.NewServer(node)
-	conn, err := cluster.Connect(server.URL)
-	must(t, err)
-	s := rqlitestore.NewWithOptions(conn, rqlitestore.Options{})
+	s, server := overHTTP(t)
 	rec := mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"})
 	server.Close()
 	saysWhy := func() bool {
