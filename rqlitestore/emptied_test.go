@@ -18,7 +18,7 @@ import (
 // written there.
 func TestCluster_aLeaderThatLostItsDataIsNotBelieved(t *testing.T) {
 	const sessions = 8
-	nodes := rqlited.Start(t, 3, "-raft-heartbeat-timeout", "2s", "-raft-election-timeout", "2s")
+	nodes := rqlited.Start(t, 3, "-raft-heartbeat-timeout", "1500ms", "-raft-election-timeout", "1500ms")
 	tr, err := cluster.New(cluster.Config{Nodes: nodes.URLs()})
 	must(t, err)
 	t.Cleanup(tr.Close)
