@@ -148,16 +148,23 @@ func everyCall(s *rqlitestore.RqliteStore, rec rqlitestore.Record) map[string]fu
 	}
 }
 
+// everyHangingCall is everyCall, and Prepare, while requests hang.
+func everyHangingCall(t *testing.T) (calls map[string]func(context.Context) error, hangs *hanging) {
+	t.Helper()
+	hangs = new(hanging)
+	e := embeddedEnv(t)
+	s, fresh := e.store(t, hangs.wrap), e.store(t, hangs.wrap)
+	calls = everyCall(s, mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"}))
+	calls["prepare"] = fresh.Prepare
+	hangs.Store(true)
+	return calls, hangs
+}
+
 // Whatever a call is, whoever gives it up or gives it too little time finds that in
 // its error, and why, if there was a reason.
 func TestErrors_sayThatTheContextEnded(t *testing.T) {
 	t.Parallel()
-	var hangs hanging
-	e := embeddedEnv(t)
-	s, fresh := e.store(t, hangs.wrap), e.store(t, hangs.wrap)
-	calls := everyCall(s, mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"}))
-	calls["prepare"] = fresh.Prepare
-	hangs.Store(true)
+	calls, _ := everyHangingCall(t)
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -184,12 +191,7 @@ func TestErrors_sayThatTheContextEnded(t *testing.T) {
 // is never answered, neither the call waits for ever nor those that come behind it.
 func TestCalls_endWithoutADeadline(t *testing.T) {
 	t.Parallel()
-	var hangs hanging
-	e := embeddedEnv(t)
-	s, fresh := e.store(t, hangs.wrap), e.store(t, hangs.wrap)
-	calls := everyCall(s, mustCreate(t, s, rqlitestore.Record{Token: "token", ID: "id"}))
-	calls["prepare"] = fresh.Prepare
-	hangs.Store(true)
+	calls, hangs := everyHangingCall(t)
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // where the seconds take no time

@@ -211,6 +211,27 @@ func send(t *testing.T, ctx context.Context, tr *cluster.Transport, path string)
 	return res.StatusCode, string(raw), nil
 }
 
+// ask sends a request that is answered, with a deadline, and returns the body of the answer.
+func ask(t *testing.T, tr *cluster.Transport, method, path, body string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://rqlite"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.Request != req {
+		t.Errorf("the answer %q to %v: %v", answer, res.Request, err)
+	}
+	return string(answer)
+}
+
 // sending is send in the background: its error.
 func sending(t *testing.T, ctx context.Context, tr *cluster.Transport, path string) <-chan error {
 	t.Helper()

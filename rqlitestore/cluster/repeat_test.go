@@ -129,17 +129,8 @@ func TestTransport_passesOnThatNothingWasAsked(t *testing.T) {
 	t.Parallel()
 	const none = `{"results":[],"time":0.001}`
 	tr := open(t, cluster.Config{}, newFake(t, answering(says(http.StatusOK, none))))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://rqlite"+execute, strings.NewReader("[]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, err := io.ReadAll(res.Body); string(body) != none || err != nil {
-		t.Errorf("the answer is %q, %v", body, err)
+	if body := ask(t, tr, http.MethodPost, execute, "[]\n"); body != none {
+		t.Errorf("the answer is %q", body)
 	}
 }
 

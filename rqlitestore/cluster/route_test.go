@@ -413,17 +413,7 @@ func TestTransport_hedgesAtTheLeader_atLevelNone(t *testing.T) {
 	tr := open(t, cluster.Config{Timeout: time.Hour}, silent, leader)
 	tr.Start()
 	eventually(t, "the leader is found", func() bool { return leaderOf(tr) == leader.URL })
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://rqlite/db/query?level=none", strings.NewReader(`[["SELECT n FROM t"]]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
+	ask(t, tr, http.MethodPost, "/db/query?level=none", `[["SELECT n FROM t"]]`)
 	if got := leader.requests(); len(got) != 1 || got[0].query != "level=none" {
 		t.Errorf("arrived at the leader: %+v", got)
 	}
@@ -434,17 +424,8 @@ func TestTransport_getsFromAnyNode(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, conduct{request: says(http.StatusOK, "[+]node ok"), probe: says(http.StatusInternalServerError, "leader not found\n")})
 	tr := open(t, cluster.Config{}, f, newFake(t, dropping()))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://rqlite/readyz", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, err := io.ReadAll(res.Body); string(body) != "[+]node ok" || err != nil || res.Request != req {
-		t.Errorf("the answer is %q, %v", body, err)
+	if body := ask(t, tr, http.MethodGet, "/readyz", ""); body != "[+]node ok" {
+		t.Errorf("the answer is %q", body)
 	}
 }
 
