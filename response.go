@@ -6,14 +6,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"regexp"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"golang.org/x/net/http/httpguts"
 )
 
 // responseWriter stores the session before the first byte of the final header,
@@ -204,6 +201,7 @@ func (s *Session) writeHeader(header http.Header) {
 	s.mu.Unlock()
 	s.stripCookie(header)
 	if read {
+		s.h.checkKept(header)
 		addVary(header)
 	}
 	if cookie == "" {
@@ -234,43 +232,6 @@ func (s *Session) stripCookie(header http.Header) {
 	if name := s.h.cookie.strip(header, written); name != "" {
 		s.h.sampled.warn("the application sets a cookie under the name of the session's, which is dropped: give one of them another name, the session's with `cookie <name>`",
 			zap.String("cookie", name))
-	}
-}
-
-// outranksCacheControl reports whether some caches follow a header rather than
-// Cache-Control: those of RFC 9213 are named for whom they are meant, like
-// Cloudflare-CDN-Cache-Control and Akamai-Cache-Control.
-func outranksCacheControl(name string, _ []string) bool {
-	switch name = strings.ToLower(name); name {
-	case "expires", "surrogate-control", "edge-control", "x-accel-expires":
-		return true
-	}
-	return strings.HasSuffix(name, "-cache-control")
-}
-
-// quoted is what stands in quotes: the value of a directive, be it a list.
-var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
-
-// isPrivate reports whether the response itself already keeps shared caches out.
-func isPrivate(header http.Header) bool {
-	all := strings.ToLower(quoted.ReplaceAllString(strings.Join(header.Values("Cache-Control"), ","), ""))
-	if strings.Contains(all, `"`) {
-		return false // a cache may take what follows for a value
-	}
-	for directive := range strings.SplitSeq(all, ",") {
-		switch strings.TrimSpace(directive) {
-		case "private", "no-store":
-			// Where must-understand stands beside it, caches that know that pass no-store over.
-			return !strings.Contains(all, "public") && !strings.Contains(all, "must-understand")
-		}
-	}
-	return false
-}
-
-// addVary says that the response depends on the cookie.
-func addVary(header http.Header) {
-	if lists := header["Vary"]; !httpguts.HeaderValuesContainsToken(lists, "*") && !httpguts.HeaderValuesContainsToken(lists, "Cookie") {
-		header.Add("Vary", "Cookie")
 	}
 }
 
