@@ -313,7 +313,8 @@ func (v deviceVisit) endOther(w http.ResponseWriter, id string) error {
 }
 
 func (v deviceVisit) unavailable(w http.ResponseWriter, doing string, err error) error {
-	err = v.storeFailed(doing, err)
+	err = storeError{doing, err}
+	v.h.backend.report(err)
 	w.Header().Set("Retry-After", retryAfterOf(http.StatusServiceUnavailable, err))
 	return v.httpError(err)
 }

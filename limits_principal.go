@@ -64,7 +64,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	}
 	full, err := s.isFull(ctx, principal)
 	if err != nil {
-		return s.storeFailed(doingCount, err)
+		return storeError{doingCount, err}
 	}
 	if full {
 		s.h.backend.metrics.tooManySessions.Inc()
@@ -142,7 +142,7 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
 		s.destroyLater(rec)
-		return s.storeFailed(doingCount, err)
+		return storeError{doingCount, err}
 	case ended > 0:
 		s.h.backend.metrics.tooManySessions.Inc()
 		return errTooManySessions

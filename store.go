@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,12 +219,6 @@ func (b *backend) close() (err error) {
 		_, err = nodes.Delete(b.file)
 	})
 	return err
-}
-
-// unavailable wraps what went wrong with the store for the request's error.
-func (b *backend) unavailable(doing string, err error) error {
-	b.metrics.countFailure(doing, err)
-	return fmt.Errorf("%s the session: %w", doing, err)
 }
 
 var _ caddy.Destructor = (*backend)(nil)
