@@ -58,7 +58,8 @@ var (
 		"": http.SameSiteLaxMode, "lax": http.SameSiteLaxMode,
 		"strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode,
 	}
-	secureModes = []string{"auto", "on", "off"}
+	sameSiteModes = []string{"lax", "strict", "none"}
+	secureModes   = []string{"auto", "on", "off"}
 )
 
 func (c *CookieConfig) inherit(defaults *CookieConfig) *CookieConfig {
@@ -81,11 +82,8 @@ func (c *CookieConfig) check() error {
 	if c == nil {
 		return nil
 	}
-	if _, ok := sameSites[c.SameSite]; !ok {
-		return fmt.Errorf("unknown same_site %q: use lax, strict or none", c.SameSite)
-	}
-	if c.Secure != "" && !slices.Contains(secureModes, c.Secure) {
-		return fmt.Errorf("unknown secure %q: use auto, on or off", c.Secure)
+	if err := cmp.Or(checkChoice("same_site", c.SameSite, sameSiteModes), checkChoice("secure", c.Secure, secureModes)); err != nil {
+		return err
 	}
 	if c.Name != "" && !httpguts.ValidHeaderFieldName(c.Name) {
 		return fmt.Errorf("%q is no name for a cookie: use letters, digits, - and _", c.Name)
