@@ -12,9 +12,7 @@ import (
 // commit stores what the request did and decides about the cookie. It runs
 // before the final header, on a context that a client going away does not end.
 func (s *Session) commit() (err error) {
-	s.loading.Lock()
-	loaded := s.scs
-	s.loading.Unlock()
+	loaded := s.loaded()
 	if loaded == nil || s.isAnswered() {
 		return nil
 	}

@@ -107,9 +107,7 @@ func (s *Session) takeBack() {
 	s.mu.Lock()
 	s.answered, s.storeErr = true, nil
 	s.mu.Unlock()
-	s.loading.Lock()
-	loaded := s.scs
-	s.loading.Unlock()
+	loaded := s.loaded()
 	if loaded == nil {
 		return
 	}
