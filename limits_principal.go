@@ -176,8 +176,7 @@ type datedRow struct {
 // othersOf hands on the sessions of a principal but this one, page by page.
 func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]datedRow) error) error {
 	own := s.knownRow().rec.ID
-	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
-	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
+	return pages(ctx, from, s.h.keys.principalHashes(principal), func(recs []rqlitestore.Record) error {
 		others := make([]datedRow, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != own {
