@@ -77,7 +77,7 @@ func (l *lease) revokePrincipal(ctx context.Context, name string) (revoked int, 
 	if revoked, err = l.revokeUnmarked(ctx, name, hashes); err != nil {
 		return revoked, err
 	}
-	err = pages(ctx, l.backend.store.RqliteStore, rqlitestore.ListOptions{Principals: hashes, Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err = pages(ctx, l.backend.store.RqliteStore, hashes, func(recs []rqlitestore.Record) error {
 		revoked += len(recs)
 		return nil
 	})
@@ -102,7 +102,7 @@ func (l *lease) revokeUnmarked(ctx context.Context, name string, hashes []string
 
 // revokeWhere looks at every session and ends those that are meant.
 func (l *lease) revokeWhere(ctx context.Context, meant func(rqlitestore.Record) bool) (revoked int, err error) {
-	err = pages(ctx, l.backend.store.RqliteStore, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err = pages(ctx, l.backend.store.RqliteStore, nil, func(recs []rqlitestore.Record) error {
 		ids := make([]string, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != "" && meant(rec) {

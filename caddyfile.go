@@ -260,7 +260,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 	case "path":
 		return parseString(d, &c.Path)
 	case "same_site":
-		return parseChoice(d, &c.SameSite, []string{"lax", "strict", "none"})
+		return parseChoice(d, &c.SameSite, sameSiteModes)
 	case "secure":
 		return parseChoice(d, &c.Secure, secureModes)
 	case "http_only":
@@ -274,7 +274,7 @@ func (c *CookieConfig) option(d *caddyfile.Dispenser, option string) error {
 
 func (c *CrossOriginConfig) unmarshal(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
-	if len(args) == 0 || args[0] != "deny" && args[0] != "allow" {
+	if len(args) == 0 || !slices.Contains(originPolicies, args[0]) {
 		return d.Err("cross_origin takes deny or allow, and the origins that are trusted")
 	}
 	c.Policy, c.Origins = args[0], args[1:]

@@ -12,9 +12,7 @@ import (
 // commit stores what the request did and decides about the cookie. It runs
 // before the final header, on a context that a client going away does not end.
 func (s *Session) commit() (err error) {
-	s.loading.Lock()
-	loaded := s.scs
-	s.loading.Unlock()
+	loaded := s.loaded()
 	if loaded == nil || s.isAnswered() {
 		return nil
 	}
@@ -40,7 +38,10 @@ func (s *Session) commit() (err error) {
 	ctx, cancel := context.WithTimeout(loaded, commitTimeout)
 	defer cancel()
 	ctx, span := s.startSpan(ctx, "session.commit")
-	defer func() { endSpan(span, s.id(), err) }()
+	defer func() {
+		endSpan(span, s.id(), err)
+		s.h.backend.report(err)
+	}()
 	if err := s.destroyOthers(ctx); err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (s *Session) destroySelf(ctx context.Context) error {
 	}
 	if known.exists() {
 		if err := s.h.backend.destroy(ctx, known.rec); err != nil {
-			return s.storeFailed(doingEnd, err)
+			return storeError{doingEnd, err}
 		}
 		s.reportDestroyed(known.rec.ID, known.principal)
 		s.dropRow()
@@ -188,13 +189,8 @@ func (s *Session) store(ctx context.Context) error {
 	return err
 }
 
-// triedAnew is the context key of a commit after which a new session that could not be
-// stored is tried anew: its failure is none that the request has met.
-type triedAnew struct{}
-
 // commitValues lets scs commit, a new session under another token if need be.
 func (s *Session) commitValues(ctx context.Context, isNew bool) error {
-	ctx = context.WithValue(ctx, triedAnew{}, true)
 	err := s.commitThrough(ctx)
 	for range createRetries {
 		if !isNew || !errors.As(err, &storeError{}) || errors.Is(err, errBusy) || ctx.Err() != nil {
@@ -206,9 +202,6 @@ func (s *Session) commitValues(ctx context.Context, isNew bool) error {
 			return err
 		}
 		err = s.commitThrough(ctx)
-	}
-	if failed := (notTold{}); errors.As(err, &failed) {
-		err = s.storeFailed(doingStore, failed.error)
 	}
 	// One that ran out of time may be stored yet: were it free, a flood could hold a slow store up for ever.
 	if errors.As(err, &storeError{}) && ctx.Err() == nil {

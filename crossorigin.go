@@ -27,11 +27,13 @@ type CrossOriginConfig struct {
 	Origins []string `json:"origins,omitempty"`
 }
 
+var originPolicies = []string{"deny", "allow"}
+
 func (c *CrossOriginConfig) check() error {
 	if c == nil {
 		return nil
 	}
-	if err := checkChoice("cross_origin", c.Policy, []string{"deny", "allow"}); err != nil {
+	if err := checkChoice("cross_origin", c.Policy, originPolicies); err != nil {
 		return err
 	}
 	if c.Policy == "allow" && len(c.Origins) > 0 {

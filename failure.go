@@ -16,24 +16,28 @@ const retryAfter = "5"
 const statusClientGone = 499
 
 // storeError is an error of the store, not of what was to be stored.
-type storeError struct{ error }
+type storeError struct {
+	doing string // doingLoad or one of its kind
+	error
+}
+
+func (e storeError) Error() string { return e.doing + " the session: " + e.error.Error() }
 
 func (e storeError) Unwrap() error { return e.error }
 
-// notTold is such an error before storeFailed knows of it.
-type notTold struct{ error }
-
-func (e notTold) Unwrap() error { return e.error }
-
-// storeFailed makes the error of a call of the store that failed, and counts it.
-func (s *Session) storeFailed(doing string, err error) error {
-	err = s.h.backend.unavailable(doing, err)
-	if doing == doingLoad || doing == doingList {
-		s.h.backend.observeRead(err)
-	} else {
-		s.h.backend.observeWrite(err)
+// report counts and logs a failure of the store, if err is one. It is for what a
+// request has met in the end: a call that failed and is made again is no outage.
+func (b *backend) report(err error) {
+	failed := storeError{}
+	if !errors.As(err, &failed) {
+		return
 	}
-	return storeError{err}
+	b.metrics.countFailure(failed.doing, err)
+	if failed.doing == doingLoad || failed.doing == doingList {
+		b.observeRead(err)
+	} else {
+		b.observeWrite(err)
+	}
 }
 
 // fail records why the session could not be loaded: for the handler's answer,
@@ -41,7 +45,8 @@ func (s *Session) storeFailed(doing string, err error) error {
 // The request is cut short, so that nobody is taken for a guest because the store
 // is down: not every reader can return an error, and not every error gets here.
 func (s *Session) fail(err error) error {
-	err = s.storeFailed(doingLoad, err)
+	err = storeError{doingLoad, err}
+	s.h.backend.report(err)
 	s.scs = s.empty()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,9 +107,7 @@ func (s *Session) takeBack() {
 	s.mu.Lock()
 	s.answered, s.storeErr = true, nil
 	s.mu.Unlock()
-	s.loading.Lock()
-	loaded := s.scs
-	s.loading.Unlock()
+	loaded := s.loaded()
 	if loaded == nil {
 		return
 	}

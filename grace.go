@@ -101,7 +101,7 @@ func (s *Session) createBeside(ctx context.Context, read row, w write) error {
 func (s *Session) valuesNow(ctx context.Context, id string) (map[string]any, error) {
 	now, err := s.currentValues(ctx, id)
 	if err != nil && !errors.Is(err, rqlitestore.ErrGone) {
-		return nil, s.storeFailed(doingStore, err)
+		return nil, storeError{doingStore, err}
 	}
 	return now, err
 }
@@ -141,7 +141,7 @@ func (s *Session) keepMade(ctx context.Context, made rqlitestore.Record, still f
 		return wrong // its token stays unknown to all
 	}
 	if err := s.h.backend.destroy(ctx, made); err != nil {
-		return s.storeFailed(doingEnd, err)
+		return storeError{doingEnd, err}
 	}
 	return wrong
 }

@@ -64,7 +64,7 @@ func (s *Session) admit(ctx context.Context, principal string) error {
 	}
 	full, err := s.isFull(ctx, principal)
 	if err != nil {
-		return s.storeFailed(doingCount, err)
+		return storeError{doingCount, err}
 	}
 	if full {
 		s.h.backend.metrics.tooManySessions.Inc()
@@ -142,7 +142,7 @@ func (s *Session) giveWay(ctx context.Context, principal string) error {
 	case err != nil:
 		// Whether there was room is not known, so nobody is let in.
 		s.destroyLater(rec)
-		return s.storeFailed(doingCount, err)
+		return storeError{doingCount, err}
 	case ended > 0:
 		s.h.backend.metrics.tooManySessions.Inc()
 		return errTooManySessions
@@ -176,8 +176,7 @@ type datedRow struct {
 // othersOf hands on the sessions of a principal but this one, page by page.
 func (s *Session) othersOf(ctx context.Context, from lister, principal string, page func([]datedRow) error) error {
 	own := s.knownRow().rec.ID
-	options := rqlitestore.ListOptions{Principals: s.h.keys.principalHashes(principal), Limit: listPage}
-	return pages(ctx, from, options, func(recs []rqlitestore.Record) error {
+	return pages(ctx, from, s.h.keys.principalHashes(principal), func(recs []rqlitestore.Record) error {
 		others := make([]datedRow, 0, len(recs))
 		for _, rec := range recs {
 			if rec.ID != own {

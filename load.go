@@ -30,6 +30,13 @@ func (s *Session) Load() error {
 	return s.loadRow(cookie)
 }
 
+// loaded is what carries scs's data; nil while nothing is known of the session.
+func (s *Session) loaded() context.Context {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	return s.scs
+}
+
 // loadRow loads the row of a ticket; without one, or when there is no such row, the session is empty.
 func (s *Session) loadRow(cookie ticket) error {
 	if cookie.token == "" {

@@ -101,8 +101,6 @@ type foundRow struct {
 	given []byte // values to find without asking the store
 }
 
-const listPage = 1000 // rows at a time
-
 // storedPrefix marks tokens from AllCtx: they are the hashes that the table
 // holds. Cookies cannot have this form.
 const storedPrefix = "stored:"
@@ -178,7 +176,7 @@ func (s scsStore) DeleteCtx(ctx context.Context, token string) error {
 
 func (s scsStore) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	err := pages(ctx, s.h.backend.store, rqlitestore.ListOptions{Limit: listPage}, func(recs []rqlitestore.Record) error {
+	err := pages(ctx, s.h.backend.store, nil, func(recs []rqlitestore.Record) error {
 		for _, rec := range recs {
 			data, err := s.h.keys.open(rec, rec.Token)
 			if err == nil {

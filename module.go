@@ -142,11 +142,12 @@ type Handler struct {
 	// apart by Caddy's client_ip, IPv6 by its /64. Default: any number.
 	MaxNewPerClient *ClientLimit `json:"max_new_per_client,omitempty"`
 
-	// Which requests from other sites may use a session.
+	// Which requests from other sites may use a session. Default: those that
+	// change nothing and open no websocket.
 	CrossOrigin *CrossOriginConfig `json:"cross_origin,omitempty"`
 
 	// Shares the session with the application behind reverse_proxy or
-	// php_fastcgi, in any language, over HTTP headers.
+	// php_fastcgi, in any language, over HTTP headers. Default: it is not shared.
 	Upstream *UpstreamConfig `json:"upstream,omitempty"`
 
 	backend      *backend

@@ -108,7 +108,7 @@ func (s *Session) destroyOthers(ctx context.Context) error {
 		return nil
 	}
 	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store, s.h.keys.principalHashes(principal), id); err != nil {
-		return s.storeFailed(doingEndOthers, err)
+		return storeError{doingEndOthers, err}
 	}
 	s.mu.Lock()
 	s.alone = id
@@ -139,7 +139,7 @@ func (s *Session) destroyOthersAgain(ctx context.Context) error {
 		return nil
 	}
 	if err := s.h.backend.destroyPrincipals(ctx, s.h.backend.store.RqliteStore, s.h.keys.principalHashes(principal), id); err != nil {
-		return s.storeFailed(doingEndOthers, err)
+		return storeError{doingEndOthers, err}
 	}
 	if id != alone {
 		s.reportOthersDestroyed(id, principal)

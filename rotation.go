@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -89,17 +90,18 @@ func (b *backend) takesTokens() bool {
 // errSlow says that a reader waits no longer. The store may take its time, and be well.
 var errSlow = errors.New("the store takes longer than a reader waits for a new token")
 
-// readerWaits is the context key of a commit that is given up after rotateTimeout.
-type readerWaits struct{}
-
 // giveToken stores a new token, and the use of the session with it. When that
 // fails it is made up for by a later request.
 func (s *Session) giveToken(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, readerWaits{}, true), rotateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
 	defer cancel()
 	s.startRotation(ctx)
 	s.putUse(ctx)
 	if err := s.commitThrough(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", errSlow, err)
+		}
+		s.h.backend.report(err)
 		if errors.As(err, &storeError{}) && !errors.Is(err, rqlitestore.ErrConflict) { // and not something about this one session
 			s.h.backend.rotateFrom.Store(new(time.Now().Add(rotationPause)))
 		}

@@ -80,10 +80,8 @@ func (s *Session) save(ctx context.Context, token string, data []byte, deadline 
 		return nil
 	case errors.As(err, &tooLarge{}):
 		return err
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Value(readerWaits{}) != nil:
-		err = fmt.Errorf("%w: %w", errSlow, err)
 	}
-	return s.storeFailed(doingStore, err)
+	return storeError{doingStore, err}
 }
 
 // isSure reports whether the values as read or last written are what was stored
@@ -139,10 +137,7 @@ func (s *Session) create(ctx context.Context, w write, made content, still func(
 		if w.principal != "" && !errors.Is(err, errBusy) {
 			s.destroyLater(rec) // it may be there, among the user's sessions, and nobody has its token
 		}
-		if ctx.Value(triedAnew{}) != nil {
-			return storeError{notTold{err}}
-		}
-		return s.storeFailed(doingStore, err)
+		return storeError{doingStore, err}
 	}
 	if still != nil {
 		if err := s.keepMade(ctx, rec, still); err != nil {

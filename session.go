@@ -41,12 +41,14 @@ type Session struct {
 	host      string          // that the client asked for
 	audience  string          // that is configured for the request
 	cancel    context.CancelFunc
-	serving   bool // a handler is running it: what changes will be stored; written with changing held
+
+	// Locks are taken in the order in which they stand here, scs's own before mu.
+
+	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
+	serving  bool       // a handler is running it: what changes will be stored; written with changing held
 
 	loading sync.Mutex      // held while the store is asked
 	scs     context.Context // carries scs's data once loaded: until then nothing is known of the session
-
-	changing sync.Mutex // held while an edit is made, so that edits have an order, and while they are stored
 
 	mu sync.Mutex // guards what follows; never held while scs or the store is called
 

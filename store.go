@@ -1,7 +1,6 @@
 package caddysession
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,13 +33,7 @@ type backend struct {
 	logger  atomic.Pointer[zap.Logger] // of the config that runs, see log
 	keys    atomic.Pointer[keyring]    // of that config, nil where it has none
 
-	observing sync.Mutex                // held while the log is written
-	down      atomic.Bool               // when it was last needed
-	told      atomic.Bool               // that it is down, as last logged
-	shaky     atomic.Bool               // it was told to be down soon after it had come back
-	failed    atomic.Pointer[time.Time] // when it last did; set while it is told to be down
-	back      time.Time                 // when that was last logged
-	failing   atomic.Pointer[writeFailure]
+	health
 
 	holders   atomic.Int64 // requests under way, and one more while the store is in the pool
 	closing   sync.Once
@@ -220,12 +213,6 @@ func (b *backend) close() (err error) {
 		_, err = nodes.Delete(b.file)
 	})
 	return err
-}
-
-// unavailable wraps what went wrong with the store for the request's error.
-func (b *backend) unavailable(doing string, err error) error {
-	b.metrics.countFailure(doing, err)
-	return fmt.Errorf("%s the session: %w", doing, err)
 }
 
 var _ caddy.Destructor = (*backend)(nil)

@@ -2,6 +2,8 @@ package caddysession
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,6 +12,19 @@ import (
 	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
+
+// health is how a store was when it was last needed, and what was told of that.
+type health struct {
+	down        atomic.Bool                  // the last call failed
+	failed      atomic.Pointer[time.Time]    // when one last did
+	writeFailed atomic.Pointer[writeFailure] // nil once all is well again
+
+	told  atomic.Bool // that it is down
+	shaky atomic.Bool // that was told soon after it had come back
+
+	telling sync.Mutex // held while it is told, and guards what follows
+	back    time.Time  // when it was last told to be back
+}
 
 // writeFailure is that a write failed while reads went on, as on a full disk.
 type writeFailure struct {
@@ -23,7 +38,7 @@ const failureHolds = 30 * time.Second
 
 // writesFail returns the last failure of a write, unless that is over; or nil.
 func (b *backend) writesFail() *writeFailure {
-	if f := b.failing.Load(); f != nil && time.Since(f.at) < failureHolds {
+	if f := b.writeFailed.Load(); f != nil && time.Since(f.at) < failureHolds {
 		return f
 	}
 	return nil
@@ -34,8 +49,8 @@ func (b *backend) observeRead(err error) {
 	if isNoNews(err) || err == nil && b.writesFail() != nil {
 		return
 	}
-	if b.failing.Load() != nil {
-		b.failing.Store(nil)
+	if b.writeFailed.Load() != nil {
+		b.writeFailed.Store(nil)
 	}
 	b.observe(err)
 }
@@ -45,10 +60,10 @@ func (b *backend) observeWrite(err error) {
 	switch {
 	case isNoNews(err):
 		return
-	case err == nil && b.failing.Load() != nil:
-		b.failing.Store(nil)
+	case err == nil && b.writeFailed.Load() != nil:
+		b.writeFailed.Store(nil)
 	case err != nil && (!b.down.Load() || b.writesFail() != nil):
-		b.failing.Store(&writeFailure{time.Now(), err})
+		b.writeFailed.Store(&writeFailure{time.Now(), err})
 	}
 	b.observe(err)
 }
@@ -75,8 +90,8 @@ func (b *backend) observe(err error) {
 	if b.told.Load() == (err != nil) || err == nil && b.isShaky() {
 		return
 	}
-	b.observing.Lock()
-	defer b.observing.Unlock()
+	b.telling.Lock()
+	defer b.telling.Unlock()
 	if b.told.Load() == (err != nil) {
 		return
 	}
@@ -101,11 +116,7 @@ func (b *backend) observe(err error) {
 // isShaky reports whether an answer is no sign that the store is back: one that is slow
 // or almost full fails now this request and now that one, which is one outage.
 func (b *backend) isShaky() bool {
-	if !b.shaky.Load() {
-		return false
-	}
-	failed := b.failed.Load()
-	return failed != nil && time.Since(*failed) < failureHolds
+	return b.shaky.Load() && time.Since(*b.failed.Load()) < failureHolds
 }
 
 // observeReplaced logs that a file went away under the running Caddy, and the

@@ -12,8 +12,12 @@ type lister interface {
 	List(ctx context.Context, o rqlitestore.ListOptions) (recs []rqlitestore.Record, next string, err error)
 }
 
-// pages reads sessions page by page.
-func pages(ctx context.Context, from lister, o rqlitestore.ListOptions, page func([]rqlitestore.Record) error) error {
+const listPage = 1000 // rows at a time
+
+// pages reads the sessions of principals, or without any those of everybody, page
+// by page.
+func pages(ctx context.Context, from lister, principals []string, page func([]rqlitestore.Record) error) error {
+	o := rqlitestore.ListOptions{Principals: principals, Limit: listPage}
 	for {
 		recs, next, err := from.List(ctx, o)
 		if err != nil {

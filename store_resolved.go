@@ -19,6 +19,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddy-session/caddy-session/rqlitestore/cluster"
 )
 
 // resolvedStore is a StoreConfig with its defaults and secrets in place.
@@ -75,8 +77,8 @@ func (c *StoreConfig) resolve(logger *zap.Logger) (*resolvedStore, error) {
 
 func (r *resolvedStore) resolveRqlite(logger *zap.Logger) error {
 	c := &r.rqlite
-	c.Consistency = cmp.Or(c.Consistency, "linearizable")
-	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(defaultNodeTimeout))
+	c.Consistency = cmp.Or(c.Consistency, cluster.DefaultLevel)
+	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(cluster.DefaultTimeout))
 	c.Addresses = slices.Clone(c.Addresses)
 	for i := range c.Addresses {
 		address, err := resolveOption("address", c.Addresses[i])

@@ -90,7 +90,6 @@ type RqliteConfig struct {
 const (
 	defaultTable           = "sessions"
 	defaultCleanupInterval = 5 * time.Minute
-	defaultNodeTimeout     = 2 * time.Second
 )
 
 var (

@@ -105,13 +105,13 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
 		err := work(ctx)
-		if err != nil {
-			err = s.h.backend.unavailable(doing, err)
+		if err == nil {
+			s.h.backend.observeWrite(nil)
+			return
 		}
-		s.h.backend.observeWrite(err)
-		if err != nil {
-			s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
-		}
+		err = storeError{doing, err}
+		s.h.backend.report(err)
+		s.h.logger.Debug("upkeep of a session failed", zap.Error(err))
 	})
 }
 

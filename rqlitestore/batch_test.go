@@ -488,7 +488,7 @@ INSERT INTO {t}(token,data,expiry) SELECT 'token'||i,zeroblob(600000),9e6 FROM n
 			{"touch", true, func() error { return s.Touch(ctx, "id", inAnHour().Add(time.Hour)) }},
 			{"presented", true, func() error { return s.Presented(ctx, "id", "b") }},
 			{"destroy", true, func() error { return s.Destroy(ctx, "id") }},
-			{"destroy principal", true, func() error { return s.DestroyPrincipal(ctx, "alice", "id") }},
+			{"destroy principal", true, func() error { return s.DestroyPrincipals(ctx, []string{"alice"}, "id") }},
 			{"delete", true, func() error { return s.Delete("token") }},
 			{"import", true, func() error {
 				_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})

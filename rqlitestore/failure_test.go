@@ -140,7 +140,7 @@ func everyCall(s *rqlitestore.RqliteStore, rec rqlitestore.Record) map[string]fu
 		"import":    func(ctx context.Context) error { _, err := s.Import(ctx, []rqlitestore.Row{row}); return err },
 		"cleanup":   func(ctx context.Context) error { _, err := s.DeleteExpired(ctx); return err },
 		"presented": func(ctx context.Context) error { return s.Presented(ctx, "id", "token") },
-		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipals(ctx, []string{"alice"}, "") },
 		"beyond": func(ctx context.Context) error {
 			_, err := s.DestroyBeyond(ctx, []string{"alice"}, 0, "id")
 			return err
@@ -311,7 +311,7 @@ func TestErrors_sayThatTheContextEnded_betweenTries(t *testing.T) {
 	for name, call := range map[string]func(context.Context) error{
 		"update":    func(ctx context.Context) error { _, err := s.Update(ctx, rec, keep); return err },
 		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, "id") },
-		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, "alice", "") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipals(ctx, []string{"alice"}, "") },
 		"import": func(ctx context.Context) error {
 			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
 			return err
@@ -490,7 +490,7 @@ func TestErrors_sayWhatWentWrongBeforeTheLastTry(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *rqlitestore.RqliteStore) error{
 		"destroy": func(ctx context.Context, s *rqlitestore.RqliteStore) error { return s.Destroy(ctx, "id") },
 		"principal": func(ctx context.Context, s *rqlitestore.RqliteStore) error {
-			return s.DestroyPrincipal(ctx, "alice", "")
+			return s.DestroyPrincipals(ctx, []string{"alice"}, "")
 		},
 		"import": func(ctx context.Context, s *rqlitestore.RqliteStore) error {
 			_, err := s.Import(ctx, []rqlitestore.Row{{Token: "row", Expiry: inAnHour()}})
@@ -623,7 +623,7 @@ func failAtOnce(t *testing.T, s *rqlitestore.RqliteStore, rec rqlitestore.Record
 			return err
 		},
 		"destroy":   func(ctx context.Context) error { return s.Destroy(ctx, rec.ID) },
-		"principal": func(ctx context.Context) error { return s.DestroyPrincipal(ctx, rec.Principal, "") },
+		"principal": func(ctx context.Context) error { return s.DestroyPrincipals(ctx, []string{rec.Principal}, "") },
 		"commit":    func(ctx context.Context) error { return s.CommitCtx(ctx, "plain", nil, inAnHour()) },
 		"delete":    func(ctx context.Context) error { return s.DeleteCtx(ctx, rec.Token) },
 		"touch":     func(ctx context.Context) error { return s.Touch(ctx, rec.ID, inAnHour()) },

@@ -203,8 +203,8 @@ var faultCases = []storeCase{
 			})
 		})
 		for name, destroy := range map[string]func() error{
-			"Destroy":          func() error { return s.Destroy(unhurried(t), "id") },
-			"DestroyPrincipal": func() error { return s.DestroyPrincipal(unhurried(t), "alice", "") },
+			"Destroy":           func() error { return s.Destroy(unhurried(t), "id") },
+			"DestroyPrincipals": func() error { return s.DestroyPrincipals(unhurried(t), []string{"alice"}, "") },
 		} {
 			mustCreate(t, s, rqlitestore.Record{Token: name, ID: "id", Principal: "alice"})
 			busy.Store(3)

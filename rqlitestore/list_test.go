@@ -407,7 +407,7 @@ var observeCases = []storeCase{
 			}},
 			{[]string{"destroy"}, 1, func() error { return s.Destroy(ctx, "id") }},
 			{[]string{"destroy_principal"}, 0, func() error { _, err := s.DestroyBeyond(ctx, []string{"p"}, 1, "id"); return err }},
-			{[]string{"destroy_principal"}, 0, func() error { return s.DestroyPrincipal(ctx, "p", "") }},
+			{[]string{"destroy_principal"}, 0, func() error { return s.DestroyPrincipals(ctx, []string{"p"}, "") }},
 			{[]string{"import"}, 2, func() error { _, err := s.Import(ctx, rows); return err }},
 			{[]string{"cleanup", "cleanup"}, 0, func() error { _, err := s.DeleteExpired(ctx); return err }},
 		} {

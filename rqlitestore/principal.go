@@ -7,11 +7,6 @@ import (
 	"slices"
 )
 
-// DestroyPrincipal is [RqliteStore.DestroyPrincipals] for one principal.
-func (s *RqliteStore) DestroyPrincipal(ctx context.Context, principal, exceptID string) error {
-	return s.DestroyPrincipals(ctx, []string{principal}, exceptID)
-}
-
 // destroyedAtOnce is how many sessions of principals one request removes: all of
 // those that a user of programs may have would hold other writes up for seconds.
 const destroyedAtOnce = 500

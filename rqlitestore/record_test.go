@@ -174,8 +174,8 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 		mustCreate(t, s, rqlitestore.Record{Token: "bob", ID: "bob id", Principal: "bob"})
 		mustCreate(t, s, rqlitestore.Record{Token: "nobody", ID: "nobody id"})
 		must(t, s.CommitCtx(unhurried(t), "plain", []byte("x"), inAnHour()))
-		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", "kept id"))
-		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", "kept id"))
+		must(t, s.DestroyPrincipals(unhurried(t), []string{"ali'ce"}, "kept id"))
+		must(t, s.DestroyPrincipals(unhurried(t), []string{"ali'ce"}, "kept id"))
 		for token, want := range map[string]bool{
 			"kept": true, "other": false, "renewed": false, "rotated": false, "renewed again": false,
 			"guest": true, "bob": true, "nobody": true, "plain": true,
@@ -184,11 +184,11 @@ SELECT 'token '||i,s.data,s.expiry,'id '||i,s.version,s.writes,s.principal FROM 
 				t.Errorf("%s is found: %v, want %v", token, got, want)
 			}
 		}
-		must(t, s.DestroyPrincipal(unhurried(t), "ali'ce", ""))
+		must(t, s.DestroyPrincipals(unhurried(t), []string{"ali'ce"}, ""))
 		if found(t, s, "kept") {
 			t.Error("a session is left where none was to be spared")
 		}
-		if s.DestroyPrincipal(unhurried(t), "", "kept id") == nil {
+		if s.DestroyPrincipals(unhurried(t), []string{""}, "kept id") == nil {
 			t.Error("all sessions of nobody were destroyed")
 		}
 	}},

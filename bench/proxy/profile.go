@@ -3,13 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
+	"github.com/caddy-session/caddy-session/bench/internal/process"
 )
 
 const profileFor = 6 * time.Second
@@ -42,18 +41,5 @@ func (b *bench) profileAll(c config) error {
 }
 
 func (r *running) profile(kind, file string) error {
-	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", r.admin, kind, int(profileFor.Seconds())-1))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, res.Body); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return process.SaveProfile(fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", r.admin, kind, int(profileFor.Seconds())-1), file)
 }

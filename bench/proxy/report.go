@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -80,20 +79,6 @@ func about(c config, others float64) string {
 		"%d keep-alive connections, HTTP/1.1 on loopback, each with a session of its own of about 250 bytes; load, Caddy, upstream and store on one machine. "+
 		"Every write that was answered was counted in the session afterwards. Other processes used %.0f %% of the machine meanwhile.",
 		time.Now().Format(time.DateOnly), process.CPUModel(), runtime.NumCPU(), runtime.Version(),
-		version("github.com/caddyserver/caddy/v2"), version("github.com/alexedwards/scs/v2"),
+		process.ModuleVersion("github.com/caddyserver/caddy/v2"), process.ModuleVersion("github.com/alexedwards/scs/v2"),
 		process.RqlitedVersion(), process.RedisVersion(), c.plan.Rounds, c.plan.Round, c.connections, 100*others)
-}
-
-// version returns the version of a module that this program was built with.
-func version(module string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == module {
-			return m.Version
-		}
-	}
-	return "unknown"
 }

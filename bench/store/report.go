@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/caddy-session/caddy-session/bench/internal/measure"
@@ -80,20 +79,6 @@ func about(c config, others float64) string {
 		"Other processes used %.0f %% of the machine meanwhile.",
 		time.Now().Format(time.DateOnly), process.CPUModel(), runtime.NumCPU(), runtime.Version(),
 		process.RqlitedVersion(), process.RedisVersion(),
-		version("github.com/rqlite/gorqlite"), version("github.com/alexedwards/scs/redisstore"),
+		process.ModuleVersion("github.com/rqlite/gorqlite"), process.ModuleVersion("github.com/alexedwards/scs/redisstore"),
 		c.plan.Rounds, c.plan.Round, dataBytes, c.tokens, maxCallers*c.tokens, 100*others)
-}
-
-// version returns the version of a module that this program was built with.
-func version(module string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == module {
-			return m.Version
-		}
-	}
-	return "unknown"
 }

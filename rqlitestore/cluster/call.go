@@ -148,7 +148,7 @@ func (c *call) next(v *view) (*node, mode) {
 		return c.another(roleUnknown), local
 	case c.usable(v.leader):
 		return v.leader, direct
-	case v.elsewhere, v.leader != nil && c.useless[v.leader]:
+	case v.outOfReach, v.leader != nil && c.useless[v.leader]:
 		return c.another(roleFollower), forward
 	}
 	c.t.kick()

@@ -60,7 +60,7 @@ func (c *call) reason(v *view, n *node) string {
 	if n.followsElsewhere() != "" {
 		return "is in another cluster"
 	}
-	if v.leader == nil && !v.elsewhere {
+	if v.isLeaderUnknown() {
 		return "knows no leader"
 	}
 	return "not asked"

@@ -40,7 +40,7 @@ type Transport struct {
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
-	watchMu  sync.Mutex
+	watchMu  sync.Mutex // guards watching and started; taken before viewMu, and that before the lock of a node
 	watching bool
 	started  bool
 	look     chan struct{} // wakes the watch

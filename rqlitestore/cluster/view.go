@@ -5,12 +5,15 @@ import "time"
 // view is what the Transport believes about the cluster at one moment. It is
 // replaced as a whole; changed is closed when that happens.
 type view struct {
-	leader    *node     // nil: none of the nodes is known to lead
-	elsewhere bool      // there is a leader, but it is none of the nodes we can reach: they are to forward
-	since     time.Time // when leader was found or lost
-	outage    time.Time // when the last outage began; one loss of the leader after the other may be one outage
-	changed   chan struct{}
+	leader     *node     // nil: none of the nodes is known to lead
+	outOfReach bool      // there is a leader, but it is none of the nodes we can reach: they are to forward
+	since      time.Time // when leader was found or lost
+	outage     time.Time // when the last outage began; one loss of the leader after the other may be one outage
+	changed    chan struct{}
 }
+
+// isLeaderUnknown reports whether the leader is to be searched for.
+func (v *view) isLeaderUnknown() bool { return v.leader == nil && !v.outOfReach }
 
 // replaceView publishes a new view made by change from the current one. change
 // returns false to keep it.
@@ -38,7 +41,7 @@ func (t *Transport) leaderInstead(n, before *node) bool {
 		if v.leader != before || !n.closed.Load() {
 			return false
 		}
-		v.leader, v.elsewhere, v.since = n, false, time.Now()
+		v.leader, v.outOfReach, v.since = n, false, time.Now()
 		return true
 	}) {
 		return false
@@ -54,7 +57,7 @@ func (t *Transport) leaderLost(n *node, why error) {
 		if v.leader != n {
 			return false
 		}
-		v.leader, v.elsewhere = nil, false
+		v.leader, v.outOfReach = nil, false
 		t.searchBegins(v)
 		return true
 	}) {
@@ -77,13 +80,13 @@ func (t *Transport) inVain(v *view) bool {
 	return t.answered.Load() < sinceEpoch(v.outage) && time.Since(v.since) < patience
 }
 
-// unsettle makes the watch look again whether the leader is elsewhere.
+// unsettle makes the watch look again whether the leader is out of reach.
 func (t *Transport) unsettle() {
 	t.replaceView(func(v *view) bool {
-		if !v.elsewhere {
+		if !v.outOfReach {
 			return false
 		}
-		v.elsewhere = false
+		v.outOfReach = false
 		t.searchBegins(v)
 		return true
 	})
@@ -102,12 +105,12 @@ func (t *Transport) leaderHint(from *node, host string) bool {
 	return false
 }
 
-// judge decides, while no leader is known, whether it is elsewhere: every node
+// judge decides, while no leader is known, whether it is out of reach: every node
 // has been asked since, none leads, and at least one is in touch with a leader.
 // (A follower says who leads only after having reached it.)
 func (t *Transport) judge() {
 	t.replaceView(func(v *view) bool {
-		if v.leader != nil || v.elsewhere {
+		if !v.isLeaderUnknown() {
 			return false
 		}
 		knows := false
@@ -122,7 +125,7 @@ func (t *Transport) judge() {
 				knows = true
 			}
 		}
-		v.elsewhere = knows
+		v.outOfReach = knows
 		return knows
 	})
 }

@@ -133,7 +133,7 @@ func (t *Transport) kick() {
 		t.watching = true
 		// Nobody has looked for a while: an outage begins to count now.
 		t.replaceView(func(v *view) bool {
-			if v.leader != nil || v.elsewhere {
+			if !v.isLeaderUnknown() {
 				return false
 			}
 			v.since = time.Now()
@@ -186,11 +186,11 @@ func (t *Transport) endWatch() bool {
 func (t *Transport) interval() time.Duration {
 	v := t.view.Load()
 	switch searching := time.Since(v.since); {
-	case v.leader == nil && !v.elsewhere && searching < longSearch:
+	case v.isLeaderUnknown() && searching < longSearch:
 		return searchInterval
-	case v.elsewhere && searching < 2*time.Second:
+	case v.outOfReach && searching < 2*time.Second:
 		return searchInterval
-	case t.anyOpen() || (v.leader == nil && !v.elsewhere):
+	case t.anyOpen() || v.isLeaderUnknown():
 		return trialInterval
 	}
 	return refreshInterval

@@ -252,7 +252,7 @@ func (db *database) close() error {
 		conn.Close()
 	}
 	db.log.conn.Close()
-	err := emptyLog(writer)
+	err := truncateLog(writer)
 	if err = errors.Join(err, writer.Close(), db.closeIdentity(), unlock(db.lock)); err != nil {
 		// Nothing is lost: the log stays and is read when the file is opened again.
 		return fmt.Errorf("close session database %s: %w: as long as there is a %s-wal the file is not complete without it",

@@ -58,8 +58,8 @@ func (db *database) closeIdentity() error {
 	return db.identity.file.Close()
 }
 
-// isReplacedAtLast is isReplaced for those who read, and false in between.
-func (db *database) isReplacedAtLast() bool {
+// looksReplaced is isReplaced for those who read: they look once in lookInterval, and in between it is false.
+func (db *database) looksReplaced() bool {
 	return int64(time.Since(epoch))-db.identity.looked.Load() > int64(lookInterval) && db.isReplaced()
 }
 
@@ -93,10 +93,10 @@ func (db *database) emptyLog(ctx context.Context) error {
 		return errors.New("a read takes too long")
 	}
 	defer db.releaseReaders(cap(db.reading))
-	return emptyLog(writer)
+	return truncateLog(writer)
 }
 
-func emptyLog(writer *sqlite.Conn) error {
+func truncateLog(writer *sqlite.Conn) error {
 	busy, err := writer.Int("PRAGMA wal_checkpoint(TRUNCATE)")
 	if err == nil && busy != 0 {
 		err = errors.New("another process reads it")
@@ -107,7 +107,7 @@ func emptyLog(writer *sqlite.Conn) error {
 // current is the open database, of the file that has its name.
 func (n *Node) current(ctx context.Context) (*database, error) {
 	db, err := n.open(ctx)
-	if err != nil || !db.isReplacedAtLast() {
+	if err != nil || !db.looksReplaced() {
 		return db, err
 	}
 	if err := n.reopen(ctx, db); err != nil {

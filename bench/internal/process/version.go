@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 )
 
@@ -24,4 +25,18 @@ func word(bin, flag, prefix string) string {
 	}
 	v, _, _ := strings.Cut(rest, " ")
 	return v
+}
+
+// ModuleVersion is the version of a module that this program was built with.
+func ModuleVersion(module string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, m := range info.Deps {
+		if m.Path == module {
+			return m.Version
+		}
+	}
+	return "unknown"
 }
