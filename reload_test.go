@@ -182,6 +182,7 @@ func TestReload_refusesOneStoreWithTwoSettings(t *testing.T) {
 		"password":    {"rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-a\n}", "rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-b\n}", "is configured twice with different settings"},
 		"consistency": {"rqlite http://127.0.0.1:4001", "rqlite http://127.0.0.1:4001 {\nconsistency weak\n}", "is configured twice with different settings"},
 		"keys":        {"keys first-secret-of-thirty-two-characters", "keys other-secret-of-thirty-two-characters", "is configured twice with different keys"},
+		"no keys":     {"keys first-secret-of-thirty-two-characters", "", "is configured twice with different keys"},
 		"plain until": {"keys first-secret-of-thirty-two-characters {\nplain_until 2099-01-01\n}", "keys first-secret-of-thirty-two-characters", "is configured twice with different keys"},
 		"file in env": {"embedded $DIR/env.db", "embedded {env.SESSION_TEST_FILE} {\nsynchronous normal\n}", "is configured twice with different settings"},
 		"node in env": {"rqlite http://127.0.0.1:4001", "rqlite {env.SESSION_TEST_NODE} {\nconsistency weak\n}", "is configured twice with different settings"},
