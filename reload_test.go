@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	caddysession "github.com/caddy-session/caddy-session"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
@@ -123,6 +124,13 @@ func TestReload_appliesChangedSettings(t *testing.T) {
 				}
 			} else if age != 86400 {
 				t.Errorf("Max-Age of a new session is %d", age)
+			}
+			synchronous := "2" // as SQLite has full
+			if name == "synchronous" {
+				synchronous = "1"
+			}
+			if got := caddysession.AskNode(s.file(), `["DELETE FROM sessions WHERE 0", "PRAGMA synchronous"]`); !strings.Contains(got, `"values":[[`+synchronous+`]]`) {
+				t.Errorf("synchronous is %s, want %s", got, synchronous)
 			}
 		})
 	}
