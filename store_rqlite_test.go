@@ -59,6 +59,7 @@ $SITE {
 	writeFile(t, authority, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: node.Certificate().Raw})))
 	s.reload(site)
 	s.visitor().get("/put").want(t, http.StatusOK, "ok alice")
+	s.logged("the session store is available") // as one that was told to be down
 
 	// The certificate is a new one some day, and that of the node does for it here.
 	key, err := x509.MarshalPKCS8PrivateKey(node.TLS.Certificates[0].PrivateKey)
