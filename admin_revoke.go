@@ -64,9 +64,6 @@ func (b *backend) revoke(ctx context.Context, id string) (rec rqlitestore.Record
 		err = b.store.RqliteStore.Destroy(ctx, id)
 	}
 	b.ended(id)
-	if found {
-		b.ended(rec.Token)
-	}
 	return rec, found, err
 }
 

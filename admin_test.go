@@ -479,6 +479,56 @@ func TestAdmin_refuses(t *testing.T) {
 	s.table().wantRows(1)
 }
 
+// What a session does not set of its store is that of the global option: all of
+// where it is, or nothing, and the rest one by one.
+func TestAdmin_knowsTheStoresThatDefaultsMake(t *testing.T) {
+	s := startWithAdmin(t, `
+{
+	session {
+		rqlite http://127.0.0.1:1
+		table one
+		cleanup_interval 1h
+		max_calls 3
+	}
+}
+$SITE {
+	route /a {
+		session
+	}
+	route /b {
+		session {
+			table two
+		}
+	}
+	route /c {
+		session {
+			embedded $DIR/c.db
+		}
+	}
+	route /d {
+		session {
+			rqlite http://127.0.0.1:2
+		}
+	}
+	route /e { # it is that of /b, or this would be an error
+		session {
+			rqlite http://127.0.0.1:1/
+			table two
+			cleanup_interval 1h
+			max_calls 3
+		}
+	}
+}`)
+	var names []string
+	for _, one := range adminInto[stores](s, http.MethodGet, "/session/stores").Stores {
+		names = append(names, one.Name)
+	}
+	slices.Sort(names)
+	if want := []string{"127.0.0.1:1/one", "127.0.0.1:1/two", "127.0.0.1:2/one", "c.db/one"}; !slices.Equal(names, want) {
+		t.Errorf("the stores are %v, want %v", names, want)
+	}
+}
+
 func TestAdmin_knowsTheStoresOfTheConfigThatRuns(t *testing.T) {
 	names := func(s *server) (names []string) {
 		for _, one := range adminInto[stores](s, http.MethodGet, "/session/stores").Stores {

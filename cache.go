@@ -241,12 +241,6 @@ func (b *backend) touched(token string, expiry time.Time) {
 // destroy ends a stored session, for this process's own reads at once.
 func (b *backend) destroy(ctx context.Context, rec rqlitestore.Record) error {
 	err := b.store.Destroy(ctx, rec.ID)
-	b.endedSession(rec)
+	b.ended(rec.ID)
 	return err
-}
-
-// endedSession is ended for a session as a whole.
-func (b *backend) endedSession(rec rqlitestore.Record) {
-	b.ended(rec.Token)
-	b.ended(rec.ID) // in its grace a token is not the only one
 }

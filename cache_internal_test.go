@@ -48,9 +48,46 @@ func testForgetsWhatWasRead(t *testing.T) {
 	c.allow(time.Second)
 	<-time.After(time.Nanosecond) // what is read at the same moment is as old as the rest
 	c.store("bob", 0)
+	<-time.After(10 * time.Second)
 	if _, ok := c.get("token of bob", time.Minute); !ok {
-		t.Error("what was read since is not answered from memory")
+		t.Error("what was read since is not answered from memory for as long as it may be")
 	}
+	if _, ok := c.get("token of bob", 10*time.Second); ok {
+		t.Error("a handler for which that is too old is answered from memory")
+	}
+}
+
+// A read that was under way when something ended does not bring it back, nor does one
+// that found an older version.
+func TestReadCache_keepsNoReadFromBeforeAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, ended := range []string{"token of alice", "id of alice", principalEntry("alice")} {
+			c := newTestCache(t, time.Minute)
+			<-time.After(time.Second)
+			began := time.Now()
+			<-time.After(time.Second)
+			c.end(ended)
+			c.storeAt("alice", 0, began)
+			if _, ok := c.get("token of alice", time.Minute); ok {
+				t.Errorf("after the end of %s it is answered from memory", ended)
+			}
+			<-time.After(time.Second)
+			c.store("alice", 0)
+			if _, ok := c.get("token of alice", time.Minute); !ok {
+				t.Errorf("what was read after the end of %s is not answered from memory", ended)
+			}
+		}
+
+		c := newTestCache(t, time.Minute)
+		rec := rqlitestore.Record{ID: "id of bob", Expiry: time.Now().Add(time.Hour)}
+		for _, rec.Version = range []int64{2, 1} {
+			<-time.After(time.Second)
+			c.put("token of bob", rec, nil, time.Now())
+		}
+		if e, _ := c.get("token of bob", time.Minute); e.rec.Version != 2 {
+			t.Errorf("version 2 gave way to %d", e.rec.Version)
+		}
+	})
 }
 
 // What answers nobody any more takes no memory.
@@ -101,11 +138,12 @@ func (c testCache) fill(names, often string) {
 	c.entries.CleanUp()
 }
 
-func (c testCache) store(name string, size int) {
-	now := time.Now()
+func (c testCache) store(name string, size int) { c.storeAt(name, size, time.Now()) }
+
+func (c testCache) storeAt(name string, size int, began time.Time) {
 	c.put("token of "+name, rqlitestore.Record{
-		ID: "id of " + name, Principal: name, Version: 1, Data: make([]byte, size), Expiry: now.Add(time.Hour),
-	}, nil, now)
+		ID: "id of " + name, Principal: name, Version: 1, Data: make([]byte, size), Expiry: began.Add(time.Hour),
+	}, nil, began)
 	for range 3 {
 		c.get("token of "+name, time.Minute)
 	}

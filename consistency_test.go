@@ -1,6 +1,7 @@
 package caddysession_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	caddysession "github.com/caddy-session/caddy-session"
 )
 
 // Parallel requests of one session add a key each. All have read the session
@@ -324,6 +327,51 @@ func TestConsistency_cacheIsStaleForItsTimeAtMost(t *testing.T) {
 		}
 		t.Logf("200 own writes and a logout seen at once; those of the other Caddy were missed for %v at most", longest.Round(time.Millisecond))
 	})
+}
+
+// Nor is a session kept in memory whose end came between its reading and the answer.
+func TestConsistency_cacheKeepsNothingFromBeforeAnEnd(t *testing.T) {
+	store := newStandIn(t)
+	const site = `
+$SITE {
+	session {
+		rqlite $STORE
+		$OPTION
+	}
+	handle /login {
+		session_edit put user {query.user}
+		respond "{http.session.id}"
+	}
+	respond "{http.session.data.user}"
+}`
+	s := startWithAdmin(t, site, "STORE", store.URL, "OPTION", "persist on")
+	v, id := s.signIn("alice")
+	s.names["OPTION"] = "cache 1m"
+	s.reload(site) // it is not in memory yet
+	read, ended := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	store.mode.Store(serveMode(func(w http.ResponseWriter, r *http.Request, node http.Handler) {
+		found := r.URL.Path == "/db/query" && bytes.Contains(bodyOf(r), []byte("sessions"))
+		node.ServeHTTP(w, r)
+		if found && held.CompareAndSwap(false, true) {
+			close(read)
+			<-ended
+		}
+	}))
+	answered := make(chan *answer, 1)
+	go func() {
+		a, _ := v.try(http.MethodGet, "/")
+		answered <- a
+	}()
+	<-read
+	if n := adminInto[caddysession.RevokeResult](s, http.MethodDelete, "/session/sessions/"+id).Revoked; n != 1 {
+		t.Errorf("%d sessions are revoked, want 1", n)
+	}
+	close(ended)
+	if a := <-answered; a == nil || a.body != "alice" {
+		t.Errorf("what was read before is answered %v", a)
+	}
+	v.get("/").want(t, http.StatusOK, "")
 }
 
 // counted is what clients know of one counter.

@@ -178,6 +178,7 @@ $SITE {
 	session {
 		persist off
 		lifetime 60d
+		idle_timeout 10m
 	}
 	session_edit {
 		put user alice
@@ -186,6 +187,9 @@ $SITE {
 }`)
 	if c := s.visitor().get("/").cookie(t); c.MaxAge < 59*86400 {
 		t.Errorf("the cookie is %v", c)
+	}
+	if row := s.table().only(); row.expiry < julian(time.Now().Add(59*24*time.Hour)) {
+		t.Error("a session that is remembered from the beginning ends when it is idle")
 	}
 }
 

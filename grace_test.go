@@ -150,6 +150,12 @@ $SITE {
 	handle /renew {
 		session_edit renew
 	}
+	handle /stay {
+		session_edit {
+			renew
+			remember on
+		}
+	}
 	handle /demote {
 		session_edit {
 			remove role
@@ -173,6 +179,8 @@ $SITE {
 	}
 	handle /held {
 		session_auth user
+		@stay query stay=yes
+		session_edit @stay remember on
 		reverse_proxy $APP
 	}
 }`
@@ -182,14 +190,16 @@ $SITE {
 func TestGrace_nothingComesBackByARenewal(t *testing.T) {
 	onHeldSites(t, func(t *testing.T, app held, h holder) {
 		for _, end := range []string{"/logout", "/others"} {
-			old := h.with("", "/login?user=alice").cookie(t).Value
-			other := h.with("", "/login?user=alice").cookie(t).Value
-			newer := h.with(old, "/renew").cookie(t).Value
-			by := map[string]string{"/logout": newer, "/others": other}[end]
-			got := app.during(t, h, old, "/held", func() { h.with(by, end) })
-			h.read(t, newer, "||")
-			if got != "" {
-				t.Errorf("after %s a request that was in flight has a session: %s", end, h.with(got, "/read").body)
+			for _, path := range []string{"/held", "/held?stay=yes"} {
+				old := h.with("", "/login?user=alice").cookie(t).Value
+				other := h.with("", "/login?user=alice").cookie(t).Value
+				newer := h.with(old, "/renew").cookie(t).Value
+				by := map[string]string{"/logout": newer, "/others": other}[end]
+				got := app.during(t, h, old, path, func() { h.with(by, end) })
+				h.read(t, newer, "||")
+				if got != "" {
+					t.Errorf("after %s %s that was in flight is given a cookie, with the session %s", end, path, h.with(got, "/read").body)
+				}
 			}
 		}
 	})
@@ -264,6 +274,13 @@ func TestGrace_noRightsAreKeptByARenewal(t *testing.T) {
 			got := app.during(t, h, old, `/held?set={"note":"mine"}`, func() { h.with(newer, "/demote").cookie(t) })
 			h.read(t, got, "alice||mine")
 		})
+		t.Run("nor a name", func(t *testing.T) {
+			old := h.with("", "/login?user=alice").cookie(t).Value
+			got := app.during(t, h, old, `/held?set={"note":"mine"}`, func() { h.with(old, "/login?user=bob").cookie(t) })
+			alice := h.with("", "/login?user=alice").cookie(t).Value
+			h.with(alice, "/others").want(t, http.StatusOK, "")
+			h.read(t, got, "|admin|mine") // it is none of hers
+		})
 		t.Run("with nothing left", func(t *testing.T) {
 			old := h.with("", "/login?user=alice").cookie(t).Value
 			if got := app.during(t, h, old, "/held", func() {
@@ -323,8 +340,10 @@ func TestGrace_beginsNoSessionAfterDestroyOthers(t *testing.T) {
 				if late != "" {
 					t.Errorf("a request that was in flight has a session: %s", h.with(late, "/read").body)
 				}
-				if a := h.with(old, "/renew"); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
-					t.Errorf("the older token is answered %d with %q", a.StatusCode, a.Header["Set-Cookie"])
+				for _, path := range []string{"/renew", "/stay"} {
+					if a := h.with(old, path); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
+						t.Errorf("%s with the older token is answered %d with %q", path, a.StatusCode, a.Header["Set-Cookie"])
+					}
 				}
 				h.read(t, old, "alice|admin|")
 				h.read(t, newest, "alice|admin|")
@@ -394,16 +413,19 @@ func TestGrace_destroyOthersIsFinalUnderLoad(t *testing.T) {
 	})
 }
 
-// An older token of a session that has ended is none, and in the way of nothing.
+// An older token of a session that has ended, or cannot be read, is none, and in the
+// way of nothing.
 func TestGrace_ofWhatHasEndedIsNoSession(t *testing.T) {
 	s := start(t, graceSite)
 	h := holder{s.visitor().withoutJar(), "$SITE"}
-	old := h.with("", "/put?cart=book").cookie(t).Value
-	h.with(old, "/login?user=alice").cookie(t)
-	s.alter("DELETE FROM sessions WHERE superseded IS NULL")
-	h.with(old, "/").want(t, http.StatusOK, "|")
-	bob := h.with(old, "/login?user=bob").cookie(t).Value
-	h.with(bob, "/").want(t, http.StatusOK, "bob|")
+	for _, end := range []string{"DELETE FROM sessions", "UPDATE sessions SET data=x'00'"} {
+		old := h.with("", "/put?cart=book").cookie(t).Value
+		h.with(old, "/login?user=alice").cookie(t)
+		s.alter(end + " WHERE superseded IS NULL")
+		h.with(old, "/").want(t, http.StatusOK, "|")
+		bob := h.with(old, "/login?user=bob").cookie(t).Value
+		h.with(bob, "/").want(t, http.StatusOK, "bob|")
+	}
 }
 
 // While it cannot be told what was renewed, nobody is taken for a guest.

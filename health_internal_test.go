@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,4 +39,19 @@ func TestHealth_aShakyStoreIsBackInTheEnd(t *testing.T) {
 	b.failed.Store(new(time.Now().Add(-failureHolds)))
 	b.observe(nil)
 	logged(up)
+}
+
+// After a token that could not be stored readers are given one again, once the pause is over.
+func TestHealth_tokensAreGivenAgainAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(backend)
+		b.rotateFrom.Store(new(time.Now().Add(rotationPause)))
+		if b.takesTokens() {
+			t.Error("readers wait for new tokens at once")
+		}
+		<-time.After(rotationPause + time.Nanosecond)
+		if !b.takesTokens() {
+			t.Error("readers are given no new token any more")
+		}
+	})
 }

@@ -160,7 +160,7 @@ func (s *Session) destroyBeyond(ctx context.Context, principal string, recs ...r
 	destroyed, err := s.h.backend.store.RqliteStore.DestroyBeyond(ctx, s.h.keys.principalHashes(principal), s.h.limit.Max, ids...)
 	for _, rec := range recs {
 		if slices.Contains(destroyed, rec.ID) {
-			s.h.backend.endedSession(rec)
+			s.h.backend.ended(rec.ID)
 			s.reportDestroyed(rec.ID, principal)
 		}
 	}

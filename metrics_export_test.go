@@ -1,6 +1,20 @@
 package caddysession
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// AskNode asks the embedded node that has the file of a store open.
+func AskNode(file, body string) string {
+	all := live.ofFile(file)
+	answer := httptest.NewRecorder()
+	all[len(all)-1].node.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "http://127.0.0.1/db/request", strings.NewReader(body)))
+	return answer.Body.String()
+}
 
 // ForgetStores drops what was counted for stores that are gone. A process of
 // tests has hundreds of them, and each makes a scrape longer.

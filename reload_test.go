@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	caddysession "github.com/caddy-session/caddy-session"
 	"github.com/caddy-session/caddy-session/rqlitestore/embedded"
 )
 
@@ -124,6 +125,13 @@ func TestReload_appliesChangedSettings(t *testing.T) {
 			} else if age != 86400 {
 				t.Errorf("Max-Age of a new session is %d", age)
 			}
+			synchronous := "2" // as SQLite has full
+			if name == "synchronous" {
+				synchronous = "1"
+			}
+			if got := caddysession.AskNode(s.file(), `["DELETE FROM sessions WHERE 0", "PRAGMA synchronous"]`); !strings.Contains(got, `"values":[[`+synchronous+`]]`) {
+				t.Errorf("synchronous is %s, want %s", got, synchronous)
+			}
 		})
 	}
 	t.Run("cookie name", func(t *testing.T) {
@@ -182,6 +190,7 @@ func TestReload_refusesOneStoreWithTwoSettings(t *testing.T) {
 		"password":    {"rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-a\n}", "rqlite http://127.0.0.1:4001 {\nusername u\npassword secret-b\n}", "is configured twice with different settings"},
 		"consistency": {"rqlite http://127.0.0.1:4001", "rqlite http://127.0.0.1:4001 {\nconsistency weak\n}", "is configured twice with different settings"},
 		"keys":        {"keys first-secret-of-thirty-two-characters", "keys other-secret-of-thirty-two-characters", "is configured twice with different keys"},
+		"no keys":     {"keys first-secret-of-thirty-two-characters", "", "is configured twice with different keys"},
 		"plain until": {"keys first-secret-of-thirty-two-characters {\nplain_until 2099-01-01\n}", "keys first-secret-of-thirty-two-characters", "is configured twice with different keys"},
 		"file in env": {"embedded $DIR/env.db", "embedded {env.SESSION_TEST_FILE} {\nsynchronous normal\n}", "is configured twice with different settings"},
 		"node in env": {"rqlite http://127.0.0.1:4001", "rqlite {env.SESSION_TEST_NODE} {\nconsistency weak\n}", "is configured twice with different settings"},

@@ -3,12 +3,14 @@ package caddysession_test
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,7 +20,11 @@ import (
 // with each config.
 func TestRqlite_overTLS(t *testing.T) {
 	node := httptest.NewUnstartedServer(newStandIn(t).Config.Handler)
-	node.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	var presented atomic.Pointer[[]byte]
+	node.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+		presented.Store(&chain[0])
+		return nil
+	}}
 	node.Config.ErrorLog = log.New(io.Discard, "", 0)
 	node.StartTLS()
 	t.Cleanup(node.Close)
@@ -37,7 +43,7 @@ $SITE {
 	session {
 		rqlite $NODE {
 			$TRUST
-			tls_cert $FILES/client.pem $FILES/client.key
+			tls_cert {env.SESSION_TEST_FILES}/client.pem {env.SESSION_TEST_FILES}/client.key
 			timeout 300ms
 		}
 	}
@@ -45,13 +51,28 @@ $SITE {
 	respond "ok {http.session.data.user}"
 }`
 	t.Setenv("SESSION_TEST_CA", authority)
-	s := start(t, site, "NODE", node.URL, "FILES", dir, "TRUST", "tls_ca {env.SESSION_TEST_CA}")
+	t.Setenv("SESSION_TEST_FILES", dir)
+	s := start(t, site, "NODE", node.URL, "TRUST", "tls_ca {env.SESSION_TEST_CA}")
 	s.visitor().get("/", "Cookie", "session="+unknownCookie()).want(t, http.StatusServiceUnavailable, "")
 	s.logged("certificate signed by unknown authority")
 
 	writeFile(t, authority, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: node.Certificate().Raw})))
 	s.reload(site)
 	s.visitor().get("/put").want(t, http.StatusOK, "ok alice")
+	s.logged("the session store is available") // as one that was told to be down
+
+	// The certificate is a new one some day, and that of the node does for it here.
+	key, err := x509.MarshalPKCS8PrivateKey(node.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "client.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: node.Certificate().Raw})))
+	writeFile(t, filepath.Join(dir, "client.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	s.reload(site)
+	s.visitor().get("/put").want(t, http.StatusOK, "ok alice")
+	if !bytes.Equal(*presented.Load(), node.Certificate().Raw) {
+		t.Error("the node is shown the certificate from before")
+	}
 
 	s.names["TRUST"] = "tls_insecure_skip_verify"
 	s.reload(site)

@@ -118,7 +118,7 @@ func (s *Session) background(doing, id string, work func(context.Context) error)
 // destroyLater ends a session that nobody was given, or is to have, in the background.
 func (s *Session) destroyLater(rec rqlitestore.Record) {
 	s.background(doingEnd, rec.ID, func(ctx context.Context) error {
-		defer s.h.backend.endedSession(rec)
+		defer s.h.backend.ended(rec.ID)
 		return s.h.backend.store.RqliteStore.Destroy(ctx, rec.ID)
 	})
 }

@@ -361,6 +361,10 @@ func TestUpkeep_theLastTouchIsForTheWholeLifetime(t *testing.T) {
 		eventually(t, "upkeep to be done", func() bool { return s.scrape().sum("store_calls") == 0 })
 	}
 	s.counts(last, 0, "touches_total")
+	eventually(t, "an answer from memory", func() bool {
+		v.get("/").want(t, http.StatusOK, "alice")
+		return s.scrape().sum("loads_total", `result="cached"`) > last.sum("loads_total", `result="cached"`)
+	})
 }
 
 // A session that could not be given a new token is stored all the same when an
