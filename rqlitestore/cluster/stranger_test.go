@@ -98,6 +98,9 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 	if n := len(second.requests()) - before; n != 0 {
 		t.Errorf("the other cluster got %d requests", n)
 	}
+	if opened, told := seen.told(cluster.BreakerClosed), seen.told(cluster.Stranger); slices.Contains(opened, second.URL) || len(told) != 1 {
+		t.Errorf("while it was tried: %v got requests again, %v are of another cluster", opened, told)
+	}
 
 	// It is one of the cluster's when it follows.
 	first.behave(leadingAs("first:4001"))
