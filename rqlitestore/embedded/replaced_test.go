@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,6 +74,9 @@ func TestNode_takesABackupThatIsMovedThere(t *testing.T) {
 	n, file, replaced := inUse(t)
 	conn := connect(t, n)
 	count(t, conn, "SELECT count(*) FROM t") // on a connection that the next reads use again
+	if err := n.SetSynchronous("normal"); err != nil {
+		t.Fatal(err)
+	}
 	backup := filepath.Join(t.TempDir(), "backup.db")
 	b := embedded.New(backup, embedded.Options{})
 	write(t, connect(t, b), "CREATE TABLE t (a)", "INSERT INTO t VALUES('restored')")
@@ -94,6 +98,9 @@ func TestNode_takesABackupThatIsMovedThere(t *testing.T) {
 	writers.Wait()
 	if got := replaced.Load(); got != 1 {
 		t.Errorf("told %d times that the file is another", got)
+	}
+	if _, body := roundTrip(t, n, "/db/request", `["DELETE FROM t WHERE 0", "PRAGMA synchronous"]`); !strings.Contains(body, `"values":[[1]]`) {
+		t.Errorf("it is not as synchronous as was set: %s", body)
 	}
 	if got := count(t, conn, "SELECT count(*) FROM t WHERE a='old'"); got != 0 {
 		t.Errorf("%d rows of the file that was replaced", got)
