@@ -338,6 +338,18 @@ func TestTransport_asksTheOthers_whenTheLeaderAnswersRubbish(t *testing.T) {
 	}
 }
 
+// What answers no question as rqlite does gets no more requests, though it may seem to lead.
+func TestTransport_leavesANodeThatIsNoneOfRqlite(t *testing.T) {
+	t.Parallel()
+	page := says(http.StatusOK, "<html>")
+	leader := newFake(t, leading())
+	tr := open(t, cluster.Config{}, leader, newFake(t, following(leader.URL)))
+	mustSend(t, t.Context(), tr, query)
+	leader.behave(conduct{request: page, alive: page, probe: ok})
+	mustSend(t, t.Context(), tr, query)
+	eventually(t, "the breaker opens", func() bool { return tr.Nodes()[0].State != cluster.Closed })
+}
+
 func TestTransport_waitsForALoadBalancerWithoutANode(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{

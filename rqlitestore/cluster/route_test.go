@@ -142,11 +142,31 @@ func TestTransport_letsFollowersForward_whenNoListedNodeLeads(t *testing.T) {
 	}
 }
 
-// One of the nodes is in touch with no leader, which is no reason not to ask another.
+// One of the nodes is no help, which is no reason not to ask another.
 func TestTransport_letsAFollowerForward_whenAnotherNodeIsAstray(t *testing.T) {
 	t.Parallel()
-	astray := newFake(t, conduct{request: says(http.StatusServiceUnavailable, "leader not found\n")})
-	tr := open(t, cluster.Config{}, astray, newFake(t, following("http://10.255.255.1:4001")))
+	for name, astray := range map[string]conduct{
+		"without a leader":   {request: says(http.StatusServiceUnavailable, "leader not found\n")},
+		"down":               dropping(),
+		"out of order":       {request: says(http.StatusInternalServerError, "boom")},
+		"refusing this user": {request: says(http.StatusUnauthorized, "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := open(t, cluster.Config{}, newFake(t, astray), newFake(t, following("http://10.255.255.1:4001")))
+			mustSend(t, t.Context(), tr, execute)
+		})
+	}
+}
+
+// One that has been down since long before the leader went is not waited for.
+func TestTransport_letsAFollowerForward_whenAnotherNodeWasDown(t *testing.T) {
+	t.Parallel()
+	a := newFake(t, leading())
+	tr := open(t, cluster.Config{}, a, newFake(t, dropping()))
+	mustSend(t, t.Context(), tr, execute)
+	eventually(t, "the breaker opens", func() bool { return tr.Nodes()[1].State != cluster.Closed })
+	a.behave(following("http://10.255.255.1:4001"))
 	mustSend(t, t.Context(), tr, execute)
 }
 
@@ -448,4 +468,16 @@ func TestTransport_startFollowsTheLeaderWithoutRequests(t *testing.T) {
 	a.behave(following(b.URL))
 	b.behave(leading())
 	eventually(t, "the next leader is found", func() bool { return leaderOf(tr) == b.URL })
+}
+
+func TestTransport_startNoticesAFrozenNodeWithoutRequests(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, leading())
+	tr := open(t, cluster.Config{}, f)
+	tr.Start()
+	f.behave(conduct{request: f.hang, alive: f.hang})
+	eventually(t, "the breaker opens", func() bool {
+		tr.Start() // or it would not look for a while
+		return tr.Nodes()[0].State != cluster.Closed
+	})
 }

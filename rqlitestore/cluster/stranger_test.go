@@ -98,6 +98,9 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 	if n := len(second.requests()) - before; n != 0 {
 		t.Errorf("the other cluster got %d requests", n)
 	}
+	if opened, told := seen.told(cluster.BreakerClosed), seen.told(cluster.Stranger); slices.Contains(opened, second.URL) || len(told) != 1 {
+		t.Errorf("while it was tried: %v got requests again, %v are of another cluster", opened, told)
+	}
 
 	// It is one of the cluster's when it follows.
 	first.behave(leadingAs("first:4001"))
@@ -111,6 +114,12 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 // The cluster is where most of the nodes are, whoever answers first.
 func TestTransport_takesTheLargerOfTwoClusters(t *testing.T) {
 	t.Parallel()
+	t.Run("its leader last", func(t *testing.T) { takesTheLargerOfTwoClusters(t, false) })
+	t.Run("its leader first", func(t *testing.T) { takesTheLargerOfTwoClusters(t, true) })
+}
+
+func takesTheLargerOfTwoClusters(t *testing.T, leaderFirst bool) {
+	t.Parallel()
 	const theirs, own = "inside:4001", "lone:4001"
 	leader := newFake(t, leadingAs(theirs))
 	lone := newFake(t, leadingAs(own))
@@ -123,8 +132,17 @@ func TestTransport_takesTheLargerOfTwoClusters(t *testing.T) {
 	tr.Start()
 	mustSend(t, t.Context(), tr, execute)
 	eventually(t, "the lone node is taken for the leader", func() bool { return leaderOf(tr) == lone.URL })
-	follower.behave(following("http://" + theirs))
-	leader.behave(leadingAs(theirs))
+	if leaderFirst {
+		leader.behave(leadingAs(theirs))
+		eventually(t, "nothing speaks for the larger cluster yet", func() bool {
+			// On a busy machine the lone node may not answer in time that it leads.
+			return strings.Contains(tr.Nodes()[0].LastError, "leads another cluster") || leaderOf(tr) == leader.URL
+		})
+		follower.behave(following("http://" + theirs))
+	} else {
+		follower.behave(following("http://" + theirs))
+		leader.behave(leadingAs(theirs))
+	}
 	eventually(t, "the larger cluster is found", func() bool { return leaderOf(tr) == leader.URL })
 	eventually(t, "the lone node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), lone.URL) })
 	eventually(t, "only the lone node is left out", func() bool {
@@ -162,26 +180,34 @@ func TestTransport_hedgesNotAtANodeThatLeads(t *testing.T) {
 // One node under two addresses is no other cluster.
 func TestTransport_takesTwoAddressesForOneNode(t *testing.T) {
 	t.Parallel()
+	for _, names := range [][2]string{{"a:4001", "a:4001"}, {"a:4001", ""}, {"", "a:4001"}} { // a proxy may leave it out
+		t.Run(names[0]+" and "+names[1], func(t *testing.T) { takesTwoAddressesForOneNode(t, names) })
+	}
+}
+
+func takesTwoAddressesForOneNode(t *testing.T, names [2]string) {
+	t.Parallel()
 	var asked [2]atomic.Int32
 	node := func(i int) *fake {
-		answer := leadingAs("a:4001").request
+		answer := leadingAs(names[i]).request
 		return newFake(t, conduct{request: answer, probe: func(w http.ResponseWriter, r *http.Request) {
 			asked[i].Add(1)
 			answer(w, r)
 		}})
 	}
 	a, b := node(0), node(1)
+	both := b.conduct.Swap(&conduct{request: cutOff, alive: cutOff})
 	var seen witness
 	tr := open(t, cluster.Config{Observe: seen.observe}, a, b)
 	tr.Start()
 	mustSend(t, t.Context(), tr, execute)
-	eventually(t, "it is asked which of them leads", func() bool { return asked[0].Load() > 1 && asked[1].Load() > 1 })
+	b.conduct.Store(both)
+	eventually(t, "it is asked which of them leads", func() bool {
+		tr.Start() // which does not wait for the next time that it would
+		return asked[0].Load() > 5 && asked[1].Load() > 5
+	})
 
-	for _, f := range []*fake{a, b} {
-		if leaderOf(tr) == f.URL {
-			f.behave(conduct{request: cutOff, alive: cutOff})
-		}
-	}
+	a.behave(conduct{request: cutOff, alive: cutOff})
 	mustSend(t, repeatable(t), tr, query)
 	if got := seen.told(cluster.Stranger); got != nil {
 		t.Errorf("told of %v", got)
@@ -217,15 +243,39 @@ func TestTransport_leavesOutANodeThatWasNotJoined(t *testing.T) {
 
 // withFollowerElsewhere has a node that leads and one that follows another cluster's
 // leader, which is known by now.
-func withFollowerElsewhere(t *testing.T) (tr *cluster.Transport, leader, stranger *fake) {
+func withFollowerElsewhere(t *testing.T, others ...*fake) (tr *cluster.Transport, leader, stranger *fake) {
 	t.Helper()
 	leader, stranger = newFake(t, leadingAs("inside:4001")), newFake(t, following("http://outside:4001"))
 	var seen witness
-	tr = open(t, cluster.Config{Observe: seen.observe}, leader, stranger)
+	tr = open(t, cluster.Config{Observe: seen.observe}, append([]*fake{leader, stranger}, others...)...)
 	tr.Start()
 	mustSend(t, t.Context(), tr, query)
-	eventually(t, "the node is told of", func() bool { return slices.Contains(seen.told(cluster.Stranger), stranger.URL) })
+	told := func() []string { return seen.told(cluster.Stranger) }
+	eventually(t, "the node is told of", func() bool { return told() != nil })
+	look(t, tr, stranger, following("http://outside:4001"))
+	if !slices.Equal(told(), []string{stranger.URL}) {
+		t.Errorf("told of %v, want %s once", told(), stranger.URL)
+	}
+	if last := tr.Nodes()[1].LastError; !strings.Contains(last, "it follows a leader, outside:4001, of another cluster than "+leader.URL) {
+		t.Errorf("its error is %q", last)
+	}
 	return tr, leader, stranger
+}
+
+// look has the node asked some more times how it stands.
+func look(t *testing.T, tr *cluster.Transport, f *fake, c conduct) {
+	t.Helper()
+	var looks atomic.Int32
+	answer := c.request
+	c.probe = func(w http.ResponseWriter, r *http.Request) {
+		looks.Add(1)
+		answer(w, r)
+	}
+	f.behave(c)
+	eventually(t, "it is asked", func() bool {
+		tr.Start() // which does not wait for the next time that it would
+		return looks.Load() > 10
+	})
 }
 
 // A node that has joined another cluster knows nothing of this one's rows, while
@@ -252,9 +302,15 @@ func TestTransport_asksNoFollowerOfAnotherCluster(t *testing.T) {
 		t.Errorf("the other cluster got %d requests", n)
 	}
 
+	// It is one of the cluster's when it follows its leader.
 	leader.behave(leadingAs("inside:4001"))
-	stranger.behave(following("http://inside:4001"))
+	eventually(t, "it leads again", func() bool { return leaderOf(tr) == leader.URL })
+	look(t, tr, stranger, following("http://inside:4001"))
+	leader.behave(conduct{request: leader.hang, probe: leadingAs("inside:4001").request})
 	mustSend(t, t.Context(), tr, query)
+	if len(stranger.requests()) == before {
+		t.Error("the node that has joined was not asked")
+	}
 	stranger.behave(following("http://unlisted:4001"))
 	leader.behave(following("http://unlisted:4001"))
 	mustSend(t, t.Context(), tr, query)
@@ -264,10 +320,10 @@ func TestTransport_asksNoFollowerOfAnotherCluster(t *testing.T) {
 func TestTransport_asksAFollowerThatNamesItself(t *testing.T) {
 	t.Parallel()
 	leader, follower := newFake(t, leadingAs("localhost:4001")), newFake(t, leadingAs("localhost:4001"))
-	follower.behave(following(follower.URL))
 	tr := open(t, cluster.Config{}, leader, follower)
-	tr.Start()
+	follower.behave(following(follower.URL))
 	mustSend(t, t.Context(), tr, query)
+	look(t, tr, follower, following(follower.URL))
 	leader.behave(conduct{request: leader.hang, probe: leadingAs("localhost:4001").request})
 	mustSend(t, t.Context(), tr, query)
 	if len(follower.requests()) == 0 {
@@ -319,4 +375,16 @@ func TestTransport_asksNoFollowerOfAnotherClusterThatComesToLead(t *testing.T) {
 	if n := len(stranger.requests()); n != 0 {
 		t.Errorf("the other cluster got %d requests", n)
 	}
+}
+
+// One that has left that cluster for ours, and leads it, is known by those who follow it.
+func TestTransport_followsANodeThatWasOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	follower := newFake(t, following("http://inside:4001"))
+	tr, leader, stranger := withFollowerElsewhere(t, follower)
+	leader.behave(dropping())
+	stranger.behave(leadingAs("next:4001"))
+	follower.behave(following("http://next:4001"))
+	eventually(t, "it leads", func() bool { return leaderOf(tr) == stranger.URL })
+	mustSend(t, t.Context(), tr, query)
 }

@@ -57,7 +57,7 @@ func (t *Transport) leaderLost(n *node, why error) {
 		if v.leader != n {
 			return false
 		}
-		v.leader, v.outOfReach = nil, false
+		v.leader = nil
 		t.searchBegins(v)
 		return true
 	}) {

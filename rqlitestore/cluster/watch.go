@@ -221,9 +221,7 @@ func (t *Transport) probe(n *node, trial bool) {
 	if trial {
 		// A read that it answers from its own data.
 		if r := t.put(ctx, t.aliveQuestion, n, local); !r.alive() {
-			n.says(roleFailed, time.Now())
 			t.nodeDown(n, r.reason)
-			t.judge()
 			return
 		}
 		if n.whyStranger() == nil {

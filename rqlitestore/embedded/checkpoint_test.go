@@ -82,6 +82,28 @@ func logPages(t *testing.T, db *database) int {
 	return writer.WALPages()
 }
 
+func TestCheckpoint_isDueAsOftenInEachLog(t *testing.T) {
+	t.Parallel()
+	l := newLog(10)
+	for range 3 {
+		for pages := 1; pages < 50; pages++ {
+			l.count(pages)
+			due := len(l.full) > 0
+			if due {
+				<-l.full
+			}
+			if due != (pages%10 == 0) {
+				t.Errorf("at %d pages: %v", pages, due)
+			}
+		}
+		l.restartAt = 1000 // beside a read that takes long
+		l.count(0)
+		if l.restartAt != 40 {
+			t.Errorf("the next log is to begin at %d pages", l.restartAt)
+		}
+	}
+}
+
 func TestCheckpoint_comesByItself(t *testing.T) {
 	t.Parallel()
 	n, conn := withLog(t, 20)

@@ -37,7 +37,8 @@ type database struct {
 	// reading has room for as many readers as there may be at a time.
 	reading chan struct{}
 
-	log walLog
+	log   walLog
+	grace time.Duration // closeGrace
 
 	closed chan struct{} // closed when the database is
 
@@ -62,6 +63,7 @@ func openDatabase(file string, o Options, checkpointPages int) (db *database, er
 		all:     make(map[*sqlite.Conn]bool),
 		closed:  make(chan struct{}),
 		log:     newLog(checkpointPages),
+		grace:   closeGrace,
 	}
 	if err := db.connect(o); err != nil {
 		return nil, errors.Join(openError(file, err), db.closeIdentity(), unlock(lock))
@@ -235,15 +237,8 @@ func (db *database) putReader(conn *sqlite.Conn) {
 
 // close waits for the statements under way, writes the WAL back into the file, closes and unlocks it.
 func (db *database) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
-	defer cancel()
-	for range cap(db.reading) {
-		select {
-		case db.reading <- struct{}{}:
-		case <-ctx.Done():
-			db.interruptReaders()
-			db.reading <- struct{}{}
-		}
+	for patience := db.grace; !db.holdReaders(patience); patience = time.Millisecond {
+		db.interruptReaders() // until none is left: one request may run several statements
 	}
 	writer := <-db.writer // a write is bounded by the context of its request
 	close(db.closed)

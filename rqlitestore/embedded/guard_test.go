@@ -16,6 +16,8 @@ func TestGuard_isNotGotAround(t *testing.T) {
 	for sql, want := range map[string]string{
 		"/* a */ ATTACH '" + other + "' AS other":        "ATTACH is not supported",
 		"-- a\n/* b */;ATTACH '" + other + "' AS other":  "ATTACH is not supported",
+		"/*/ a */ATTACH '" + other + "' AS other":        "ATTACH is not supported",
+		"\ufeff\f ATTACH '" + other + "' AS other":       "ATTACH is not supported",
 		"SELECT 1; ATTACH '" + other + "' AS other":      "ATTACH is not supported",
 		"VACUUM INTO '" + other + "'":                    "VACUUM INTO is not supported",
 		"VACUUM main into '" + other + "'":               "VACUUM INTO is not supported",
@@ -23,6 +25,10 @@ func TestGuard_isNotGotAround(t *testing.T) {
 		"PRAGMA [journal_mode] = DELETE":                 "disallowed pragma",
 		"PRAGMA/**/main.\"synchronous\"(0)":              "disallowed pragma",
 		"PRAGMA 'main'.`locking_mode` = EXCLUSIVE":       "disallowed pragma",
+		"PRAGMA fullfsync = 0":                           "disallowed pragma",
+		"PRAGMA query_only = 0":                          "disallowed pragma",
+		"PRAGMA writable_schema = 1":                     "disallowed pragma",
+		"PRAGMA wal_autocheckpoint = 1":                  "disallowed pragma",
 		"/* a */ SAVEPOINT a":                            "SAVEPOINT is not supported",
 		"SELECT 1; /* of a transaction */ COMMIT; BEGIN": "COMMIT is not supported",
 	} {

@@ -69,6 +69,7 @@ func TestServeHTTP_refusesBrowsers(t *testing.T) {
 		{"localhost", "localhost:4001", nil, 200},
 		{"localhost without port", "LOCALHOST", nil, 200},
 		{"IPv6", "[::1]:4001", nil, 200},
+		{"IPv6 without port", "[::1]", nil, 200},
 		{"typed by the user", "", http.Header{"Sec-Fetch-Site": {"none"}}, 200},
 		{"cross-origin", "", http.Header{"Origin": {"https://evil.example"}}, 403},
 		{"same-origin", "", http.Header{"Origin": {"http://127.0.0.1"}}, 403},

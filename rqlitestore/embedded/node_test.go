@@ -465,8 +465,18 @@ func TestNode_namesTheFileThatAnotherProgramWrites(t *testing.T) {
 	if err := other.Exec("BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.WriteOne("INSERT INTO t VALUES(1)"); err == nil || !strings.Contains(err.Error(), "another program writes to "+file) {
-		t.Errorf("a write beside it: %v", err)
+	begun := time.Now()
+	var writers sync.WaitGroup
+	for range 20 {
+		writers.Go(func() {
+			if _, err := conn.WriteOne("INSERT INTO t VALUES(1)"); err == nil || !strings.Contains(err.Error(), "another program writes to "+file) {
+				t.Errorf("a write beside it: %v", err)
+			}
+		})
+	}
+	writers.Wait()
+	if took := time.Since(begun); took < time.Second || took > 20*time.Second { // one waits for two, and the others with it
+		t.Errorf("together they waited for %s", took)
 	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)

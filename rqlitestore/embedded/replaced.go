@@ -89,7 +89,7 @@ func (db *database) emptyLog(ctx context.Context) error {
 		return err
 	}
 	defer db.putWriter(writer)
-	if !db.holdReaders(closeGrace) {
+	if !db.holdReaders(db.grace) {
 		return errors.New("a read takes too long")
 	}
 	defer db.releaseReaders(cap(db.reading))

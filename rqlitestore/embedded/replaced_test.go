@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,13 +53,16 @@ func TestNode_writesToTheFileThatHasTheName(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn := connect(t, n)
-			write(t, conn, "CREATE TABLE IF NOT EXISTS t (a)", "INSERT INTO t VALUES('new')")
-			write(t, conn, "INSERT INTO t VALUES('new')")
+			var writers sync.WaitGroup
+			for range 20 { // of which each finds it
+				writers.Go(func() { write(t, conn, "CREATE TABLE IF NOT EXISTS t (a)", "INSERT INTO t VALUES('new')") })
+			}
+			writers.Wait()
 			if got := replaced.Load(); got != 1 {
 				t.Errorf("told %d times that the file is gone", got)
 			}
-			if got := kept(t, n, file, "a='new'"); got != 2 {
-				t.Errorf("%d of 2 rows that were acknowledged are in the file", got)
+			if got := kept(t, n, file, "a='new'"); got != 20 {
+				t.Errorf("%d of 20 rows that were acknowledged are in the file", got)
 			}
 		})
 	}
@@ -68,6 +72,11 @@ func TestNode_writesToTheFileThatHasTheName(t *testing.T) {
 func TestNode_takesABackupThatIsMovedThere(t *testing.T) {
 	t.Parallel()
 	n, file, replaced := inUse(t)
+	conn := connect(t, n)
+	count(t, conn, "SELECT count(*) FROM t") // on a connection that the next reads use again
+	if err := n.SetSynchronous("normal"); err != nil {
+		t.Fatal(err)
+	}
 	backup := filepath.Join(t.TempDir(), "backup.db")
 	b := embedded.New(backup, embedded.Options{})
 	write(t, connect(t, b), "CREATE TABLE t (a)", "INSERT INTO t VALUES('restored')")
@@ -77,7 +86,6 @@ func TestNode_takesABackupThatIsMovedThere(t *testing.T) {
 	if err := os.Rename(backup, file); err != nil {
 		t.Fatal(err)
 	}
-	conn := connect(t, n)
 	for begun := time.Now(); count(t, conn, "SELECT count(*) FROM t WHERE a='restored'") != 1; {
 		if time.Since(begun) > time.Minute {
 			t.Fatal("reads do not see the backup")
@@ -90,6 +98,9 @@ func TestNode_takesABackupThatIsMovedThere(t *testing.T) {
 	writers.Wait()
 	if got := replaced.Load(); got != 1 {
 		t.Errorf("told %d times that the file is another", got)
+	}
+	if _, body := roundTrip(t, n, "/db/request", `["DELETE FROM t WHERE 0", "PRAGMA synchronous"]`); !strings.Contains(body, `"values":[[1]]`) {
+		t.Errorf("it is not as synchronous as was set: %s", body)
 	}
 	if got := count(t, conn, "SELECT count(*) FROM t WHERE a='old'"); got != 0 {
 		t.Errorf("%d rows of the file that was replaced", got)

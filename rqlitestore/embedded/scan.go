@@ -192,9 +192,8 @@ func (p *parser) escape(out []byte) ([]byte, bool) {
 				}
 			}
 		}
-		r = utf8.RuneError
 	}
-	return utf8.AppendRune(out, r), true
+	return utf8.AppendRune(out, r), true // U+FFFD in the place of half a pair
 }
 
 func (p *parser) hex4() (r rune, ok bool) {

@@ -51,6 +51,40 @@ func TestWrite_isSeenByEveryReadThatBeginsLater(t *testing.T) {
 	wg.Wait()
 }
 
+// All statements of a request read the same state, though writes go on between them.
+func TestQuery_seesOneState(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	conn := connect(t, n)
+	write(t, conn, "CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES(0)")
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for ctx.Err() == nil {
+			write(t, conn, "UPDATE t SET v = v + 1")
+		}
+	})
+	defer writing.Wait()
+	defer stop()
+	const slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000) SELECT count(*) FROM n"
+	for seen := int64(-1); seen < 20; {
+		results, err := conn.Query([]string{"SELECT v FROM t", slow, "SELECT v FROM t"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var first, last int64
+		for i, v := range map[int]*int64{0: &first, 2: &last} {
+			if !results[i].Next() || results[i].Scan(v) != nil {
+				t.Fatalf("result %d: %v", i, results[i].Err)
+			}
+		}
+		if first != last {
+			t.Fatalf("%d at first, %d at last", first, last)
+		}
+		seen = last
+	}
+}
+
 func TestWrite_doesNotWaitForReaders(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -155,8 +189,12 @@ func TestWrite_everyOutcomeIsItsOwnAmongManyWriters(t *testing.T) {
 				case "cancelled":
 					ctx, cancel = context.WithTimeout(ctx, time.Duration(i)*100*time.Microsecond)
 				}
-				_, o.err = conn.WriteContext(ctx, []string{fmt.Sprintf("INSERT INTO t VALUES(%d, 'a')", id), second})
+				var results []gorqlite.WriteResult
+				results, o.err = conn.WriteContext(ctx, []string{fmt.Sprintf("INSERT INTO t VALUES(%d, 'a')", id), second})
 				cancel()
+				if o.err == nil && len(results) != 2 {
+					t.Errorf("%d %s: %d results of 2 statements", id, o.kind, len(results))
+				}
 				outcomes <- o
 			}
 		})
