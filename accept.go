@@ -177,35 +177,37 @@ func (s *Session) act(action string) error {
 // MergePatch changes the session by a JSON merge patch (RFC 7396): a value
 // replaces, an object is merged, null removes. A patch of which something has no form
 // in a session is an error.
-func (s *Session) MergePatch(patch map[string]any) error {
-	keys := slices.Collect(maps.Keys(patch))
+func (s *Session) MergePatch(patch map[string]any) error { return s.mergePatches(patch) }
+
+// mergePatches makes the changes of all patches or, where one is an error, of none.
+func (s *Session) mergePatches(patches ...map[string]any) error {
+	var keys []string
+	for i, patch := range patches {
+		keys = slices.AppendSeq(keys, maps.Keys(patch))
+		if _, err := codec.EncodeValue(patch); err != nil {
+			return err // a map within itself would be merged for ever
+		}
+		patches[i], _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
+	}
 	if slices.ContainsFunc(keys, isReserved) {
 		return errReservedKey
 	}
-	if _, err := codec.EncodeValue(patch); err != nil {
-		return err // a map within itself would be merged for ever
-	}
-	patch, _ = codec.Clone(patch).(map[string]any) // the caller may go on with it
-	return s.change(func(values map[string]any) { merge(values, patch) }, keys...)
+	return s.change(func(values map[string]any) { mergeAll(values, patches) }, keys...)
 }
 
 // patch makes the changes of a Session-Set.
-func (w *upstreamWriter) patch(text string) error {
+func (w *upstreamWriter) patch(line string) error {
 	s := w.session
-	value, err := codec.DecodeValue([]byte(text))
+	patches, err := patchesIn(line)
 	if err != nil {
 		return err
-	}
-	patch, ok := value.(map[string]any)
-	if !ok {
-		return errNoObject
 	}
 	if err := s.Load(); err != nil {
 		return err
 	}
 	// What the application could not be sent again would shut the visitor out of it.
 	after := s.values()
-	merge(after, patch)
+	mergeAll(after, patches)
 	if err := w.upstreams.check(after); err != nil {
 		return err
 	}
@@ -217,7 +219,38 @@ func (w *upstreamWriter) patch(text string) error {
 	if _, fits := s.h.fits(encoded); !fits {
 		return errTooLarge
 	}
-	return s.MergePatch(patch)
+	return s.mergePatches(patches...)
+}
+
+// patchesIn are the patches of one line. The Headers of the Fetch standard, and some
+// proxies, make one of several lines, with commas between (RFC 9110 section 5.3).
+func patchesIn(line string) ([]map[string]any, error) {
+	value, err := codec.DecodeValue([]byte("[" + line + "]"))
+	if err != nil {
+		return nil, err
+	}
+	list, _ := value.([]any)
+	if len(list) > maxChanges {
+		return nil, errTooManyChanges
+	}
+	var patches []map[string]any
+	for _, element := range list {
+		patch, ok := element.(map[string]any)
+		if !ok {
+			return nil, errNoObject
+		}
+		patches = append(patches, patch)
+	}
+	if patches == nil {
+		return nil, errNoObject
+	}
+	return patches, nil
+}
+
+func mergeAll(values map[string]any, patches []map[string]any) {
+	for _, patch := range patches {
+		merge(values, patch)
+	}
 }
 
 // merge applies a patch; it changes no object in place but the outermost, for others may hold them.

@@ -161,6 +161,18 @@ func TestUpstream_mergePatch(t *testing.T) {
 	}
 }
 
+// The Headers of the Fetch standard make one line of a header that is appended twice.
+func TestUpstream_followsPatchesThatAreJoined(t *testing.T) {
+	app := newApplication(t, obedient)
+	s := start(t, sets, "APP", app.address(), "CODE", puts(t))
+	v := s.visitor()
+	v.get("/?Session-Set="+escape(`{"user":"bob","n":{"a":1}}, {"user":"alice"},{"n":{"b":2},"x":"1, 2"}`)).want(t, http.StatusOK, "app")
+	v.get("/")
+	if got := app.last(t).Header.Get("Session-Data"); got != `{"n":{"a":1,"b":2},"user":"alice","x":"1, 2"}` {
+		t.Errorf("the session is %s", got)
+	}
+}
+
 func escape(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -179,6 +191,9 @@ func TestUpstream_whatCannotBeUnderstoodIsDropped(t *testing.T) {
 		"empty":          {"Session-Set=", "Session-Set is ignored"},
 		"a list":         {"Session-Set=" + escape(`["mallory"]`), "it must be a JSON object"},
 		"null":           {"Session-Set=null", "it must be a JSON object"},
+		"one of two":     {"Session-Set=" + escape(`{"user":"mallory"}, 1`), "it must be a JSON object"},
+		"two lists":      {"Session-Set=" + escape(`{"user":"mallory"}], [{}`), "Session-Set is ignored"},
+		"a long line":    {"Session-Set=" + escape(`{"user":"mallory"}`+strings.Repeat(",{}", 100)), "one response may ask for 100 changes"},
 		"no UTF-8":       {"Session-Set=" + escape("{\"user\":\"\xff\"}"), "Session-Set is ignored"},
 		"too deep":       {"Session-Set=" + escape(`{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+`}`), "Session-Set is ignored"},
 		"a big number":   {"Session-Set=" + escape(`{"n":1e999}`), "Session-Set is ignored"},

@@ -70,7 +70,7 @@ func (d *Devices) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	session := sessions.current
 	if session.h.principalKey == "" {
-		return caddyhttp.Error(http.StatusInternalServerError, errDevicesNoPrincipal)
+		return mistake(r.Context(), errDevicesNoPrincipal)
 	}
 	if err := session.Load(); err != nil {
 		return session.httpError(err)

@@ -196,7 +196,7 @@ const unknownInEdit = "session_edit puts nothing in the place of a placeholder t
 func enclosing(r *http.Request, what string) (*sessions, error) {
 	all, _ := caddyhttp.GetVar(r.Context(), sessionsVar).(*sessions)
 	if all == nil || all.current == nil || !all.current.serving {
-		return nil, caddyhttp.Error(http.StatusInternalServerError,
+		return nil, mistake(r.Context(),
 			fmt.Errorf("no `session` encloses %s: put `session` before it, in handle_errors too", what))
 	}
 	return all, nil

@@ -311,6 +311,60 @@ $SITE3 {
 	}
 }
 
+// Caddy logs errors that have a page only when debugging.
+func TestErrors_withAPageAreExplainedInTheLog(t *testing.T) {
+	s := start(t, `
+$SITE {
+	handle /edit {
+		session_edit put user alice
+	}
+	handle /matcher {
+		@member session user
+		respond @member ok
+	}
+	handle {
+		session {
+			max_size 1KiB
+			upstream {
+				header cart X-Cart
+			}
+		}
+		session_edit /large put cart {query.cart}
+		session_edit /others destroy_others
+		session_devices /devices
+		handle /twice {
+			session {
+				embedded $DIR/other.db
+			}
+			respond ok
+		}
+		respond ok
+	}
+	handle_errors {
+		respond "page {err.status_code}"
+	}
+}`)
+	for path, why := range map[string]string{
+		"/edit":    "no `session` encloses this session_edit",
+		"/matcher": "no `session` encloses this session matcher",
+		"/large?cart=" + strings.Repeat("a", 2000): "more than max_size allows",
+		"/large?cart=" + strings.Repeat("a", 5000): "longer than the 4096 bytes",
+		"/others":  "destroy_others needs the option principal",
+		"/devices": "session_devices needs the option principal",
+		"/twice":   "have different stores and the same cookie",
+	} {
+		t.Run(why, func(t *testing.T) {
+			s.visitor().get(path).want(t, http.StatusInternalServerError, "page 500")
+			for line := range strings.SplitSeq(s.readLog(), "\n") {
+				if strings.HasPrefix(line, `{"level":"error"`) && strings.Contains(line, why) {
+					return
+				}
+			}
+			t.Errorf("the log does not say that %s", why)
+		})
+	}
+}
+
 func TestErrors_panicBeforeTheFirstByteStoresNothing(t *testing.T) {
 	s := start(t, `
 $SITE {

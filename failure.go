@@ -1,12 +1,15 @@
 package caddysession
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
 	"strconv"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // retryAfter is what a client is told to wait, in seconds, when the store is down.
@@ -125,18 +128,27 @@ func (s *Session) takeBack() {
 // reached, or a store that is down may be back soon; anything else is a mistake of
 // whoever changed the session.
 func (s *Session) httpError(failure error) caddyhttp.HandlerError {
-	status := http.StatusInternalServerError
 	switch {
 	case s.request.Err() != nil:
-		status = statusClientGone
+		return caddyhttp.Error(statusClientGone, failure)
 	case errors.As(failure, &clientLimited{}):
-		status = http.StatusTooManyRequests
+		return caddyhttp.Error(http.StatusTooManyRequests, failure)
 	case errors.As(failure, &storeError{}):
-		status = http.StatusServiceUnavailable
+		return caddyhttp.Error(http.StatusServiceUnavailable, failure)
 	case errors.Is(failure, errTooManySessions):
-		status = http.StatusForbidden
+		return caddyhttp.Error(http.StatusForbidden, failure)
 	}
-	return caddyhttp.Error(status, failure)
+	return mistake(s.request, failure, zap.String("session_id", s.id()))
+}
+
+// mistake is the error of a request that is a 500. Why it is one is in the log, also
+// where there is a handle_errors: errors with a page Caddy logs only when debugging.
+func mistake(ctx context.Context, err error, fields ...zap.Field) caddyhttp.HandlerError {
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server != nil && server.Errors != nil && len(server.Errors.Routes) > 0 {
+		caddy.Log().Named("http.handlers.session").Error("a request is a 500", append(fields, zap.Error(err))...)
+	}
+	return caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
 // retryAfterOf is what a client is told to wait, in seconds, before it tries

@@ -79,7 +79,7 @@ func (all *sessions) find(h *Handler) *Session {
 func (all *sessions) checkCookie(h *Handler, r *http.Request) error {
 	for _, s := range all.all {
 		if name := h.cookie.name(h.cookie.isSecure(r)); s.h.cookie.owns(name) {
-			return caddyhttp.Error(http.StatusInternalServerError,
+			return mistake(r.Context(),
 				fmt.Errorf("two `session` of this request have different stores and the same cookie, %s: give one of them another, with `cookie <name>`", name))
 		}
 	}
