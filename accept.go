@@ -214,7 +214,7 @@ func (w *upstreamWriter) patch(text string) error {
 	if err != nil {
 		return err
 	}
-	if _, fits := s.h.fits(encoded); !fits {
+	if _, fits := s.h.fits(encoded, s.knownRow().values); !fits {
 		return errTooLarge
 	}
 	return s.MergePatch(patch)
