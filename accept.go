@@ -216,7 +216,7 @@ func (w *upstreamWriter) patch(line string) error {
 	if err != nil {
 		return err
 	}
-	if _, fits := s.h.fits(encoded); !fits {
+	if _, fits := s.h.fits(encoded, s.knownRow().values); !fits {
 		return errTooLarge
 	}
 	return s.mergePatches(patches...)

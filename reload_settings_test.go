@@ -144,3 +144,41 @@ func TestReload_beginsTheCleanup(t *testing.T) {
 	s.reload(site("50ms"))
 	eventually(t, "the row to be removed", func() bool { return table.count() == 0 })
 }
+
+// A session that is larger than a new max_size allows is left as it is: it gets its
+// new tokens, and may shrink, but not grow.
+func TestReload_toASmallerMaxSizeLeavesSessionsInUse(t *testing.T) {
+	app := newApplication(t, obedient)
+	site := func(options string) string {
+		return "$SITE {\nsession {\n" + options + "\nupstream {\naccept\n}\n}\n" + `
+	session_edit /put* put text {query.text}
+	session_edit /renew* renew
+	respond /show* "{http.session.data.text} {http.session.data.cart} {http.session.data.note}"
+	respond /put* ok
+	respond /renew* ok
+	reverse_proxy $APP
+}`
+	}
+	s := start(t, site(""), "APP", app.address())
+	v := s.visitor()
+	text := strings.Repeat("x", 1500)
+	v.get("/put?text="+text).want(t, http.StatusOK, "ok")
+	v.get("/?Session-Set="+escape(`{"cart":{"book":1,"`+text+`":1},"note":"old"}`)).want(t, http.StatusOK, "app")
+
+	s.reload(site("max_size 1KiB\nrenew_interval 1ms"))
+	if v.get("/show").Header.Get("Set-Cookie") == "" {
+		t.Error("the session gets no new token")
+	}
+	s.reload(site("max_size 1KiB"))
+	v.get("/renew").want(t, http.StatusOK, "ok")
+	v.get("/?Session-Set="+escape(`{"cart":{"`+text+`":null}}`)).want(t, http.StatusOK, "app")
+	v.get("/show").want(t, http.StatusOK, text+` {"book":1} old`)
+	if got := v.get("/put?text=x" + text).StatusCode; got != http.StatusInternalServerError {
+		t.Errorf("it may grow: %d", got)
+	}
+	v.get("/?Session-Set="+escape(`{"note":"older"}`)).want(t, http.StatusOK, "app")
+	v.get("/show").want(t, http.StatusOK, text+` {"book":1} old`)
+	v.get("/put?text=x").want(t, http.StatusOK, "ok")
+	v.get("/put?text="+text[:1200]).want(t, http.StatusInternalServerError, "")
+	v.get("/show").want(t, http.StatusOK, `x {"book":1} old`)
+}

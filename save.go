@@ -37,7 +37,7 @@ type write struct {
 // save is scs's commit within a request: the encoded values are to be stored
 // under the token. It runs while scs holds its data.
 func (s *Session) save(ctx context.Context, token string, data []byte, deadline time.Time) error {
-	if err := s.checkSize(data); err != nil {
+	if err := s.checkSize(data, s.knownRow().values); err != nil {
 		return err
 	}
 	principal, err := s.h.principalOf(data)
@@ -91,8 +91,8 @@ func (s *Session) isSure() bool { return s.h.backend.strict && !s.row.cached && 
 // tooLarge is why values are not stored: they are more than a session may have.
 type tooLarge struct{ error }
 
-func (s *Session) checkSize(data []byte) error {
-	size, fits := s.h.fits(data)
+func (s *Session) checkSize(data, before []byte) error {
+	size, fits := s.h.fits(data, before)
 	if fits {
 		return nil
 	}
@@ -100,19 +100,25 @@ func (s *Session) checkSize(data []byte) error {
 	return tooLarge{fmt.Errorf("the session has grown to %d bytes, more than max_size allows (%d): nothing of this request is stored", size, s.h.maxSize)}
 }
 
-// fits reports whether encoded values are no more than a session may have. What it
-// keeps of its own counts apart: it grows by itself, where the application's
-// values leave no room too.
-func (h *Handler) fits(data []byte) (size int64, ok bool) {
-	if size = int64(len(data)); size <= h.maxSize {
-		return size, true
+// fits reports whether encoded values are no more than a session may have, or than
+// they were before: one that a larger max_size let in may be renewed, and shrink.
+func (h *Handler) fits(data, before []byte) (size int64, ok bool) {
+	size = h.countedSize(data)
+	return size, size <= h.maxSize || size <= h.countedSize(before)
+}
+
+// countedSize is what of encoded values counts for max_size. What the session keeps of
+// its own counts apart: it grows by itself, where the application's values leave no
+// room too.
+func (h *Handler) countedSize(data []byte) int64 {
+	size := int64(len(data))
+	if size <= h.maxSize {
+		return size
 	}
-	own := ownSize(data)
-	if own > ownBytes {
-		return size, false
+	if own := ownSize(data); own <= ownBytes {
+		size -= own
 	}
-	size -= own
-	return size, size <= h.maxSize
+	return size
 }
 
 // create stores a session that has no row, with a content that may have less than

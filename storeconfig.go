@@ -79,7 +79,8 @@ type RqliteConfig struct {
 
 	// How fresh a read is: none, weak, linearizable or strong, as rqlite
 	// defines them. With less than linearizable a session that was logged out
-	// may be seen for some time. Default: linearizable.
+	// may be seen for some time; with none it may take some time, too, until one
+	// that was begun, or its new token, is found. Default: linearizable.
 	Consistency string `json:"consistency,omitempty"`
 
 	// How long one node may take for one attempt before the next one is

@@ -57,7 +57,7 @@ func (u *rowUpdate) apply(current rqlitestore.Record) (next rqlitestore.Record, 
 		if u.next, err = u.merge(u.read, current, u.write.values, u.renewal); err != nil {
 			return current, err
 		}
-		if err := u.checkSize(u.next.values); err != nil { // each may fit, and all together not
+		if err := u.checkSize(u.next.values, u.read.values); err != nil { // each may fit, and all together not
 			return current, err
 		}
 	}

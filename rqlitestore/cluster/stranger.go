@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -27,10 +26,41 @@ func (t *Transport) claim(n *node, asked time.Time) {
 		if n.followsElsewhere() != "" && !t.isFollowed(n) {
 			return // it has come to lead the cluster in which it followed
 		}
+		if !v.led && t.isOutnumbered(n) {
+			return // it leads another cluster, and was the first to answer
+		}
 		if t.leaderInstead(n, v.leader) {
 			return
 		}
 	}
+}
+
+// isOutnumbered reports whether another node leads as well, and more follow that one.
+// One that follows n is enough to go by it: who does not answer holds nobody up.
+func (t *Transport) isOutnumbered(n *node) bool {
+	name := n.calledName()
+	if name == "" {
+		return false // nobody can tell
+	}
+	words := t.askAllBut(n, func(_ *node, w word) bool { return w == word{false, name} })
+	following := countFollowers(words)
+	for _, w := range words {
+		if w.leads && w.name != "" && following[w.name] > following[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// countFollowers counts those who follow, by the name of the leader.
+func countFollowers(words map[*node]word) map[string]int {
+	following := make(map[string]int)
+	for _, w := range words {
+		if !w.leads {
+			following[w.name]++
+		}
+	}
+	return following
 }
 
 // choose reports whether it could be told what to do about n, which leads as well,
@@ -38,7 +68,7 @@ func (t *Transport) claim(n *node, asked time.Time) {
 func (t *Transport) choose(leader, n *node) bool {
 	// Leadership may have moved to n. It does not move back, and to n again, within
 	// these answers.
-	words := t.askAllBut(n)
+	words := t.askAllBut(n, nil)
 	first := words[leader]
 	if !first.leads {
 		return false // any more
@@ -47,13 +77,7 @@ func (t *Transport) choose(leader, n *node) bool {
 	if !second.leads || first.name == "" || second.name == "" || first.name == second.name {
 		return true // one node under two addresses, or nobody can tell
 	}
-	following := make(map[string]int)
-	for _, w := range words {
-		if !w.leads {
-			following[w.name]++
-		}
-	}
-	if following[second.name] > following[first.name] {
+	if following := countFollowers(words); following[second.name] > following[first.name] {
 		t.leaveOut(leader, n)
 		t.takeIn(n)
 		t.leaderFound(n)
@@ -82,33 +106,36 @@ func (t *Transport) whoLeads(n *node) word {
 	return word{}
 }
 
-func (t *Transport) askAllBut(n *node) map[*node]word {
-	words := make(map[*node]word)
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	for _, other := range t.nodes {
-		if other == n {
-			continue
-		}
-		all.Go(func() {
-			w := t.whoLeads(other)
-			mu.Lock()
-			words[other] = w
-			mu.Unlock()
-		})
+// askAllBut asks all nodes but n who leads, until one says what is enough to know.
+func (t *Transport) askAllBut(n *node, enough func(other *node, w word) bool) map[*node]word {
+	type said struct {
+		by *node
+		word
 	}
-	all.Wait()
+	answers := make(chan said, len(t.nodes))
+	for _, other := range t.nodes {
+		if other != n {
+			go func() { answers <- said{other, t.whoLeads(other)} }()
+		}
+	}
+	words := make(map[*node]word)
+	for len(words) < len(t.nodes)-1 {
+		a := <-answers
+		words[a.by] = a.word
+		if enough != nil && enough(a.by, a.word) {
+			break
+		}
+	}
 	return words
 }
 
 // isFollowed reports whether another node of our cluster names n as its leader.
-func (t *Transport) isFollowed(n *node) bool {
-	for other, w := range t.askAllBut(n) {
-		if !w.leads && w.name != "" && w.name == n.calledName() && other.followsElsewhere() == "" {
-			return true
-		}
-	}
-	return false
+func (t *Transport) isFollowed(n *node) (followed bool) {
+	t.askAllBut(n, func(other *node, w word) bool {
+		followed = !w.leads && w.name != "" && w.name == n.calledName() && other.followsElsewhere() == ""
+		return followed
+	})
+	return followed
 }
 
 // follow is called when n has answered as one that follows a leader who goes by

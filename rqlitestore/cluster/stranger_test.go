@@ -152,6 +152,35 @@ func takesTheLargerOfTwoClusters(t *testing.T, leaderFirst bool) {
 	})
 }
 
+// Not even for a moment is the first one to answer taken for the leader, while the
+// other nodes are asked for the first time.
+func TestTransport_beginsWithTheLargerOfTwoClusters(t *testing.T) {
+	t.Parallel()
+	const theirs = "inside:4001"
+	asked := make(chan struct{})
+	ask := sync.OnceFunc(func() { close(asked) })
+	lone := newFake(t, conduct{request: leadingAs("lone:4001").request, probe: func(w http.ResponseWriter, r *http.Request) {
+		leadingAs("lone:4001").request(w, r)
+		ask()
+	}})
+	leader := newFake(t, conduct{request: leadingAs(theirs).request, probe: func(w http.ResponseWriter, r *http.Request) {
+		<-asked
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		leadingAs(theirs).request(w, r)
+	}})
+	follower := newFake(t, following("http://"+theirs))
+	tr := open(t, cluster.Config{}, lone, leader, follower)
+	tr.Start()
+	mustSend(t, t.Context(), tr, execute)
+	mustSend(t, t.Context(), tr, query)
+	if n := len(lone.requests()); n != 0 {
+		t.Errorf("the lone node got %d requests", n)
+	}
+}
+
 // Before the other one is known for what it is it gets nothing either.
 func TestTransport_hedgesNotAtANodeThatLeads(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import "time"
 // replaced as a whole; changed is closed when that happens.
 type view struct {
 	leader     *node     // nil: none of the nodes is known to lead
+	led        bool      // one was, now or before
 	outOfReach bool      // there is a leader, but it is none of the nodes we can reach: they are to forward
 	since      time.Time // when leader was found or lost
 	outage     time.Time // when the last outage began; one loss of the leader after the other may be one outage
@@ -41,7 +42,7 @@ func (t *Transport) leaderInstead(n, before *node) bool {
 		if v.leader != before || !n.closed.Load() {
 			return false
 		}
-		v.leader, v.outOfReach, v.since = n, false, time.Now()
+		v.leader, v.led, v.outOfReach, v.since = n, true, false, time.Now()
 		return true
 	}) {
 		return false
