@@ -2,6 +2,7 @@ package caddysession_test
 
 import (
 	"context"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,7 @@ func TestBrowser_shopping(t *testing.T) {
 	if c := tab.cookies(); len(c) != 0 {
 		t.Errorf("after the logout the browser has %d cookies", len(c))
 	}
-	tab.do("going back", chromedp.NavigateBack())
+	tab.back()
 	tab.do("reloading", chromedp.Reload())
 	tab.wantLoggedOut()
 	second.do("reloading", chromedp.Reload())
@@ -72,30 +73,30 @@ func TestBrowser_shopping(t *testing.T) {
 	tab.want("#user", "Bob")
 }
 
+// Over http WebKit keeps such a page all the same.
 func TestBrowser_backAfterLogoutShowsNothingThatIsNotToBeStored(t *testing.T) {
-	browser := startBrowser(t)
-	s := start(t, "$SITE {\nsession\nsession_edit /login put user alice\nsession_edit /logout destroy\n"+
-		"header Content-Type text/html\nheader /private Cache-Control no-store\nrespond `<p id=user>{http.session.data.user}`\n}")
-	tab := &tab{t, browser, s.url("/login")}
-	tab.open()
-	private := *tab
-	private.site = s.url("/private")
-	private.open()
-	private.want("#user", "alice")
-	logout := *tab
-	logout.site = s.url("/logout")
-	logout.open()
-	tab.do("going back", chromedp.NavigateBack())
-	if at := tab.eval("location.pathname"); at != "/private" {
-		t.Fatalf("back leads to %s", at)
-	}
-	tab.want("#user", "")
+	inBrowsers(t, func(t *testing.T, b surfer) {
+		s := start(t, "$TLS {\nsession\nsession_edit /login put user alice\nsession_edit /logout destroy\n"+
+			"header Content-Type text/html\nheader /private Cache-Control no-store\nrespond `<p id=user>{http.session.data.user}`\n}")
+		s.visitor().handshake("$TLS/")
+		b.visit(s.url("$TLS/login"))
+		b.visit(s.url("$TLS/private"))
+		b.want("#user", "alice")
+		b.visit(s.url("$TLS/logout"))
+		b.back()
+		if at := b.eval("location.pathname"); at != "/private" {
+			t.Fatalf("back leads to %s", at)
+		}
+		b.want("#user", "")
+	})
 }
 
 // What visitors are who come from another site: by a link, back from a sign-in
-// there, or with a form. The page of no site is another site to every site.
-func TestBrowser_comingFromAnotherSite(t *testing.T) {
-	browser := startBrowser(t)
+// there, or with a form.
+func TestBrowser_comingFromAnotherSite(t *testing.T) { inBrowsers(t, comeFromAnotherSite) }
+
+func comeFromAnotherSite(t *testing.T, here surfer) {
+	_, port, _ := net.SplitHostPort(freeAddress(t))
 	s := start(t, `
 (site) {
 	session {
@@ -129,48 +130,48 @@ $TLS2 {
 }
 $TLS3 {
 	import site none
-}`)
-	s.visitor().handshake("$TLS1/")
-	here := &tab{t, browser, ""}
+}
+$OTHER {
+	header Content-Type text/html
+	header Referrer-Policy no-referrer
+	respond "<form method={query.method} action={query.to}><button>go</button></form>"
+}`, "OTHER", "http://localhost:"+port)
+	for _, site := range []string{"$TLS1/", "$TLS2/", "$TLS3/"} {
+		s.visitor().handshake(site)
+	}
 	open := func(address string) {
 		t.Helper()
-		here.site = s.url(address)
-		here.open()
+		here.visit(s.url(address))
 	}
-	follow := func(address string) {
+	come := func(method, address string) {
 		t.Helper()
-		open("data:text/html,<a href='" + s.url(address) + "'>go</a>")
-		here.click("a")
-	}
-	post := func(address string) {
-		t.Helper()
-		open("data:text/html,<form method=post action='" + s.url(address) + "'><button>go</button></form>")
+		open("$OTHER/?method=" + method + "&to=" + s.url(address))
 		here.click("button")
 	}
 
-	follow("$TLS1/login") // strict
+	come("get", "$TLS1/login") // strict
 	here.want("#user", "")
 	open("$TLS1/")
 	here.want("#user", "alice")
-	follow("$TLS1/begin")
+	come("get", "$TLS1/begin")
 	open("$TLS1/")
 	here.want("#user", "")
 
-	follow("$TLS2/login") // lax
+	come("get", "$TLS2/login") // lax
 	here.want("#user", "alice")
-	follow("$TLS2/begin")
-	follow("$TLS2/")
+	come("get", "$TLS2/begin")
+	come("get", "$TLS2/")
 	here.want("#user", "alice")
-	post("$TLS2/begin")
+	come("post", "$TLS2/begin")
 	open("$TLS2/")
 	here.want("#user", "")
-	post("$TLS2/login")
+	come("post", "$TLS2/login")
 	here.want("#user", "alice")
 
 	open("$TLS3/login") // none
-	post("$TLS3/begin")
+	come("post", "$TLS3/begin")
 	if refused := here.eval("document.body.textContent"); !strings.Contains(refused, "hides which (Origin: null") {
-		t.Errorf("a form of a page without an origin is answered %q", refused)
+		t.Errorf("a form of a page that does not say its origin is answered %q", refused)
 	}
 	open("$TLS3/")
 	here.want("#user", "alice")
@@ -244,6 +245,17 @@ func (b *tab) eval(script string) string {
 	return text
 }
 
+func (b *tab) visit(address string) {
+	b.t.Helper()
+	b.site = address
+	b.open()
+}
+
+func (b *tab) back() {
+	b.t.Helper()
+	b.do("going back", chromedp.NavigateBack())
+}
+
 func (b *tab) open() {
 	b.t.Helper()
 	b.do("opening "+b.site, chromedp.Navigate(b.site))
@@ -269,10 +281,14 @@ func (b *tab) click(button string) {
 
 func (b *tab) want(selector, text string) {
 	b.t.Helper()
-	// What an element says, "" if the page has none.
-	if got := b.eval(`document.querySelector("` + selector + `")?.textContent ?? ""`); got != text {
+	if got := b.eval(textOf(selector)); got != text {
 		b.t.Fatalf("%s is %q, want %q", selector, got, text)
 	}
+}
+
+// textOf is what an element says, "" if the page has none.
+func textOf(selector string) string {
+	return `document.querySelector("` + selector + `")?.textContent ?? ""`
 }
 
 // wantLoggedOut checks that the page is that of a visitor without a session.

@@ -71,13 +71,20 @@ func saysHTTPS(r *http.Request) bool {
 }
 
 // isOverHTTP reports whether a browser asked over http, where it takes no Secure
-// cookie. It says Sec-Fetch-Site where it takes one all the same, as from localhost.
+// cookie. It says Sec-Fetch-Site where it takes one all the same, as from localhost,
+// but for WebKit, which says so there and takes none.
 func isOverHTTP(r *http.Request, host string) bool {
-	if isHTTPS(r) || r.Header.Get("Sec-Fetch-Site") != "" {
+	if isHTTPS(r) || r.Header.Get("Sec-Fetch-Site") != "" && !isWebKit(r.UserAgent()) {
 		return false
 	}
 	own := "http://" + host
 	return r.Header.Get("Origin") == own || strings.HasPrefix(r.Header.Get("Referer"), own+"/")
+}
+
+// isWebKit reports whether a browser is Safari or another of WebKit's: Chromium's name
+// that engine, too.
+func isWebKit(userAgent string) bool {
+	return strings.Contains(userAgent, "AppleWebKit/") && !strings.Contains(userAgent, "Chrome/")
 }
 
 // checkScheme says in the log that browsers drop the session's cookie, which is

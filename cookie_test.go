@@ -262,9 +262,11 @@ $SITE {
 }
 
 // Browsers take no Secure cookie over http, but for localhost's, to which they say
-// Sec-Fetch-Site: every login would be one that does not last, and nothing would say why.
+// Sec-Fetch-Site (and WebKit takes none there, either): every login would be one that
+// does not last, and nothing would say why.
 func TestCookie_secureOverHTTPIsExplained(t *testing.T) {
-	s := start(t, `
+	const (
+		site = `
 {
 	servers {
 		trusted_proxies static 127.0.0.1
@@ -285,27 +287,47 @@ $SITE {
 $SITE2 {
 	session
 	import login
-}`)
-	const explained = "browsers drop the session's cookie"
-	own, other := s.url("$SITE"), s.url("$SITE2")
-	login := func(address string, headers ...string) {
+}`
+		explained = "browsers drop the session's cookie"
+		webkit    = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15"
+		chromium  = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+	)
+	login := func(t *testing.T, s *server, site string, headers ...string) {
 		t.Helper()
-		s.visitor().do(http.MethodPost, address+"/", headers...).cookie(t)
+		for i, value := range headers {
+			headers[i] = s.expand(value)
+		}
+		s.visitor().do(http.MethodPost, site+"/", headers...).cookie(t)
 	}
-	login(own) // a program, or a browser behind a proxy that is not trusted
-	login(own, "Origin", own, "Sec-Fetch-Site", "same-origin")
-	login(own, "Origin", strings.Replace(own, "http:", "https:", 1))
-	login(own, "Origin", "http://other.example", "Referer", "http://other.example/")
-	login(own, "Origin", own, "X-Forwarded-Proto", "https")
-	login(other, "Origin", other) // its cookie is not Secure
-	if strings.Contains(s.readLog(), explained) {
-		t.Error("a cookie that browsers take is said to be dropped")
-	}
-	login(own, "Referer", own+"/form")
-	s.logged(explained)
-	login(own, "Origin", own)
-	if n := strings.Count(s.readLog(), explained); n != 1 {
-		t.Errorf("it is logged %d times", n)
+	t.Run("taken", func(t *testing.T) {
+		s := start(t, site)
+		own := s.url("$SITE")
+		login(t, s, "$SITE") // a program, or a browser behind a proxy that is not trusted
+		login(t, s, "$SITE", "Origin", own, "Sec-Fetch-Site", "same-origin")
+		login(t, s, "$SITE", "Origin", own, "Sec-Fetch-Site", "same-origin", "User-Agent", chromium)
+		login(t, s, "$SITE", "Origin", strings.Replace(own, "http:", "https:", 1))
+		login(t, s, "$SITE", "Origin", strings.Replace(own, "http:", "https:", 1), "User-Agent", webkit)
+		login(t, s, "$SITE", "Origin", "http://other.example", "Referer", "http://other.example/")
+		login(t, s, "$SITE", "Origin", own, "X-Forwarded-Proto", "https")
+		login(t, s, "$SITE2", "Origin", s.url("$SITE2")) // its cookie is not Secure
+		if strings.Contains(s.readLog(), explained) {
+			t.Error("a cookie that browsers take is said to be dropped")
+		}
+	})
+	for name, headers := range map[string][]string{
+		"by Referer":             {"Referer", "$SITE/form"},
+		"by Origin":              {"Origin", "$SITE"},
+		"by WebKit at localhost": {"Origin", "$SITE", "Sec-Fetch-Site", "same-origin", "User-Agent", webkit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, site)
+			login(t, s, "$SITE", headers...)
+			s.logged(explained)
+			login(t, s, "$SITE", headers...)
+			if n := strings.Count(s.readLog(), explained); n != 1 {
+				t.Errorf("it is logged %d times", n)
+			}
+		})
 	}
 }
 
