@@ -113,7 +113,7 @@ func (d *driver) want(selector, text string) {
 // startFirefox starts a Firefox of its own.
 func startFirefox(t *testing.T) surfer {
 	t.Helper()
-	program := installed(t, "firefox-esr", "firefox")
+	program := installed(t, "firefox-esr")
 	dir := browserDir(t)
 	settings := `
 user_pref("marionette.port", 0);
@@ -252,16 +252,14 @@ func webdriver(method, address string, params any) (json.RawMessage, error) {
 	return answer, err
 }
 
-// installed is the first of some programs that is there; without any the test is skipped.
-func installed(t *testing.T, names ...string) string {
+// installed is where a program is; without it the test is skipped.
+func installed(t *testing.T, name string) string {
 	t.Helper()
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(name + " is not installed")
 	}
-	t.Skip(names[0] + " is not installed")
-	return ""
+	return path
 }
 
 // browserDir is the home of a browser, some of whose processes may outlive it a little.

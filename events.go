@@ -136,8 +136,13 @@ func (e *events) end() {
 	case <-e.ended:
 	case <-time.After(eventsEndTime):
 	}
-	for len(e.queue) > 0 {
-		(<-e.queue).metrics.lostEvents.Inc()
+	for {
+		select {
+		case lost := <-e.queue: // unless that subscriber is back and takes it
+			lost.metrics.lostEvents.Inc()
+		default:
+			return
+		}
 	}
 }
 
