@@ -196,6 +196,7 @@ func TestReload_refusesOneStoreWithTwoSettings(t *testing.T) {
 		"node in env": {"rqlite http://127.0.0.1:4001", "rqlite {env.SESSION_TEST_NODE} {\nconsistency weak\n}", "is configured twice with different settings"},
 		"defaults":    {"", "embedded $DIR/caddy/sessions.db {\nsynchronous full\n}\ntable sessions\ncleanup_interval 5m\nmax_calls 1024", ""},
 		"of rqlite":   {"rqlite http://127.0.0.1:4001", "rqlite http://127.0.0.1:4001 {\nconsistency linearizable\ntimeout 2s\n}", ""},
+		"order":       {"rqlite http://127.0.0.1:4001 http://127.0.0.1:4003", "rqlite http://127.0.0.1:4003 http://127.0.0.1:4001", ""},
 		"cookies":     {"cookie a", "cookie b", ""},
 		"tables":      {"table one", "table two", ""},
 		"one file":    {"table one", "table two\nembedded {\nsynchronous normal\n}", "synchronous is one for the file"},

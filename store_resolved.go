@@ -220,7 +220,9 @@ func (r *resolvedStore) key() string {
 	if r.file != "" {
 		return r.identity()
 	}
-	encoded, err := json.Marshal(r.rqlite)
+	settings := r.rqlite
+	settings.Addresses = slices.Sorted(slices.Values(settings.Addresses)) // in whatever order
+	encoded, err := json.Marshal(settings)
 	if err != nil {
 		panic(err) // strings, numbers and booleans: it cannot fail
 	}
