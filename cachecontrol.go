@@ -50,11 +50,11 @@ func addVary(header http.Header) {
 // keeps a response that may depend on it, and was not told for whom that is.
 func (h *Handler) checkKept(header http.Header) {
 	told := httpguts.HeaderValuesContainsToken(header["Cache-Control"], "public") || httpguts.HeaderValuesContainsToken(header["Vary"], dataHeader)
-	if status := header["Cache-Status"]; !told && stored.MatchString(strings.Join(status, ",")) {
+	if status := header["Cache-Status"]; !told && saysStored.MatchString(strings.Join(status, ",")) {
 		h.sampled.warn("a cache keeps a page whose request asked for its session, and may give it to others: have the cache come first, by the global option `order cache before session`, or the application say for whom the page is, by Cache-Control private or public",
 			zap.Strings("cache_status", status))
 	}
 }
 
-// stored is the parameter by which a cache says that it has kept the response.
-var stored = regexp.MustCompile(`;\s*stored\b`)
+// saysStored finds the parameter by which a cache says that it has kept the response.
+var saysStored = regexp.MustCompile(`;\s*stored\b`)

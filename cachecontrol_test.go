@@ -1,14 +1,13 @@
 package caddysession_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 )
 
-// TestCaching_ofPagesThatDependOnASessionIsWarnedOf has an application answer as a cache between
+// TestCacheControl_ofPagesThatDependOnASessionIsWarnedOf has an application answer as a cache between
 // `session` and it would.
-func TestCaching_ofPagesThatDependOnASessionIsWarnedOf(t *testing.T) {
+func TestCacheControl_ofPagesThatDependOnASessionIsWarnedOf(t *testing.T) {
 	stored := "Cache-Status=" + escape("Souin; fwd=uri-miss; stored")
 	for _, test := range []struct {
 		name, path string
@@ -42,13 +41,8 @@ $SITE {
 	}
 }
 
-func TestCaching_keepsCookiesOutOfSharedCaches(t *testing.T) {
-	app := newApplication(t, func(w http.ResponseWriter, r *http.Request) {
-		for name, values := range r.URL.Query() {
-			w.Header()[http.CanonicalHeaderKey(name)] = values
-		}
-		w.WriteHeader(http.StatusOK)
-	})
+func TestCacheControl_keepsCookiesOutOfSharedCaches(t *testing.T) {
+	app := newApplication(t, obedient)
 	s := start(t, `
 $SITE {
 	session
