@@ -40,9 +40,7 @@ func asksTheNextLeader(t *testing.T, path string) bool {
 	}
 	before := len(emptied.requests())
 	go func() {
-		for len(emptied.requests()) < before+2 && t.Context().Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
+		until(t.Context(), func() bool { return len(emptied.requests()) >= before+2 })
 		next.behave(leadingAs("b:4001"))
 		other.behave(following("http://b:4001"))
 	}()

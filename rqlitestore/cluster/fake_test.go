@@ -269,6 +269,14 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// until waits for something that a test makes happen, or for the end of ctx: an answer
+// that waits must not outlive whoever asked.
+func until(ctx context.Context, holds func() bool) {
+	for !holds() && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // refusing returns an address where nobody listens.
 func refusing(t *testing.T) string {
 	t.Helper()

@@ -248,9 +248,7 @@ func TestTransport_takesNoRefusalForALeader(t *testing.T) {
 		no(w, r)
 	}})
 	b := newFake(t, conduct{request: ok, probe: func(w http.ResponseWriter, r *http.Request) {
-		for refused.Load() < 2 && r.Context().Err() == nil { // so the first one is known
-			time.Sleep(time.Millisecond)
-		}
+		until(r.Context(), func() bool { return refused.Load() >= 2 }) // so the first one is known
 		ok(w, r)
 	}})
 	mustSend(t, t.Context(), open(t, cluster.Config{}, a, b), execute)
@@ -298,9 +296,7 @@ func TestTransport_waitsForALeader_whenAnotherNodeRefusesTheUser(t *testing.T) {
 			ok(w, r)
 		},
 		request: func(w http.ResponseWriter, r *http.Request) {
-			for (len(other.requests()) == 0 || checks.Load() < 2) && r.Context().Err() == nil {
-				time.Sleep(time.Millisecond)
-			}
+			until(r.Context(), func() bool { return len(other.requests()) > 0 && checks.Load() >= 2 })
 			ok(w, r)
 		},
 	})

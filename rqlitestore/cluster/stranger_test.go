@@ -84,9 +84,7 @@ func TestTransport_staysWithOneOfTwoClusters(t *testing.T) {
 			ok(w, r)
 		},
 		request: func(w http.ResponseWriter, r *http.Request) {
-			for checks.Load() < 2 && r.Context().Err() == nil { // longer than a hedge waits
-				time.Sleep(time.Millisecond)
-			}
+			until(r.Context(), func() bool { return checks.Load() >= 2 }) // longer than a hedge waits
 			ok(w, r)
 		},
 	})
