@@ -48,13 +48,29 @@ func pin(t *testing.T, db *database) *sqlite.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	beginRead(t, conn)
+	return conn
+}
+
+// pinAsAnother takes a reader as another process has it.
+func pinAsAnother(t *testing.T, n *Node) *sqlite.Conn {
+	t.Helper()
+	conn, err := sqlite.Open(n.file, true, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beginRead(t, conn)
+	return conn
+}
+
+func beginRead(t *testing.T, conn *sqlite.Conn) {
+	t.Helper()
 	if err := conn.Exec("BEGIN"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Int("SELECT count(*) FROM t"); err != nil {
 		t.Fatal(err)
 	}
-	return conn
 }
 
 // eventually waits until something holds.
@@ -169,16 +185,7 @@ func TestClose_saysThatAReaderKeptTheLog(t *testing.T) {
 	t.Parallel()
 	n, conn := withLog(t, 1_000_000)
 	fill(t, conn, onePage, 3)
-	other, err := sqlite.Open(n.file, true, 0) // as another process
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Exec("BEGIN"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := other.Int("SELECT count(*) FROM t"); err != nil {
-		t.Fatal(err)
-	}
+	other := pinAsAnother(t, n)
 	fill(t, conn, onePage, 3)
 	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "another process reads it") || !strings.Contains(err.Error(), "-wal") {
 		t.Errorf("Close: %v", err)

@@ -3,14 +3,8 @@ package embedded
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddy-session/caddy-session/rqlitestore/embedded/internal/sqlite"
 )
 
 const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"
@@ -81,53 +75,4 @@ func TestClose_endsTheWaitForAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t.Context(), ErrClosed)
-}
-
-// As long as the log of a file that was replaced cannot be emptied, the one in its place is not opened: SQLite would
-// take that log for its own.
-func TestNode_opensNoFileBesideTheLogOfAnother(t *testing.T) {
-	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("the system lets nobody replace an open file")
-	}
-	n, conn := withLog(t, 1_000_000)
-	backup := New(filepath.Join(t.TempDir(), "backup.db"), Options{})
-	restored, err := backup.Connection()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fill(t, restored, "CREATE TABLE t (a)", 1)
-	fill(t, restored, "INSERT INTO t VALUES('restored')", 1)
-	if err := backup.Close(); err != nil {
-		t.Fatal(err)
-	}
-	fill(t, conn, onePage, 3)
-	other, err := sqlite.Open(n.file, true, 0) // as another process
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Exec("BEGIN"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := other.Int("SELECT count(*) FROM t"); err != nil {
-		t.Fatal(err)
-	}
-	fill(t, conn, onePage, 3)
-	if err := os.Rename(backup.file, n.file); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if _, err := conn.WriteOne(onePage); err == nil || !strings.Contains(err.Error(), "its log cannot be emptied") {
-			t.Errorf("a write while another process reads the log: %v", err)
-		}
-	}
-	other.Close()
-	fill(t, conn, onePage, 1)
-	rows, err := conn.QueryOne("SELECT count(*), max(a = 'restored') FROM t")
-	if err != nil || !rows.Next() {
-		t.Fatal(err)
-	}
-	if got, err := rows.Slice(); err != nil || got[0] != 2.0 || got[1] != 1.0 {
-		t.Errorf("%v rows, of the backup: %v (%v)", got[0], got[1], err)
-	}
 }
